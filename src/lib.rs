@@ -1,0 +1,73 @@
+//! Limits request bodies, and makes sure that the client gets to read the answer.
+//!
+//! # The problem
+//!
+//! A server refuses a 20 MB upload with 413, or answers 401, 404 or 429, before it
+//! has read the body. Then it closes the socket, with unread data in it, and the
+//! kernel sends a reset. The person at the browser does not see the answer but "The
+//! connection was reset"; behind a proxy it is a 502. hyper does so, and with it
+//! every server built on hyper.
+//!
+//! # Two parts, each useful alone
+//!
+//! - [`BodyGuardLayer`] is a tower layer that limits the bodies of requests, by
+//!   their declared length and while they stream, and sees to it that the client
+//!   is sent 413 whatever the handler makes of the error.
+//! - [`Linger`] is a hook around the socket that lets the client finish: it closes
+//!   the sending side, discards what still comes, and only then closes. It mends
+//!   any early answer of an existing app, whatever limits that has.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use axum::{Router, extract::DefaultBodyLimit, routing::post};
+//! use tower_bodyguard::{BodyGuardLayer, LingerExt, MIB};
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let app = Router::new()
+//!     .route("/", post(|body: String| async { body }))
+//!     .layer(DefaultBodyLimit::disable()) // axum's own 2 MB
+//!     .layer(BodyGuardLayer::new(100 * MIB));
+//!
+//! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+//! axum::serve(listener.linger(), app).await
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! - A client that sends its whole body before it reads gets the whole answer, and
+//!   none of its writes fails, as long as it keeps within the [bounds](Linger).
+//! - The answer is not held back until the body has been read.
+//! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
+//!   chunked coding alike.
+//! - What is read only to be thrown away is bounded in time, and in bytes where
+//!   asked.
+//!
+//! # Features
+//!
+//! None is on by default; each only adds.
+//!
+//! - `axum`: `LingerExt`, `.linger()` on axum's listeners.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod error;
+pub mod limit;
+pub mod linger;
+pub mod serve;
+
+pub use self::{
+    error::BoxError,
+    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Refusal},
+    linger::{Linger, LingerIo},
+};
+
+#[cfg(feature = "axum")]
+pub use self::serve::LingerExt;
+
+/// 1024 bytes.
+pub const KIB: u64 = 1024;
+/// 1024 [`KIB`].
+pub const MIB: u64 = 1024 * KIB;
+/// 1024 [`MIB`].
+pub const GIB: u64 = 1024 * MIB;

@@ -1,0 +1,60 @@
+//! How byte counts are written for people.
+
+use std::fmt;
+
+const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Writes `4194304 bytes (4 MiB)`: the exact number, and one to remember.
+#[derive(Clone, Copy)]
+pub(super) struct Size(pub(super) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = *self;
+        let noun = if bytes == 1 { "byte" } else { "bytes" };
+        write!(f, "{bytes} {noun}")?;
+
+        // The largest power of 1024 that is not larger than the number.
+        let power = bytes.checked_ilog2().unwrap_or(0) / 10;
+        let Some(unit) = (power as usize).checked_sub(1).map(|i| UNITS[i]) else {
+            return Ok(());
+        };
+        let whole = 1u64 << (10 * power);
+        if bytes % whole == 0 {
+            write!(f, " ({} {unit})", bytes / whole)
+        } else {
+            // Cut, not rounded: 1048575 bytes must not read as 1024.0 KiB.
+            let tenths = u128::from(bytes) * 10 / u128::from(whole);
+            write!(f, " ({}.{} {unit})", tenths / 10, tenths % 10)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Size;
+
+    #[test]
+    fn exact_multiples_have_no_fraction() {
+        assert_eq!(Size(4 << 20).to_string(), "4194304 bytes (4 MiB)");
+        assert_eq!(Size(1024).to_string(), "1024 bytes (1 KiB)");
+        assert_eq!(Size(100 << 30).to_string(), "107374182400 bytes (100 GiB)");
+    }
+
+    #[test]
+    fn small_numbers_stand_alone() {
+        assert_eq!(Size(0).to_string(), "0 bytes");
+        assert_eq!(Size(1).to_string(), "1 byte");
+        assert_eq!(Size(1023).to_string(), "1023 bytes");
+    }
+
+    #[test]
+    fn others_are_cut_to_a_tenth() {
+        assert_eq!(Size(4_200_000).to_string(), "4200000 bytes (4.0 MiB)");
+        assert_eq!(Size(1_048_575).to_string(), "1048575 bytes (1023.9 KiB)");
+        assert_eq!(
+            Size(u64::MAX).to_string(),
+            "18446744073709551615 bytes (15.9 EiB)"
+        );
+    }
+}

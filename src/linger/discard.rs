@@ -1,0 +1,183 @@
+//! Reading only to throw away, as cheaply as the system allows.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
+
+/// How much one call takes at most, in bytes. Larger chunks need fewer system
+/// calls; past this size nothing more is won.
+const CHUNK: usize = 256 * 1024;
+
+thread_local! {
+    /// One buffer for all the connections of a thread, for what is in it is
+    /// never looked at. The kernel does not even write to it where it truncates,
+    /// and then its pages are never touched.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What one call found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// So many bytes, now gone.
+    Bytes(usize),
+    /// The client has closed its side.
+    End,
+}
+
+/// Discards what is there, one chunk at most.
+///
+/// # Errors
+///
+/// Those of the socket: a reset by the client, above all.
+pub(super) fn poll_discard<T>(io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<Found>>
+where
+    T: AsyncRead + Unpin + 'static,
+{
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.reserve_exact(CHUNK);
+        let spare = &mut scratch.spare_capacity_mut()[..CHUNK];
+        let read = match truncating(io) {
+            Some(socket) => ready!(truncate::poll(socket, cx, spare))?,
+            None => {
+                let mut buf = ReadBuf::uninit(spare);
+                ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+                buf.filled().len()
+            }
+        };
+        Poll::Ready(Ok(match read {
+            0 => Found::End,
+            bytes => Found::Bytes(bytes),
+        }))
+    })
+}
+
+/// The socket, where the kernel can discard for us. Coherence forbids a special
+/// case beside a blanket impl, so the type is asked at run time.
+fn truncating<T: 'static>(io: &T) -> Option<&TcpStream> {
+    let io: &dyn Any = io;
+    io.downcast_ref().filter(|_| truncate::AVAILABLE)
+}
+
+#[cfg(target_os = "linux")]
+mod truncate {
+    use socket2::SockRef;
+    use tokio::io::Interest;
+
+    use super::*;
+
+    pub(super) const AVAILABLE: bool = true;
+
+    /// `recv` with `MSG_TRUNC`: the kernel drops up to the buffer's length from
+    /// its queue and copies nothing (tcp(7)).
+    pub(super) fn poll(
+        socket: &TcpStream,
+        cx: &mut Context<'_>,
+        spare: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(socket.poll_read_ready(cx))?;
+            let mut short = None;
+            let result = socket.try_io(Interest::READABLE, || {
+                let read = SockRef::from(socket).recv_with_flags(spare, libc::MSG_TRUNC)?;
+                if 0 < read && read < spare.len() {
+                    // The queue is empty now. Said like this, tokio waits for the
+                    // next event without another call that finds nothing.
+                    short = Some(read);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(read)
+            });
+            match (short, result) {
+                (Some(read), _) => return Poll::Ready(Ok(read)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, result) => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod truncate {
+    use super::*;
+
+    pub(super) const AVAILABLE: bool = false;
+
+    /// Elsewhere `MSG_TRUNC` means something else, and the bytes are copied.
+    pub(super) fn poll(
+        _: &TcpStream,
+        _: &mut Context<'_>,
+        _: &mut [MaybeUninit<u8>],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    async fn discard_all<T: AsyncRead + Unpin + 'static>(mut io: T) -> u64 {
+        let mut sum = 0;
+        while let Found::Bytes(bytes) = poll_fn(|cx| poll_discard(&mut io, cx)).await.unwrap() {
+            sum += bytes as u64;
+        }
+        sum
+    }
+
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        (client.unwrap(), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn every_byte_of_a_tcp_stream_is_counted() {
+        let (mut client, server) = tcp_pair().await;
+        let send = tokio::spawn(async move {
+            client.write_all(&vec![7; 5_000_001]).await.unwrap();
+        });
+        assert_eq!(discard_all(server).await, 5_000_001);
+        send.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn any_other_stream_is_read() {
+        let (mut client, server) = tokio::io::duplex(1000);
+        let send = tokio::spawn(async move {
+            client.write_all(&vec![7; 1_000_001]).await.unwrap();
+        });
+        assert_eq!(discard_all(server).await, 1_000_001);
+        send.await.unwrap();
+    }
+
+    #[test]
+    fn the_kernel_discards_for_tcp_sockets() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (_client, server) = tcp_pair().await;
+            assert_eq!(truncating(&server).is_some(), cfg!(target_os = "linux"));
+            assert!(truncating(&tokio::io::empty()).is_none());
+        });
+    }
+}

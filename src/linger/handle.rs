@@ -1,0 +1,202 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::machine::{Bounds, End};
+
+/// The hook's settings and its counters, shared by all the connections it is
+/// given to.
+///
+/// # The problem
+///
+/// A server that answers early and closes, as hyper does, resets the connection
+/// under a client that still sends: the person reads "connection reset", not the
+/// answer. Behind a proxy it is a 502.
+///
+/// # What it does
+///
+/// [`LingerIo`](super::LingerIo) around a socket: when the server shuts the
+/// connection down, everything written is flushed, then the sending side is
+/// closed. When the server drops the socket, a small task takes it over,
+/// discards what the client still sends, and closes when the client has, or at
+/// the first of these bounds:
+///
+/// | bound | default | |
+/// | --- | --- | --- |
+/// | [`idle`](Self::idle) | 5 s | nothing came for so long |
+/// | [`total`](Self::total) | 30 s | since the server let go |
+/// | [`bytes`](Self::bytes) | none | discarded in all |
+///
+/// The first two are nginx's `lingering_timeout` and `lingering_time`. A client
+/// that sends longer than that loses the answer as it would without the hook.
+///
+/// # Example
+///
+/// ```no_run
+/// # #[cfg(feature = "axum")] {
+/// use std::time::Duration;
+/// use tower_bodyguard::{Linger, LingerExt};
+///
+/// # async fn run(app: axum::Router) -> std::io::Result<()> {
+/// let linger = Linger::new().total(Duration::from_secs(120));
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+/// axum::serve(listener.linger_with(&linger), app).await
+/// # }
+/// # }
+/// ```
+///
+/// # Caveats
+///
+/// - The bounds are set before the handle is shared: each setter returns a handle
+///   with counters of its own.
+/// - Lingering needs a tokio runtime with timers enabled. A connection that is
+///   dropped outside a runtime is closed plainly, and so is each one that still
+///   lingers when its runtime ends.
+/// - A response that broke off (a handler's panic, a body's error) is not
+///   lingered for: hyper drops the connection without a shutdown then, and the
+///   client must be able to tell.
+#[derive(Clone)]
+pub struct Linger(Arc<Shared>);
+
+struct Shared {
+    bounds: Bounds,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    started: AtomicU64,
+    delivered: AtomicU64,
+    cut: AtomicU64,
+    discarded: AtomicU64,
+}
+
+/// What a [`Linger`] has done so far.
+///
+/// The numbers are read one after the other: while connections come and go, they
+/// may be apart by those under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that were lingered for. One whose client has closed by the
+    /// time the server lets go is none.
+    pub started: u64,
+    /// Of these, how many ended because the client closed: it had all the time
+    /// it wanted to read its answer.
+    pub delivered: u64,
+    /// Of these, how many ended at a bound, or because the client reset.
+    pub cut: u64,
+    /// Bytes that were read only to be thrown away.
+    pub discarded_bytes: u64,
+}
+
+impl Stats {
+    /// Connections that linger now.
+    #[must_use]
+    pub fn lingering(&self) -> u64 {
+        self.started.saturating_sub(self.delivered + self.cut)
+    }
+}
+
+impl Linger {
+    /// With the default bounds.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_bounds(Bounds {
+            idle: Duration::from_secs(5),
+            total: Duration::from_secs(30),
+            bytes: None,
+        })
+    }
+
+    /// How long a client may be silent.
+    #[must_use]
+    pub fn idle(self, idle: Duration) -> Self {
+        Self::with_bounds(Bounds {
+            idle,
+            ..self.0.bounds
+        })
+    }
+
+    /// How long a linger lasts at most.
+    #[must_use]
+    pub fn total(self, total: Duration) -> Self {
+        Self::with_bounds(Bounds {
+            total,
+            ..self.0.bounds
+        })
+    }
+
+    /// How many bytes are discarded at most, `None` for no bound: the times bound
+    /// them by what the client's line carries.
+    #[must_use]
+    pub fn bytes(self, bytes: impl Into<Option<u64>>) -> Self {
+        Self::with_bounds(Bounds {
+            bytes: bytes.into(),
+            ..self.0.bounds
+        })
+    }
+
+    /// The counters as they stand.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counters = &self.0.counters;
+        // Ends before starts, so that nothing ends that never started.
+        let delivered = counters.delivered.load(Ordering::Acquire);
+        let cut = counters.cut.load(Ordering::Acquire);
+        Stats {
+            started: counters.started.load(Ordering::Acquire),
+            delivered,
+            cut,
+            discarded_bytes: counters.discarded.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
+    }
+
+    pub(super) fn started(&self) {
+        self.0.counters.started.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn ended(&self, end: End, discarded: u64) {
+        let counters = &self.0.counters;
+        counters.discarded.fetch_add(discarded, Ordering::Relaxed);
+        let ends = match end {
+            End::PeerClosed => &counters.delivered,
+            End::Reset | End::Idle | End::Total | End::Bytes | End::Dropped => &counters.cut,
+        };
+        ends.fetch_add(1, Ordering::Release);
+    }
+
+    fn with_bounds(bounds: Bounds) -> Self {
+        Self(Arc::new(Shared {
+            bounds,
+            counters: Counters::default(),
+        }))
+    }
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Linger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bounds { idle, total, bytes } = self.bounds();
+        f.debug_struct("Linger")
+            .field("idle", idle)
+            .field("total", total)
+            .field("bytes", bytes)
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

@@ -1,0 +1,187 @@
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Linger, task};
+
+/// A socket whose close lets the client finish.
+///
+/// It forwards everything. After `poll_shutdown` reads still pass, for upgraded
+/// tunnels half-close and read on. Dropped after a shutdown, before the client
+/// has closed, it hands the socket to a task that lingers (see [`Linger`]);
+/// dropped without a shutdown, it closes plainly.
+///
+/// It belongs beneath TLS: there what comes late is discarded undecrypted.
+///
+/// # Example
+///
+/// In an accept loop of one's own:
+///
+/// ```no_run
+/// use hyper::{Request, body::Incoming, server::conn::http1};
+/// use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+/// use tower_bodyguard::{Linger, LingerIo};
+/// # use http_body_util::Empty;
+/// # use http::Response;
+/// # use bytes::Bytes;
+///
+/// # async fn run() -> std::io::Result<()> {
+/// # let service = tower::service_fn(|_: Request<Incoming>| async {
+/// #     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
+/// # });
+/// let linger = Linger::new();
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+/// loop {
+///     let (socket, _) = listener.accept().await?;
+///     let io = TokioIo::new(LingerIo::new(socket, &linger));
+///     let service = TowerToHyperService::new(service.clone());
+///     tokio::spawn(http1::Builder::new().serve_connection(io, service));
+/// }
+/// # }
+/// ```
+pub struct LingerIo<T> {
+    /// Taken out by the drop only.
+    io: Option<T>,
+    linger: Linger,
+    /// What to do with a socket that has to linger. A pointer, so that the type
+    /// itself, and with it every type around it, needs no bounds for the drop.
+    hand_over: fn(T, Linger),
+    half_closed: bool,
+    /// The client has closed its side, or is gone: it will send no more.
+    peer_closed: bool,
+}
+
+impl<T> LingerIo<T> {
+    /// Wraps a socket, or anything that reads and writes.
+    pub fn new(io: T, linger: &Linger) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self {
+            io: Some(io),
+            linger: linger.clone(),
+            hand_over: task::linger,
+            half_closed: false,
+            peer_closed: false,
+        }
+    }
+
+    /// The socket.
+    ///
+    /// # Panics
+    ///
+    /// Never: the socket is there until the drop.
+    pub fn get_ref(&self) -> &T {
+        self.io
+            .as_ref()
+            .expect("the socket is there until the drop")
+    }
+
+    /// The socket, to set options on it. What is read or written by this way goes
+    /// past the hook.
+    ///
+    /// # Panics
+    ///
+    /// Never: the socket is there until the drop.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.io
+            .as_mut()
+            .expect("the socket is there until the drop")
+    }
+
+    /// The socket, which from here on closes as it pleases.
+    ///
+    /// # Panics
+    ///
+    /// Never: the socket is there until the drop.
+    pub fn into_inner(mut self) -> T {
+        self.io.take().expect("the socket is there until the drop")
+    }
+}
+
+impl<T: Unpin> LingerIo<T> {
+    fn socket(self: Pin<&mut Self>) -> Pin<&mut T> {
+        Pin::new(Self::get_mut(self.get_mut()))
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(self.as_mut().socket().poll_read(cx, buf))?;
+        if buf.filled().len() == before && buf.remaining() > 0 {
+            self.peer_closed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for LingerIo<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.socket().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.socket().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.get_ref().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket().poll_flush(cx)
+    }
+
+    /// Flushes, then closes the sending side; once done, done for good.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.half_closed {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.as_mut().socket().poll_flush(cx))?;
+        match ready!(self.as_mut().socket().poll_shutdown(cx)) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => self.peer_closed = true,
+            result => result?,
+        }
+        self.half_closed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> Drop for LingerIo<T> {
+    fn drop(&mut self) {
+        if !self.half_closed || self.peer_closed {
+            return;
+        }
+        if let Some(io) = self.io.take() {
+            (self.hand_over)(io, self.linger.clone());
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for LingerIo<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LingerIo")
+            .field("io", &self.io)
+            .field("half_closed", &self.half_closed)
+            .field("peer_closed", &self.peer_closed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! Drives a [`Machine`] with a socket and a timer.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    io::AsyncRead,
+    runtime::Handle,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::{
+    Linger,
+    discard::{Found, poll_discard},
+    machine::{End, Machine},
+};
+
+/// Chunks to discard before other tasks have their turn: a client that is faster
+/// than we are must not have a worker thread for itself.
+const CHUNKS_PER_TURN: usize = 16;
+
+/// Lingers for a half-closed socket, in a task of its own where there is
+/// something to wait for.
+pub(super) fn linger<T>(io: T, linger: Linger)
+where
+    T: AsyncRead + Unpin + Send + 'static,
+{
+    // Dropped outside of a runtime, or while it ends: nobody could wait.
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    let mut connection = Connection {
+        io,
+        machine: Machine::new(Instant::now().into_std()),
+        linger,
+        counted: false,
+    };
+    // Many a client has closed by now, and needs no task.
+    let look = &mut Context::from_waker(Waker::noop());
+    if connection.poll_discard(look, 1).is_pending() {
+        connection.count();
+        runtime.spawn(Lingering {
+            connection,
+            timer: None,
+        });
+    }
+}
+
+/// A connection that lingers. Dropped before its end, it counts as cut.
+struct Connection<T> {
+    io: T,
+    machine: Machine,
+    linger: Linger,
+    counted: bool,
+}
+
+impl<T> Connection<T> {
+    fn count(&mut self) {
+        self.linger.started();
+        self.counted = true;
+    }
+
+    fn end(&mut self, end: End) {
+        if std::mem::take(&mut self.counted) {
+            self.linger.ended(end, self.machine.discarded());
+        }
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        self.end(End::Dropped);
+    }
+}
+
+impl<T: AsyncRead + Unpin + 'static> Connection<T> {
+    /// Discards at most so many chunks. `Pending` where no more is there now, or
+    /// the turn is over.
+    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<End> {
+        // Once for all of the chunks: nothing here is that exact.
+        let now = Instant::now().into_std();
+        for _ in 0..chunks {
+            let end = match ready!(poll_discard(&mut self.io, cx)) {
+                Ok(Found::Bytes(bytes)) => {
+                    let bounds = self.linger.bounds();
+                    self.machine.received(bytes as u64, now, bounds)
+                }
+                Ok(Found::End) => Some(End::PeerClosed),
+                Err(_) => Some(End::Reset),
+            };
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+pin_project! {
+    struct Lingering<T> {
+        connection: Connection<T>,
+        // Made in the task's first turn: where the runtime has no timers that
+        // panics, and what calls `linger` is a drop.
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+impl<T: AsyncRead + Unpin + 'static> Lingering<T> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let mut this = self.project();
+        if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
+            return Poll::Ready(end);
+        }
+        // The timer is set for the earliest end that was possible when it was
+        // set. Where bytes came since, it goes off too early and is set again:
+        // once a bound, not once a read.
+        loop {
+            if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                ready!(timer.poll(cx));
+            }
+            let now = Instant::now().into_std();
+            let bounds = this.connection.linger.bounds();
+            if let Some(end) = this.connection.machine.over_at(now, bounds) {
+                return Poll::Ready(end);
+            }
+            let patience = this.connection.machine.patience(now, bounds);
+            this.timer.set(Some(sleep(patience)));
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin + 'static> Future for Lingering<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let end = ready!(self.as_mut().poll_end(cx));
+        self.project().connection.end(end);
+        Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A client and its lingering server side; time is paused, and a duplex pipe
+    /// needs none to pass.
+    fn lingering(linger: &Linger) -> DuplexStream {
+        let (client, server) = duplex(64);
+        super::linger(server, linger.clone());
+        client
+    }
+
+    async fn ended(linger: &Linger) {
+        while linger.stats().lingering() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_the_client_closes() {
+        let linger = Linger::new();
+        let start = Instant::now();
+        let mut client = lingering(&linger);
+        client.write_all(&[0; 10_000]).await.unwrap();
+        drop(client);
+        ended(&linger).await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        let stats = linger.stats();
+        assert_eq!((stats.started, stats.delivered, stats.cut), (1, 1, 0));
+        assert_eq!(stats.discarded_bytes, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_task_for_a_client_that_has_closed() {
+        let linger = Linger::new();
+        let (client, server) = duplex(64);
+        drop(client);
+        super::linger(server, linger.clone());
+        assert_eq!(linger.stats(), Linger::new().stats());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_the_idle_bound() {
+        let linger = Linger::new();
+        let start = Instant::now();
+        let mut client = lingering(&linger);
+        sleep(Duration::from_secs(3)).await;
+        client.write_all(b"still here").await.unwrap();
+        // The pipe ends when its other side is dropped.
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(start.elapsed().as_secs(), 8);
+        assert_eq!(linger.stats().cut, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drip_ends_at_the_total() {
+        let linger = Linger::new();
+        let start = Instant::now();
+        let mut client = lingering(&linger);
+        while client.write_all(b".").await.is_ok() {
+            sleep(Duration::from_millis(4_900)).await;
+        }
+        assert_eq!(linger.stats().cut, 1);
+        assert_eq!(linger.stats().discarded_bytes, 7);
+        assert!(start.elapsed() >= Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_ends_at_the_byte_bound() {
+        let linger = Linger::new().bytes(100_000);
+        let mut client = lingering(&linger);
+        while client.write_all(&[0; 64]).await.is_ok() {}
+        let discarded = linger.stats().discarded_bytes;
+        assert!((100_001..101_000).contains(&discarded), "{discarded}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_leaves_others_their_turn() {
+        let linger = Linger::new();
+        let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
+        super::linger(endless, linger.clone());
+        // On one thread this goes on only where the task yields.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(linger.stats().lingering(), 1);
+    }
+
+    #[test]
+    fn without_a_runtime_the_socket_is_closed() {
+        let linger = Linger::new();
+        let (_client, server) = duplex(64);
+        super::linger(server, linger.clone());
+        assert_eq!(linger.stats().started, 0);
+    }
+}

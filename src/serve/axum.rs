@@ -1,0 +1,72 @@
+use std::io;
+
+use axum::serve::{Listener, ListenerExt, TapIo};
+
+use crate::linger::{Linger, LingerIo};
+
+/// What [`LingerExt::linger`] yields: a [`LingerListener`] in axum's own
+/// [`TapIo`], whose closure does nothing.
+///
+/// It is there because axum implements
+/// [`Connected`](axum::extract::connect_info::Connected) for its own listener
+/// types only: in this one, `ConnectInfo<SocketAddr>` goes on working. For a
+/// `Connected` of one's own, implement it for `IncomingStream<'_, Lingering<L>>`.
+pub type Lingering<L> = TapIo<LingerListener<L>, fn(&mut LingerIo<<L as Listener>::Io>)>;
+
+/// `.linger()` on axum's listeners.
+pub trait LingerExt: Listener + Sized {
+    /// Lets the clients of this listener read their answers, with the default
+    /// bounds. See [`Linger`] for what that means.
+    ///
+    /// ```no_run
+    /// use axum::{Router, routing::post};
+    /// use tower_bodyguard::LingerExt;
+    ///
+    /// # async fn run() -> std::io::Result<()> {
+    /// let app = Router::new().route("/", post(|body: String| async { body }));
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+    /// axum::serve(listener.linger(), app).await
+    /// # }
+    /// ```
+    fn linger(self) -> Lingering<Self> {
+        self.linger_with(&Linger::new())
+    }
+
+    /// As [`linger`](Self::linger), with bounds and counters of one's own.
+    fn linger_with(self, linger: &Linger) -> Lingering<Self> {
+        LingerListener::new(self, linger).tap_io(|_| {})
+    }
+}
+
+impl<L: Listener> LingerExt for L {}
+
+/// A listener whose connections linger when they are closed.
+#[derive(Debug)]
+pub struct LingerListener<L> {
+    inner: L,
+    linger: Linger,
+}
+
+impl<L> LingerListener<L> {
+    /// Wraps a listener. [`LingerExt::linger_with`] does it with `ConnectInfo`.
+    pub fn new(inner: L, linger: &Linger) -> Self {
+        Self {
+            inner,
+            linger: linger.clone(),
+        }
+    }
+}
+
+impl<L: Listener> Listener for LingerListener<L> {
+    type Io = LingerIo<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (io, addr) = self.inner.accept().await;
+        (LingerIo::new(io, &self.linger), addr)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.inner.local_addr()
+    }
+}

@@ -1,0 +1,7 @@
+//! The glue to servers, each piece behind its feature.
+
+#[cfg(feature = "axum")]
+mod axum;
+
+#[cfg(feature = "axum")]
+pub use self::axum::{LingerExt, LingerListener, Lingering};
