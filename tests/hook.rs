@@ -1,0 +1,224 @@
+//! The hook by itself: what it forwards, when it lingers, when it does not.
+
+mod support;
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+use tower_bodyguard::{Linger, LingerIo};
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+    (client.unwrap(), listener.accept().await.unwrap().0)
+}
+
+async fn until_none_linger(linger: &Linger) {
+    let done = async {
+        while linger.stats().lingering() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), done)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_socket_outlives_its_wrapper() {
+    let linger = Linger::new();
+    let (mut client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    server.write_all(b"answer").await.unwrap();
+    server.shutdown().await.unwrap();
+    drop(server);
+    assert_eq!(linger.stats().lingering(), 1);
+
+    client.write_all(&vec![0; 16 << 20]).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "answer");
+    drop(client);
+    until_none_linger(&linger).await;
+    let stats = linger.stats();
+    assert_eq!((stats.delivered, stats.cut), (1, 0));
+    assert_eq!(stats.discarded_bytes, 16 << 20);
+}
+
+#[tokio::test]
+async fn reads_pass_after_a_half_close() {
+    let linger = Linger::new();
+    let (mut client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    server.shutdown().await.unwrap();
+    client.write_all(b"still here").await.unwrap();
+    let mut buffer = [0; 10];
+    server.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"still here");
+}
+
+#[tokio::test]
+async fn a_shutdown_may_be_repeated() {
+    let (_client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &Linger::new());
+    for _ in 0..3 {
+        server.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn no_linger_for_a_client_that_closed_first() {
+    let linger = Linger::new();
+    let (client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    drop(client);
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+    server.shutdown().await.unwrap();
+    drop(server);
+    assert_eq!(linger.stats().started, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_does_no_harm() {
+    let linger = Linger::new();
+    let (client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    // Closed with unread data in it, so that the kernel resets.
+    server.write_all(b"unread").await.unwrap();
+    client.readable().await.unwrap();
+    drop(client);
+    let error = poll_fn(|cx| Pin::new(&mut server).poll_read(cx, &mut ReadBuf::new(&mut [0])));
+    assert_eq!(
+        error.await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
+    server.shutdown().await.unwrap();
+    drop(server);
+    assert_eq!(linger.stats().lingering(), 0);
+}
+
+#[tokio::test]
+async fn no_linger_without_a_shutdown() {
+    let linger = Linger::new();
+    let (mut client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    server.write_all(b"half an ans").await.unwrap();
+    drop(server);
+    assert_eq!(linger.stats().started, 0);
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+}
+
+#[tokio::test]
+async fn into_inner_gives_the_socket_back_for_good() {
+    let linger = Linger::new();
+    let (_client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    server.shutdown().await.unwrap();
+    drop(server.into_inner());
+    assert_eq!(linger.stats().started, 0);
+}
+
+/// Counts how it is written to.
+#[derive(Debug, Default)]
+struct Writes {
+    plain: usize,
+    vectored: usize,
+    flushed_before_shutdown: bool,
+    flushed: bool,
+}
+
+impl AsyncRead for Writes {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Writes {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.plain += 1;
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.vectored += 1;
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed_before_shutdown = self.flushed;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn vectored_writes_pass_through() {
+    let mut io = LingerIo::new(Writes::default(), &Linger::new());
+    assert!(io.is_write_vectored());
+    let bufs = [IoSlice::new(b"one"), IoSlice::new(b"two")];
+    assert_eq!(io.write_vectored(&bufs).await.unwrap(), 6);
+    io.write_all(b"three").await.unwrap();
+    assert_eq!((io.get_ref().vectored, io.get_ref().plain), (1, 1));
+    io.shutdown().await.unwrap();
+    assert!(io.get_ref().flushed_before_shutdown);
+}
+
+#[test]
+fn a_drop_outside_a_runtime_closes() {
+    let linger = Linger::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (client, server) = runtime.block_on(async {
+        let (client, server) = tcp_pair().await;
+        let mut server = LingerIo::new(server, &linger);
+        server.shutdown().await.unwrap();
+        (client, server)
+    });
+    drop(server);
+    assert_eq!(linger.stats().started, 0);
+    drop(client);
+}
+
+#[test]
+fn a_runtime_that_ends_cuts_its_lingering() {
+    let linger = Linger::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _client = runtime.block_on(async {
+        let (client, server) = tcp_pair().await;
+        let mut server = LingerIo::new(server, &linger);
+        server.shutdown().await.unwrap();
+        client
+    });
+    drop(runtime);
+    let stats = linger.stats();
+    assert_eq!((stats.started, stats.cut), (1, 1));
+}

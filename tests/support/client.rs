@@ -1,0 +1,233 @@
+//! A client that writes everything before it reads, as browsers do.
+//!
+//! Blocking on purpose: what matters is what each system call returns.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// No test waits longer than this for a socket.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const CHUNK: usize = 64 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    ContentLength,
+    Chunked,
+}
+
+pub const FRAMINGS: [Framing; 2] = [Framing::ContentLength, Framing::Chunked];
+
+/// How the server's side of the connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// With a FIN.
+    Cleanly,
+    /// With a reset, or not within our patience.
+    Badly(io::Error),
+}
+
+/// What the client saw.
+#[derive(Debug)]
+pub struct Outcome {
+    pub write_error: Option<io::Error>,
+    pub received: Vec<u8>,
+    pub ended: Ended,
+}
+
+/// A request whose body is `length` bytes of nothing.
+#[derive(Clone, Debug)]
+pub struct SendFirst {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub headers: String,
+    pub framing: Framing,
+    pub length: u64,
+    /// How the body begins.
+    pub prefix: Vec<u8>,
+}
+
+impl SendFirst {
+    pub fn post(path: &'static str, framing: Framing, length: u64) -> Self {
+        Self {
+            method: "POST",
+            path,
+            headers: String::new(),
+            framing,
+            length,
+            prefix: Vec::new(),
+        }
+    }
+
+    /// A multipart form with one file that never ends.
+    pub fn form(path: &'static str, framing: Framing, length: u64) -> Self {
+        let mut form = Self::post(path, framing, length)
+            .header("Content-Type: multipart/form-data; boundary=xyz");
+        form.prefix = b"--xyz\r\nContent-Disposition: form-data; name=\"photopicker\"; \
+            filename=\"a.jpg\"\r\n\r\n"
+            .to_vec();
+        form
+    }
+
+    pub fn header(mut self, line: &str) -> Self {
+        self.headers.push_str(line);
+        self.headers.push_str("\r\n");
+        self
+    }
+
+    pub fn head(&self) -> String {
+        let framing = match self.framing {
+            Framing::ContentLength => format!("Content-Length: {}", self.length),
+            Framing::Chunked => "Transfer-Encoding: chunked".to_owned(),
+        };
+        let Self {
+            method,
+            path,
+            headers,
+            ..
+        } = self;
+        format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}{framing}\r\n\r\n")
+    }
+
+    /// Over a new connection.
+    pub fn to(&self, addr: SocketAddr) -> Outcome {
+        let socket = TcpStream::connect(addr).expect("the server listens");
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        self.over(socket)
+    }
+
+    /// Over a connection that times out by itself.
+    pub fn over(&self, mut socket: impl Read + Write) -> Outcome {
+        let write_error = self.write(&mut socket).err();
+        let (received, ended) = read_to_end(&mut socket);
+        Outcome {
+            write_error,
+            received,
+            ended,
+        }
+    }
+
+    pub fn write(&self, socket: &mut impl Write) -> io::Result<()> {
+        socket.write_all(self.head().as_bytes())?;
+        let zeros = [b'0'; CHUNK];
+        let mut left = self.length;
+        while left > 0 {
+            let part = match left == self.length && !self.prefix.is_empty() {
+                true => &self.prefix[..],
+                false => &zeros[..left.min(CHUNK as u64) as usize],
+            };
+            match self.framing {
+                Framing::ContentLength => socket.write_all(part)?,
+                Framing::Chunked => write_chunk(socket, part)?,
+            }
+            left -= part.len() as u64;
+        }
+        match self.framing {
+            Framing::ContentLength => Ok(()),
+            Framing::Chunked => socket.write_all(b"0\r\n\r\n"),
+        }
+    }
+}
+
+pub fn write_chunk(socket: &mut impl Write, data: &[u8]) -> io::Result<()> {
+    write!(socket, "{:x}\r\n", data.len())?;
+    socket.write_all(data)?;
+    socket.write_all(b"\r\n")
+}
+
+/// Everything up to the end, whichever that is.
+pub fn read_to_end(socket: &mut impl Read) -> (Vec<u8>, Ended) {
+    let mut received = Vec::new();
+    let ended = match socket.read_to_end(&mut received) {
+        Ok(_) => Ended::Cleanly,
+        Err(error) => Ended::Badly(error),
+    };
+    (received, ended)
+}
+
+impl Outcome {
+    /// The promise: no write failed, one whole response, a clean end.
+    #[track_caller]
+    pub fn assert_delivered(&self, status: u16) -> Response {
+        if let Some(error) = &self.write_error {
+            panic!("a write failed: {error}; received {}", self.text());
+        }
+        if let Ended::Badly(error) = &self.ended {
+            panic!("the end was not clean: {error}; received {}", self.text());
+        }
+        let (response, rest) = Response::parse(&self.received)
+            .unwrap_or_else(|| panic!("no whole response in {}", self.text()));
+        assert_eq!(response.status, status, "{}", self.text());
+        assert!(rest.is_empty(), "more than one response: {}", self.text());
+        response
+    }
+
+    /// The fault, as a client sees it.
+    pub fn was_reset(&self) -> bool {
+        self.write_error.is_some() || matches!(self.ended, Ended::Badly(_))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.received[..self.received.len().min(2000)]).into_owned()
+    }
+}
+
+/// A response with a length or without a body.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    /// The first response, and what follows it. `None` where it is not whole.
+    pub fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers: Vec<_> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let length = headers
+            .iter()
+            .find(|(name, _)| name == "content-length")
+            .map_or(Some(0), |(_, value)| value.parse().ok())?;
+        let rest = &bytes[end + 4..];
+        let (body, rest) = rest.split_at_checked(length)?;
+        let response = Self {
+            status,
+            headers,
+            body: String::from_utf8_lossy(body).into_owned(),
+        };
+        Some((response, rest))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut all = self.headers.iter();
+        all.find(|(n, _)| n == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads until one whole response is there.
+pub fn read_response(socket: &mut impl Read) -> io::Result<Response> {
+    let mut received = Vec::new();
+    loop {
+        if let Some((response, rest)) = Response::parse(&received) {
+            assert!(rest.is_empty(), "more than one response");
+            return Ok(response);
+        }
+        let mut buffer = [0; CHUNK];
+        match socket.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => received.extend_from_slice(&buffer[..read]),
+        }
+    }
+}

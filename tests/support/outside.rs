@@ -1,0 +1,183 @@
+//! The harness for programs from outside: browsers, curl, interpreters.
+//!
+//! Where such a program is missing, its test says SKIPPED and why, and does not
+//! count as passed; with `CI=true` it fails.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use libtest_mimic::{Failed, Trial};
+
+/// Something that a test needs and this machine may not have.
+pub struct Need {
+    pub name: String,
+    pub missing: bool,
+}
+
+impl Need {
+    /// A program on the `PATH`.
+    pub fn program(name: &str) -> Self {
+        Self {
+            name: format!("no {name} on the PATH"),
+            missing: find(name).is_none(),
+        }
+    }
+
+    pub fn file(path: &Path) -> Self {
+        Self {
+            name: format!("{} is not there", path.display()),
+            missing: !path.exists(),
+        }
+    }
+
+    pub fn root() -> Self {
+        Self {
+            name: "not root".to_owned(),
+            missing: !output(Command::new("id").arg("-u"))
+                .is_ok_and(|out| out.stdout.trim_ascii() == b"0"),
+        }
+    }
+
+    /// A command that succeeds where the thing is there.
+    pub fn check(name: &str, command: &mut Command) -> Self {
+        Self {
+            name: name.to_owned(),
+            missing: !output(command).is_ok_and(|out| out.status.success()),
+        }
+    }
+}
+
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// A test that runs where all its needs are met.
+pub fn trial(
+    name: impl Into<String>,
+    needs: &[Need],
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let missing: Vec<_> = needs.iter().filter(|need| need.missing).collect();
+    if missing.is_empty() {
+        return Trial::test(name, test);
+    }
+    let reasons: Vec<_> = missing.iter().map(|need| need.name.as_str()).collect();
+    let why = format!("SKIPPED: {}", reasons.join(", "));
+    if in_ci() {
+        return Trial::test(name, move || Err(Failed::from(why)));
+    }
+    Trial::test(name, || Ok(()))
+        .with_kind(why)
+        .with_ignored_flag(true)
+}
+
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn output(command: &mut Command) -> std::io::Result<Output> {
+    command.stdin(Stdio::null()).output()
+}
+
+/// Runs a command to its end, and says what it said if that was a failure.
+pub fn succeed(command: &mut Command) -> Result<String, Failed> {
+    let out = output(command).map_err(|error| format!("{command:?}: {error}"))?;
+    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    if out.status.success() {
+        return Ok(stdout);
+    }
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    Err(format!("{command:?}: {}\n{stdout}\n{stderr}", out.status).into())
+}
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The upload form, running.
+pub struct Form {
+    process: Child,
+    pub url: String,
+}
+
+impl Form {
+    pub fn start(flags: &[&str]) -> Self {
+        Self::start_by(Command::new(Self::program()), "127.0.0.1:0", flags)
+    }
+
+    /// The example's executable, which `cargo test` builds.
+    pub fn program() -> PathBuf {
+        let test = env::current_exe().expect("a running test has a path");
+        let target = test.ancestors().nth(2).expect("target/debug/deps/test");
+        let form = target.join("examples/upload_form");
+        assert!(
+            form.exists(),
+            "{} is missing: `cargo build --example upload_form --features axum`",
+            form.display()
+        );
+        form
+    }
+
+    /// `command` ends in the form's executable; the rest is up to the caller.
+    pub fn start_by(mut command: Command, addr: &str, flags: &[&str]) -> Self {
+        command.args(["--addr", addr]).args(flags);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut process = command.spawn().expect("the form starts");
+        let stdout = process.stdout.take().expect("it is piped");
+        let (found, url) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(url) = line.strip_prefix("listening on ") {
+                    // The test may be over by now.
+                    let _ = found.send(url.to_owned());
+                }
+            }
+        });
+        let Ok(url) = url.recv_timeout(Duration::from_secs(30)) else {
+            let _ = process.kill();
+            panic!("{command:?} does not say where it listens");
+        };
+        Self { process, url }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its end, after SIGTERM.
+    pub fn terminate(mut self) -> std::process::ExitStatus {
+        let pid = self.id().to_string();
+        succeed(Command::new("kill").args(["-TERM", &pid])).expect("it runs");
+        self.process.wait().expect("it ends")
+    }
+}
+
+impl Drop for Form {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A file of `length` bytes, whose content does not repeat in step with anything.
+pub fn file_of(folder: &Path, length: usize) -> PathBuf {
+    let file = folder.join(format!("{length}.bin"));
+    let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+    fs::write(&file, content).expect("the folder can be written");
+    file
+}
