@@ -16,6 +16,7 @@ use std::{
 use libtest_mimic::{Failed, Trial};
 
 /// Something that a test needs and this machine may not have.
+#[derive(Clone, Debug)]
 pub struct Need {
     pub name: String,
     pub missing: bool,
