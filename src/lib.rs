@@ -51,12 +51,18 @@
 //! - `axum`: `LingerExt`, `.linger()` on axum's listeners.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bounds;
+mod connection;
+pub mod delivery;
 mod error;
+
 pub mod limit;
 pub mod linger;
+mod patience;
 pub mod serve;
 
 pub use self::{
+    delivery::{Delivery, DeliveryLayer, Drain},
     error::BoxError,
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Refusal},
     linger::{Linger, LingerIo},

@@ -50,41 +50,44 @@ fn write(socket: &mut TcpStream, framing: Framing, pieces: &[usize]) -> io::Resu
 
 #[test]
 fn the_last_byte_decides() {
-    let server = Server::hooked(guarded(LIMIT));
-    for framing in FRAMINGS {
-        let at = send(server.addr, framing, &[1000]);
-        assert_eq!((at.status, at.body.as_str()), (200, "1000"), "{framing:?}");
-        let over = send(server.addr, framing, &[1001]);
-        assert_eq!(over.status, 413, "{framing:?}");
-        assert!(over.body.contains("1000 bytes"), "{over:?}");
+    for server in Server::both(&guarded(LIMIT)) {
+        for framing in FRAMINGS {
+            let at = send(server.addr, framing, &[1000]);
+            assert_eq!((at.status, at.body.as_str()), (200, "1000"), "{framing:?}");
+            let over = send(server.addr, framing, &[1001]);
+            assert_eq!(over.status, 413, "{framing:?}");
+            assert!(over.body.contains("1000 bytes"), "{over:?}");
+        }
     }
 }
 
 #[test]
 fn a_limit_of_nothing_admits_nothing() {
-    let server = Server::hooked(guarded(0));
-    for framing in FRAMINGS {
-        assert_eq!(send(server.addr, framing, &[]).body, "0");
-        assert_eq!(send(server.addr, framing, &[1]).status, 413);
+    for server in Server::both(&guarded(0)) {
+        for framing in FRAMINGS {
+            assert_eq!(send(server.addr, framing, &[]).body, "0");
+            assert_eq!(send(server.addr, framing, &[1]).status, 413);
+        }
     }
 }
 
 /// The model: the sum of the pieces against the limit.
 #[test]
 fn random_splits_agree_with_the_sum() {
-    let server = Server::hooked(guarded(LIMIT));
-    let pieces = prop::collection::vec(1usize..400, 0..8);
-    let framing = prop::sample::select(&FRAMINGS[..]);
-    TestRunner::new(ProptestConfig::with_cases(200))
-        .run(&(framing, pieces), |(framing, pieces)| {
-            let sum: usize = pieces.iter().sum();
-            let response = send(server.addr, framing, &pieces);
-            if sum as u64 <= LIMIT {
-                prop_assert_eq!((response.status, response.body), (200, sum.to_string()));
-            } else {
-                prop_assert_eq!(response.status, 413);
-            }
-            Ok(())
-        })
-        .unwrap();
+    for server in Server::both(&guarded(LIMIT)) {
+        let pieces = prop::collection::vec(1usize..400, 0..8);
+        let framing = prop::sample::select(&FRAMINGS[..]);
+        TestRunner::new(ProptestConfig::with_cases(200))
+            .run(&(framing, pieces), |(framing, pieces)| {
+                let sum: usize = pieces.iter().sum();
+                let response = send(server.addr, framing, &pieces);
+                if sum as u64 <= LIMIT {
+                    prop_assert_eq!((response.status, response.body), (200, sum.to_string()));
+                } else {
+                    prop_assert_eq!(response.status, 413);
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
 }

@@ -81,17 +81,18 @@ fn every_extractor_ends_in_the_refusal() {
         .layer(DefaultBodyLimit::max(1 << 30))
         .layer(guard);
     for app in [once, nested, beside_axums_own] {
-        let server = Server::hooked(app);
-        for framing in FRAMINGS {
-            for (path, kind) in TYPED {
-                SendFirst::post(path, framing, LARGE)
-                    .header(&format!("Content-Type: {kind}"))
+        for server in Server::both(&app) {
+            for framing in FRAMINGS {
+                for (path, kind) in TYPED {
+                    SendFirst::post(path, framing, LARGE)
+                        .header(&format!("Content-Type: {kind}"))
+                        .to(server.addr)
+                        .assert_delivered(413);
+                }
+                SendFirst::form("/multipart", framing, LARGE)
                     .to(server.addr)
                     .assert_delivered(413);
             }
-            SendFirst::form("/multipart", framing, LARGE)
-                .to(server.addr)
-                .assert_delivered(413);
         }
     }
 }
@@ -101,15 +102,16 @@ fn of_nested_guards_the_smaller_holds() {
     let inner_smaller = guarded(MIB).layer(BodyGuardLayer::new(4 * MIB));
     let outer_smaller = guarded(4 * MIB).layer(BodyGuardLayer::new(MIB));
     for app in [inner_smaller, outer_smaller] {
-        let server = Server::hooked(app);
-        for framing in FRAMINGS {
-            let response = SendFirst::post("/", framing, 2 * MIB)
-                .to(server.addr)
-                .assert_delivered(413);
-            assert!(
-                response.body.contains("1048576 bytes (1 MiB)"),
-                "{response:?}"
-            );
+        for server in Server::both(&app) {
+            for framing in FRAMINGS {
+                let response = SendFirst::post("/", framing, 2 * MIB)
+                    .to(server.addr)
+                    .assert_delivered(413);
+                assert!(
+                    response.body.contains("1048576 bytes (1 MiB)"),
+                    "{response:?}"
+                );
+            }
         }
     }
 }
@@ -129,18 +131,18 @@ fn no_byte_beyond_the_limit_reaches_the_handler() {
     let app = Router::new()
         .route("/", any(count))
         .layer(BodyGuardLayer::new(MIB));
-    let server = Server::hooked(app);
+    for server in Server::both(&app) {
+        SendFirst::post("/", Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+        assert_eq!(seen.load(Ordering::SeqCst), 0, "the service was called");
 
-    SendFirst::post("/", Framing::ContentLength, LARGE)
-        .to(server.addr)
-        .assert_delivered(413);
-    assert_eq!(seen.load(Ordering::SeqCst), 0, "the service was called");
-
-    SendFirst::post("/", Framing::Chunked, LARGE)
-        .to(server.addr)
-        .assert_delivered(413);
-    let seen = seen.load(Ordering::SeqCst);
-    assert!((1..=MIB).contains(&seen), "{seen}");
+        SendFirst::post("/", Framing::Chunked, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+        let seen = seen.swap(0, Ordering::SeqCst);
+        assert!((1..=MIB).contains(&seen), "{seen}");
+    }
 }
 
 #[test]
@@ -161,30 +163,30 @@ fn a_response_under_way_is_broken_off() {
         .route("/chunked", post(echo))
         .route("/promise", post(promise))
         .layer(BodyGuardLayer::new(MIB));
-    let server = Server::hooked(app);
-
-    for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
-        let mut socket = TcpStream::connect(server.addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut writer = socket.try_clone().unwrap();
-        // On a thread of its own, for an echo needs somebody who reads.
-        let writes = std::thread::spawn(move || {
-            let _ = SendFirst::post(path, Framing::Chunked, 2 * MIB).write(&mut writer);
-        });
-        let (received, ended) = read_to_end(&mut socket);
-        writes.join().unwrap();
-        let text = String::from_utf8_lossy(&received);
-        assert!(text.starts_with("HTTP/1.1 200"), "{path}: {text:.200}");
-        let complete = match ended {
-            Ended::Badly(_) => false,
-            Ended::Cleanly if last_chunk_or_length.is_empty() => received.len() as u64 > LARGE,
-            Ended::Cleanly => text.ends_with(last_chunk_or_length),
-        };
-        assert!(
-            !complete,
-            "{path}: looks whole, with {} bytes",
-            received.len()
-        );
+    for server in Server::both(&app) {
+        for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
+            let mut socket = TcpStream::connect(server.addr).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut writer = socket.try_clone().unwrap();
+            // On a thread of its own, for an echo needs somebody who reads.
+            let writes = std::thread::spawn(move || {
+                let _ = SendFirst::post(path, Framing::Chunked, 2 * MIB).write(&mut writer);
+            });
+            let (received, ended) = read_to_end(&mut socket);
+            writes.join().unwrap();
+            let text = String::from_utf8_lossy(&received);
+            assert!(text.starts_with("HTTP/1.1 200"), "{path}: {text:.200}");
+            let complete = match ended {
+                Ended::Badly(_) => false,
+                Ended::Cleanly if last_chunk_or_length.is_empty() => received.len() as u64 > LARGE,
+                Ended::Cleanly => text.ends_with(last_chunk_or_length),
+            };
+            assert!(
+                !complete,
+                "{path}: looks whole, with {} bytes",
+                received.len()
+            );
+        }
     }
 }
 
@@ -192,11 +194,12 @@ fn a_response_under_way_is_broken_off() {
 fn the_status_can_be_another() {
     let app =
         support::server::counting().layer(BodyGuardLayer::new(MIB).status(StatusCode::BAD_REQUEST));
-    let server = Server::hooked(app);
-    for framing in FRAMINGS {
-        SendFirst::post("/", framing, LARGE)
-            .to(server.addr)
-            .assert_delivered(400);
+    for server in Server::both(&app) {
+        for framing in FRAMINGS {
+            SendFirst::post("/", framing, LARGE)
+                .to(server.addr)
+                .assert_delivered(400);
+        }
     }
 }
 

@@ -18,6 +18,10 @@ use tokio::{
 /// calls; past this size nothing more is won.
 const CHUNK: usize = 256 * 1024;
 
+/// Chunks to discard before other tasks have their turn: a client that is faster
+/// than we are must not have a worker thread for itself.
+pub(super) const CHUNKS_PER_TURN: usize = 16;
+
 thread_local! {
     /// One buffer for all the connections of a thread, for what is in it is
     /// never looked at. The kernel does not even write to it where it truncates,

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use super::machine::{Bounds, End};
+use crate::{
+    bounds::{Bounds, End},
+    delivery::Drain,
+};
 
 /// The hook's settings and its counters, shared by all the connections it is
 /// given to.
@@ -64,8 +67,14 @@ use super::machine::{Bounds, End};
 pub struct Linger(Arc<Shared>);
 
 struct Shared {
-    bounds: Bounds,
+    settings: Settings,
     counters: Counters,
+}
+
+#[derive(Clone, Copy)]
+struct Settings {
+    bounds: Bounds,
+    drain: Drain,
 }
 
 #[derive(Default)]
@@ -107,39 +116,39 @@ impl Linger {
     /// With the default bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_bounds(Bounds {
-            idle: Duration::from_secs(5),
-            total: Duration::from_secs(30),
-            bytes: None,
+        Self::with_settings(Settings {
+            bounds: Bounds {
+                idle: Duration::from_secs(5),
+                total: Duration::from_secs(30),
+                bytes: None,
+            },
+            drain: Drain::new(),
         })
     }
 
     /// How long a client may be silent.
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
-        Self::with_bounds(Bounds {
-            idle,
-            ..self.0.bounds
-        })
+        self.with(|settings| settings.bounds.idle = idle)
     }
 
     /// How long a linger lasts at most.
     #[must_use]
     pub fn total(self, total: Duration) -> Self {
-        Self::with_bounds(Bounds {
-            total,
-            ..self.0.bounds
-        })
+        self.with(|settings| settings.bounds.total = total)
     }
 
     /// How many bytes are discarded at most, `None` for no bound: the times bound
     /// them by what the client's line carries.
     #[must_use]
     pub fn bytes(self, bytes: impl Into<Option<u64>>) -> Self {
-        Self::with_bounds(Bounds {
-            bytes: bytes.into(),
-            ..self.0.bounds
-        })
+        self.with(|settings| settings.bounds.bytes = bytes.into())
+    }
+
+    /// What a kept connection is worth, where [delivery](crate::Delivery) is joined.
+    #[must_use]
+    pub fn drain(self, drain: Drain) -> Self {
+        self.with(|settings| settings.drain = drain)
     }
 
     /// The counters as they stand.
@@ -158,7 +167,12 @@ impl Linger {
     }
 
     pub(super) fn bounds(&self) -> &Bounds {
-        &self.0.bounds
+        &self.0.settings.bounds
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn drain_settings(&self) -> Drain {
+        self.0.settings.drain
     }
 
     pub(super) fn started(&self) {
@@ -169,15 +183,21 @@ impl Linger {
         let counters = &self.0.counters;
         counters.discarded.fetch_add(discarded, Ordering::Relaxed);
         let ends = match end {
-            End::PeerClosed => &counters.delivered,
+            End::Complete => &counters.delivered,
             End::Reset | End::Idle | End::Total | End::Bytes | End::Dropped => &counters.cut,
         };
         ends.fetch_add(1, Ordering::Release);
     }
 
-    fn with_bounds(bounds: Bounds) -> Self {
+    fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.0.settings;
+        set(&mut settings);
+        Self::with_settings(settings)
+    }
+
+    fn with_settings(settings: Settings) -> Self {
         Self(Arc::new(Shared {
-            bounds,
+            settings,
             counters: Counters::default(),
         }))
     }

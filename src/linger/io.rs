@@ -1,3 +1,5 @@
+#[cfg(feature = "axum")]
+use std::sync::Arc;
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -5,9 +7,20 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
-use super::{Linger, task};
+use super::{
+    Linger,
+    discard::{CHUNKS_PER_TURN, Found, poll_discard},
+    evidence::Evidence,
+    task,
+};
+use crate::bounds::Discarding;
+#[cfg(feature = "axum")]
+use crate::connection::Connection;
 
 /// A socket whose close lets the client finish.
 ///
@@ -51,6 +64,11 @@ pub struct LingerIo<T> {
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(T, Linger),
+    /// What delivery knows, where it is joined.
+    evidence: Option<Evidence>,
+    /// What was discarded while the answer waited for room; from then on reads
+    /// yield nothing any more.
+    discarding: Option<Discarding>,
     half_closed: bool,
     /// The client has closed its side, or is gone: it will send no more.
     peer_closed: bool,
@@ -66,9 +84,24 @@ impl<T> LingerIo<T> {
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
+            evidence: None,
+            discarding: None,
             half_closed: false,
             peer_closed: false,
         }
+    }
+
+    /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
+    #[cfg(feature = "axum")]
+    pub(crate) fn joined(mut self) -> Self {
+        self.evidence = Some(Evidence::new(Arc::default()));
+        self
+    }
+
+    /// What is shared with delivery.
+    #[cfg(feature = "axum")]
+    pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
+        self.evidence.as_ref().map(Evidence::connection)
     }
 
     /// The socket.
@@ -116,30 +149,96 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(self.as_mut().socket().poll_read(cx, buf))?;
-        if buf.filled().len() == before && buf.remaining() > 0 {
-            self.peer_closed = true;
+        // What was discarded is missing: what follows is no part of anything. The
+        // server gives up reading by itself, see `Connection::close`.
+        if self.discarding.is_some() {
+            return Poll::Pending;
         }
-        Poll::Ready(Ok(()))
+        let before = buf.filled().len();
+        let read = self.as_mut().socket().poll_read(cx, buf);
+        match &read {
+            Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                self.evidence.iter_mut().for_each(Evidence::came);
+            }
+            Poll::Ready(Ok(())) => self.peer_closed |= buf.remaining() > 0,
+            Poll::Ready(Err(_)) => {}
+        }
+        read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for LingerIo<T> {
+impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
+    /// An answer that is longer than the socket's buffers does not get on while the
+    /// client sends before it reads. Where nobody will read what it sends, that is
+    /// discarded here.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` where the client keeps sending past a bound of the linger, and
+    /// does not read meanwhile.
+    fn wait_to_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let closing = self.evidence.as_ref().is_some_and(Evidence::is_closing);
+        if !closing || self.peer_closed {
+            return Ok(());
+        }
+        let Some(io) = &mut self.io else {
+            return Ok(());
+        };
+        let now = Instant::now().into_std();
+        for _ in 0..CHUNKS_PER_TURN {
+            // An error of the socket is the write's to report.
+            let Poll::Ready(Ok(found)) = poll_discard(io, cx) else {
+                return Ok(());
+            };
+            let Found::Bytes(bytes) = found else {
+                self.peer_closed = true;
+                return Ok(());
+            };
+            let bounds = self.linger.bounds();
+            let discarding = self.discarding.get_or_insert_with(|| Discarding::new(now));
+            if discarding.received(bytes as u64, now, bounds).is_some() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Bounds the time that the answer stands still, not how long it takes.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match (&write, &mut self.discarding) {
+            (Poll::Pending, _) => self.wait_to_write(cx)?,
+            (Poll::Ready(Ok(_)), Some(discarding)) => {
+                discarding.restart(Instant::now().into_std());
+            }
+            (Poll::Ready(_), _) => {}
+        }
+        write
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.socket().poll_write(cx, buf)
+        let write = self.as_mut().socket().poll_write(cx, buf);
+        self.written(cx, write)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.socket().poll_write_vectored(cx, bufs)
+        let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
+        self.written(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -167,7 +266,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LingerIo<T> {
 
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
-        if !self.half_closed || self.peer_closed {
+        let all_read = self.evidence.as_ref().is_some_and(Evidence::all_read);
+        if !self.half_closed || self.peer_closed || all_read {
             return;
         }
         if let Some(io) = self.io.take() {

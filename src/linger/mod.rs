@@ -10,9 +10,9 @@
 //! nothing for a client that sends.
 
 mod discard;
+mod evidence;
 mod handle;
 mod io;
-mod machine;
 mod task;
 
 pub use self::{

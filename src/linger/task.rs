@@ -1,4 +1,4 @@
-//! Drives a [`Machine`] with a socket and a timer.
+//! Drives [`Discarding`] with a socket and a timer.
 
 use std::{
     future::Future,
@@ -7,21 +7,16 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::{
-    io::AsyncRead,
-    runtime::Handle,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::{io::AsyncRead, runtime::Handle, time::Instant};
 
 use super::{
     Linger,
-    discard::{Found, poll_discard},
-    machine::{End, Machine},
+    discard::{CHUNKS_PER_TURN, Found, poll_discard},
 };
-
-/// Chunks to discard before other tasks have their turn: a client that is faster
-/// than we are must not have a worker thread for itself.
-const CHUNKS_PER_TURN: usize = 16;
+use crate::{
+    bounds::{Discarding, End},
+    patience::Patience,
+};
 
 /// Lingers for a half-closed socket, in a task of its own where there is
 /// something to wait for.
@@ -35,7 +30,7 @@ where
     };
     let mut connection = Connection {
         io,
-        machine: Machine::new(Instant::now().into_std()),
+        discarding: Discarding::new(Instant::now().into_std()),
         linger,
         counted: false,
     };
@@ -45,7 +40,7 @@ where
         connection.count();
         runtime.spawn(Lingering {
             connection,
-            timer: None,
+            patience: Patience::default(),
         });
     }
 }
@@ -53,7 +48,7 @@ where
 /// A connection that lingers. Dropped before its end, it counts as cut.
 struct Connection<T> {
     io: T,
-    machine: Machine,
+    discarding: Discarding,
     linger: Linger,
     counted: bool,
 }
@@ -66,7 +61,7 @@ impl<T> Connection<T> {
 
     fn end(&mut self, end: End) {
         if std::mem::take(&mut self.counted) {
-            self.linger.ended(end, self.machine.discarded());
+            self.linger.ended(end, self.discarding.discarded());
         }
     }
 }
@@ -87,9 +82,9 @@ impl<T: AsyncRead + Unpin + 'static> Connection<T> {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => {
                     let bounds = self.linger.bounds();
-                    self.machine.received(bytes as u64, now, bounds)
+                    self.discarding.received(bytes as u64, now, bounds)
                 }
-                Ok(Found::End) => Some(End::PeerClosed),
+                Ok(Found::End) => Some(End::Complete),
                 Err(_) => Some(End::Reset),
             };
             if let Some(end) = end {
@@ -104,34 +99,21 @@ impl<T: AsyncRead + Unpin + 'static> Connection<T> {
 pin_project! {
     struct Lingering<T> {
         connection: Connection<T>,
-        // Made in the task's first turn: where the runtime has no timers that
-        // panics, and what calls `linger` is a drop.
         #[pin]
-        timer: Option<Sleep>,
+        patience: Patience,
     }
 }
 
 impl<T: AsyncRead + Unpin + 'static> Lingering<T> {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);
         }
-        // The timer is set for the earliest end that was possible when it was
-        // set. Where bytes came since, it goes off too early and is set again:
-        // once a bound, not once a read.
-        loop {
-            if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                ready!(timer.poll(cx));
-            }
-            let now = Instant::now().into_std();
-            let bounds = this.connection.linger.bounds();
-            if let Some(end) = this.connection.machine.over_at(now, bounds) {
-                return Poll::Ready(end);
-            }
-            let patience = this.connection.machine.patience(now, bounds);
-            this.timer.set(Some(sleep(patience)));
-        }
+        let Connection {
+            discarding, linger, ..
+        } = this.connection;
+        this.patience.poll_over(cx, discarding, linger.bounds())
     }
 }
 
@@ -149,7 +131,10 @@ impl<T: AsyncRead + Unpin + 'static> Future for Lingering<T> {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::sleep,
+    };
 
     use super::*;
 

@@ -4,4 +4,6 @@
 mod axum;
 
 #[cfg(feature = "axum")]
-pub use self::axum::{LingerExt, LingerListener, Lingering};
+pub use self::axum::{
+    AxumBodies, Joined, JoinedFuture, JoinedService, LingerExt, LingerListener, Lingering,
+};

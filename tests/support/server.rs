@@ -51,6 +51,18 @@ impl Server {
         })
     }
 
+    /// axum's own `serve`, with hook and delivery joined.
+    pub fn joined(app: Router) -> Self {
+        Self::run(|listener, linger| async move {
+            linger.serve(listener, app).await.unwrap();
+        })
+    }
+
+    /// One of each kind.
+    pub fn both(app: &Router) -> [Self; 2] {
+        [Self::hooked(app.clone()), Self::joined(app.clone())]
+    }
+
     /// axum's own `serve`, and nothing of ours around its listener.
     pub fn plain(app: Router) -> Self {
         Self::run(|listener, _| async move {

@@ -1,24 +1,25 @@
-//! When a linger ends: bytes and times in, a verdict out. No clock, no IO.
+//! When reading only to throw away ends: bytes and times in, a verdict out. No
+//! clock, no IO.
 
 use std::time::{Duration, Instant};
 
-/// The bounds of one linger.
+/// The bounds of one drain or linger.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// The longest silence of the client.
-    pub(super) idle: Duration,
-    /// The longest linger.
-    pub(super) total: Duration,
+    pub(crate) idle: Duration,
+    /// The longest it may take in all.
+    pub(crate) total: Duration,
     /// The most bytes to discard, `None` for no bound.
-    pub(super) bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
 }
 
-/// How a linger ended.
+/// How a drain or a linger ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The client closed its side: it has had time to read everything.
-    PeerClosed,
-    /// The client reset the connection, or its socket failed.
+pub(crate) enum End {
+    /// There is nothing more: the body has ended, or the client closed its side.
+    Complete,
+    /// The body or the socket failed: the client reset it, most often.
     Reset,
     /// The client was silent for too long.
     Idle,
@@ -26,20 +27,20 @@ pub(super) enum End {
     Total,
     /// More bytes came than were to be discarded.
     Bytes,
-    /// The runtime ended before the linger did.
+    /// The runtime ended before.
     Dropped,
 }
 
-/// The state of one linger.
+/// The state of one drain or linger.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Discarding {
     started: Instant,
     heard: Instant,
     discarded: u64,
 }
 
-impl Machine {
-    pub(super) fn new(now: Instant) -> Self {
+impl Discarding {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             started: now,
             heard: now,
@@ -47,12 +48,18 @@ impl Machine {
         }
     }
 
-    pub(super) fn discarded(&self) -> u64 {
+    pub(crate) fn discarded(&self) -> u64 {
         self.discarded
     }
 
+    /// The times begin anew; the bytes go on.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.started = now;
+        self.heard = now;
+    }
+
     /// `bytes` came, and were discarded.
-    pub(super) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<End> {
+    pub(crate) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<End> {
         self.heard = now;
         self.discarded = self.discarded.saturating_add(bytes);
         match bounds.bytes {
@@ -62,7 +69,7 @@ impl Machine {
     }
 
     /// Nothing came.
-    pub(super) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<End> {
+    pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<End> {
         if now.saturating_duration_since(self.started) >= bounds.total {
             Some(End::Total)
         } else if now.saturating_duration_since(self.heard) >= bounds.idle {
@@ -73,7 +80,7 @@ impl Machine {
     }
 
     /// From `now`, how long to wait at most before asking [`over_at`](Self::over_at).
-    pub(super) fn patience(&self, now: Instant, bounds: &Bounds) -> Duration {
+    pub(crate) fn patience(&self, now: Instant, bounds: &Bounds) -> Duration {
         let total = left(bounds.total, now, self.started);
         let idle = left(bounds.idle, now, self.heard);
         total.min(idle)
@@ -103,24 +110,27 @@ mod tests {
     #[test]
     fn a_silent_client_is_left_after_the_idle_bound() {
         let start = Instant::now();
-        let machine = Machine::new(start);
-        assert_eq!(machine.patience(start, &BOUNDS), secs(5.0));
-        assert_eq!(machine.over_at(start + secs(4.9), &BOUNDS), None);
-        assert_eq!(machine.over_at(start + secs(5.0), &BOUNDS), Some(End::Idle));
+        let discarding = Discarding::new(start);
+        assert_eq!(discarding.patience(start, &BOUNDS), secs(5.0));
+        assert_eq!(discarding.over_at(start + secs(4.9), &BOUNDS), None);
+        assert_eq!(
+            discarding.over_at(start + secs(5.0), &BOUNDS),
+            Some(End::Idle)
+        );
     }
 
     #[test]
     fn a_drip_ends_at_the_total() {
         let start = Instant::now();
-        let mut machine = Machine::new(start);
+        let mut discarding = Discarding::new(start);
         for drip in 1..=6 {
             let now = start + secs(4.9) * drip;
-            assert_eq!(machine.received(1, now, &BOUNDS), None);
+            assert_eq!(discarding.received(1, now, &BOUNDS), None);
         }
         let now = start + secs(29.4);
-        assert_eq!(machine.patience(now, &BOUNDS), secs(0.6));
+        assert_eq!(discarding.patience(now, &BOUNDS), secs(0.6));
         assert_eq!(
-            machine.over_at(start + secs(30.0), &BOUNDS),
+            discarding.over_at(start + secs(30.0), &BOUNDS),
             Some(End::Total)
         );
     }
@@ -132,10 +142,10 @@ mod tests {
             bytes: Some(10),
             ..BOUNDS
         };
-        let mut machine = Machine::new(start);
-        assert_eq!(machine.received(10, start, &bounds), None);
-        assert_eq!(machine.received(1, start, &bounds), Some(End::Bytes));
-        assert_eq!(machine.discarded(), 11);
+        let mut discarding = Discarding::new(start);
+        assert_eq!(discarding.received(10, start, &bounds), None);
+        assert_eq!(discarding.received(1, start, &bounds), Some(End::Bytes));
+        assert_eq!(discarding.discarded(), 11);
     }
 
     #[test]
@@ -146,15 +156,15 @@ mod tests {
             total: Duration::MAX,
             bytes: None,
         };
-        let mut machine = Machine::new(start);
-        assert_eq!(machine.received(u64::MAX, start, &bounds), None);
-        assert_eq!(machine.received(u64::MAX, start, &bounds), None);
-        assert_eq!(machine.patience(start, &bounds), Duration::MAX);
+        let mut discarding = Discarding::new(start);
+        assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
+        assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
+        assert_eq!(discarding.patience(start, &bounds), Duration::MAX);
     }
 
     proptest! {
-        /// Whatever comes, asking again after its patience ends every linger by
-        /// the total, and never later.
+        /// Whatever comes, asking again after its patience ends it by the
+        /// total, and never later.
         #[test]
         fn ends_by_the_total(
             idle in 1u64..60_000,
@@ -167,19 +177,19 @@ mod tests {
                 bytes: None,
             };
             let start = Instant::now();
-            let mut machine = Machine::new(start);
+            let mut discarding = Discarding::new(start);
             let mut now = start;
             let mut end = None;
             for (gap, comes) in gaps {
-                let wait = machine.patience(now, &bounds);
+                let wait = discarding.patience(now, &bounds);
                 prop_assert!(wait > Duration::ZERO);
                 let gap = Duration::from_millis(gap);
                 if comes && gap < wait {
                     now += gap;
-                    end = machine.received(1, now, &bounds);
+                    end = discarding.received(1, now, &bounds);
                 } else {
                     now += wait;
-                    end = machine.over_at(now, &bounds);
+                    end = discarding.over_at(now, &bounds);
                 }
                 prop_assert!(now <= start + bounds.total);
                 if end.is_some() {
@@ -187,8 +197,8 @@ mod tests {
                 }
             }
             if end.is_none() {
-                let wait = machine.patience(now, &bounds);
-                prop_assert!(machine.over_at(now + wait, &bounds).is_some());
+                let wait = discarding.patience(now, &bounds);
+                prop_assert!(discarding.over_at(now + wait, &bounds).is_some());
             }
         }
     }

@@ -45,6 +45,7 @@ impl<L: Listener> LingerExt for L {}
 pub struct LingerListener<L> {
     inner: L,
     linger: Linger,
+    joined: bool,
 }
 
 impl<L> LingerListener<L> {
@@ -53,6 +54,15 @@ impl<L> LingerListener<L> {
         Self {
             inner,
             linger: linger.clone(),
+            joined: false,
+        }
+    }
+
+    /// Its connections are shared with delivery.
+    pub(super) fn joined(inner: L, linger: &Linger) -> Self {
+        Self {
+            joined: true,
+            ..Self::new(inner, linger)
         }
     }
 }
@@ -63,7 +73,9 @@ impl<L: Listener> Listener for LingerListener<L> {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (io, addr) = self.inner.accept().await;
-        (LingerIo::new(io, &self.linger), addr)
+        let io = LingerIo::new(io, &self.linger);
+        let io = if self.joined { io.joined() } else { io };
+        (io, addr)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {

@@ -1,0 +1,53 @@
+//! What delivery and the hook tell each other of one HTTP/1 connection.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Shared by a connection's service and its socket.
+///
+/// Invariants:
+/// 1. Requests are numbered from 1 as the service gets them. HTTP/1 serves them
+///    one after the other, so one that begins proves that those before it were
+///    read to their ends.
+/// 2. `finished` is the largest number of which the end of the body was seen. It
+///    never passes `begun`.
+/// 3. `closing` is never taken back.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    begun: AtomicU64,
+    finished: AtomicU64,
+    closing: AtomicBool,
+}
+
+impl Connection {
+    /// A request has come; its number.
+    pub(crate) fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The end of a request's body was seen. A drain may say so late, when the
+    /// next request is there already: then it says nothing.
+    pub(crate) fn finish(&self, request: u64) {
+        self.finished.fetch_max(request, Ordering::AcqRel);
+    }
+
+    /// How many requests have come.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether the end of the latest request was seen.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire) == self.begun()
+    }
+
+    /// No more of what the client sends will be used: nobody reads the rest of
+    /// the body, and no request is served after it.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection [closes](Self::close).
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}

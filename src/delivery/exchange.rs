@@ -1,0 +1,278 @@
+//! The body on its way through the service, and back.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+
+use super::{Drain, verdict::Facts};
+use crate::connection::Connection;
+
+/// A request body that comes back to [`Delivery`](super::Delivery) when it is
+/// dropped before its end.
+///
+/// It yields what the inner body yields. After an error, or the end, the inner
+/// body is let go of, and there are no more frames.
+pub struct TrackedBody<B>(Inner<B>);
+
+enum Inner<B> {
+    /// Nothing to follow: a request without a body, or one of HTTP/2, whose streams
+    /// end by themselves.
+    Untracked(B),
+    Tracked(Tracked<B>),
+}
+
+struct Tracked<B> {
+    /// `None` after the end.
+    rest: Option<Remainder<B>>,
+    exchange: Exchange<B>,
+}
+
+impl<B> TrackedBody<B> {
+    pub(super) fn untracked(body: B) -> Self {
+        Self(Inner::Untracked(body))
+    }
+
+    pub(super) fn tracked(rest: Remainder<B>, exchange: Exchange<B>) -> Self {
+        let rest = Some(rest);
+        Self(Inner::Tracked(Tracked { rest, exchange }))
+    }
+
+    /// The body itself, where nothing follows it; itself, where something does.
+    ///
+    /// # Errors
+    ///
+    /// The body again, if it is followed.
+    pub fn into_untracked(self) -> Result<B, Self> {
+        match self.0 {
+            Inner::Untracked(body) => Ok(body),
+            tracked @ Inner::Tracked(_) => Err(Self(tracked)),
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for TrackedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let slot = match &mut self.0 {
+            Inner::Untracked(body) => return Pin::new(body).poll_frame(cx),
+            Inner::Tracked(tracked) => &mut tracked.rest,
+        };
+        let Some(rest) = slot else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(rest.poll_inner(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            if let Some(rest) = slot.take() {
+                rest.finish();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Untracked(body) => body.is_end_stream(),
+            Inner::Tracked(Tracked { rest, .. }) => {
+                rest.as_ref().is_none_or(Remainder::is_end_stream)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Untracked(body) => body.size_hint(),
+            Inner::Tracked(Tracked { rest, .. }) => rest
+                .as_ref()
+                .map_or(SizeHint::with_exact(0), |rest| rest.body.size_hint()),
+        }
+    }
+}
+
+impl<B> Drop for Tracked<B> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            self.exchange.give_back(rest);
+        }
+    }
+}
+
+impl<B> fmt::Debug for TrackedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrackedBody").finish_non_exhaustive()
+    }
+}
+
+/// A body, and what is known of it, in whoever's hands it is.
+pub(super) struct Remainder<B> {
+    body: B,
+    progress: Progress,
+    touched: bool,
+    expects_continue: bool,
+    /// The connection it is of, where that is known, and its request's number.
+    request: Option<(Arc<Connection>, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Open,
+    Ended,
+    Failed,
+}
+
+impl<B> Remainder<B> {
+    pub(super) fn new(
+        body: B,
+        expects_continue: bool,
+        request: Option<(Arc<Connection>, u64)>,
+    ) -> Self {
+        Self {
+            body,
+            progress: Progress::Open,
+            touched: false,
+            expects_continue,
+            request,
+        }
+    }
+
+    /// Nothing more comes of it.
+    pub(super) fn finish(self) {
+        match &self.request {
+            Some((connection, request)) if self.progress != Progress::Failed => {
+                connection.finish(*request);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody reads it any more. The hook learns it before hyper does.
+    pub(super) fn give_up(self) {
+        if let Some((connection, _)) = &self.request {
+            connection.close();
+        }
+    }
+
+    /// Whether a hook will see to it that the answer arrives.
+    pub(super) fn is_joined(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
+impl<B: Body + Unpin> Remainder<B> {
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.touched = true;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.progress = Progress::Failed,
+            None => self.progress = Progress::Ended,
+        }
+        Poll::Ready(frame)
+    }
+
+    /// Reads a frame to throw it away; its length.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<u64, B::Error>>> {
+        self.poll_inner(cx).map(|frame| {
+            frame.map(|frame| {
+                frame.map(|frame| frame.data_ref().map_or(0, |data| data.remaining() as u64))
+            })
+        })
+    }
+
+    /// Whether nothing more comes, be it for the end or for an error.
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.progress != Progress::Open || self.body.is_end_stream()
+    }
+
+    pub(super) fn facts(&self, too_large: bool, persistent: bool) -> Facts {
+        Facts {
+            owed: self.body.size_hint().exact(),
+            touched: self.touched,
+            expects_continue: self.expects_continue,
+            too_large,
+            persistent,
+        }
+    }
+}
+
+/// Where a body is that was given to the service: the service's side of it is a
+/// [`TrackedBody`], the answer's side asks once, when the answer is there.
+pub(super) struct Exchange<B>(Arc<Mutex<State<B>>>);
+
+/// What to do with a body that is let go of after the answer. No closure: that
+/// would cost an allocation.
+pub(super) struct Later<B> {
+    pub(super) persistent: bool,
+    pub(super) drain: Drain,
+    pub(super) let_go: fn(Remainder<B>, &Self),
+}
+
+enum State<B> {
+    /// With the service, before the answer.
+    Held,
+    /// With somebody still, after the answer: who takes care of it when it is let
+    /// go of.
+    HeldOn(Later<B>),
+    /// Dropped by the service before its end.
+    LetGo(Remainder<B>),
+    /// At its end, or nobody's business any more.
+    Over,
+}
+
+impl<B> Exchange<B> {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State::Held)))
+    }
+
+    /// What the service has let go of; if it holds on, `later` gets that, once.
+    pub(super) fn settle(&self, later: Later<B>) -> Option<Remainder<B>> {
+        let mut state = self.lock();
+        match mem::replace(&mut *state, State::Over) {
+            State::LetGo(rest) => Some(rest),
+            State::Held if Arc::strong_count(&self.0) > 1 => {
+                *state = State::HeldOn(later);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn give_back(&self, rest: Remainder<B>) {
+        let mut state = self.lock();
+        match mem::replace(&mut *state, State::Over) {
+            State::Held => *state = State::LetGo(rest),
+            State::HeldOn(later) => {
+                drop(state);
+                (later.let_go)(rest, &later);
+            }
+            State::LetGo(_) | State::Over => {}
+        }
+    }
+
+    /// Bodies are dropped while unwinding, and no panic leaves this half-done.
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Clone for Exchange<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}

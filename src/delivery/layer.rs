@@ -1,0 +1,71 @@
+use tower_layer::Layer;
+
+use super::{Delivery, Drain};
+
+/// Sees to it that early answers over HTTP/1 go out on an honest connection.
+///
+/// # The problem
+///
+/// A handler, an auth layer or a router answers before the request body was read.
+/// hyper then closes the connection without having said so, even where the rest of
+/// the body is a few bytes; and a client that writes everything before it reads
+/// stops a long answer for good.
+///
+/// # What it does
+///
+/// When an answer comes while bytes of the request are owed:
+///
+/// | the rest of the body | |
+/// | --- | --- |
+/// | known, and within the [`Drain`] | the answer goes out at once, the rest is read, the same connection serves the next request |
+/// | unknown, but partly read | the same |
+/// | untouched and unknown, or more than the drain, or refused as too large while it streamed | the answer says `Connection: close` |
+/// | awaited by nobody (`Expect: 100-continue` not yet answered) | never asked for; the answer says `Connection: close` |
+/// | still held by somebody, as when streaming both ways | hands off until it is let go of |
+///
+/// HTTP/2 requests pass untouched, and so do upgrades.
+///
+/// # Where it belongs
+///
+/// Outermost, around every layer that may answer. Joined with the hook, as
+/// `linger.serve` does it for axum, it needs no layer, and no answer is lost. **As
+/// a layer it reads on for the time of the [`Drain`] to deliver an answer; what a
+/// client sends after that meets a reset.**
+///
+/// ```
+/// use axum::{Router, http::StatusCode, routing::post};
+/// use tower_bodyguard::DeliveryLayer;
+///
+/// let app: Router = Router::new()
+///     .route("/", post(|| async { StatusCode::UNAUTHORIZED }))
+///     .layer(DeliveryLayer::new());
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeliveryLayer {
+    drain: Drain,
+}
+
+impl DeliveryLayer {
+    /// With the default [`Drain`].
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            drain: Drain::new(),
+        }
+    }
+
+    /// What a kept connection is worth.
+    #[must_use]
+    pub const fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+}
+
+impl<S> Layer<S> for DeliveryLayer {
+    type Service = Delivery<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Delivery::new(inner, self.drain)
+    }
+}

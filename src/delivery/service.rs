@@ -1,0 +1,103 @@
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{
+    HeaderMap, Request, Response, Version,
+    header::{CONNECTION, EXPECT},
+};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{
+    Drain, ResponseFuture, TrackedBody,
+    exchange::{Exchange, Remainder},
+    future::Watch,
+};
+use crate::connection::Connection;
+
+/// The service that [`DeliveryLayer`](super::DeliveryLayer) makes.
+#[derive(Clone, Debug)]
+pub struct Delivery<S> {
+    inner: S,
+    drain: Drain,
+    connection: Option<Arc<Connection>>,
+}
+
+impl<S> Delivery<S> {
+    pub(super) fn new(inner: S, drain: Drain) -> Self {
+        Self {
+            inner,
+            drain,
+            connection: None,
+        }
+    }
+
+    /// For one connection, whose socket knows it too.
+    #[cfg(feature = "axum")]
+    pub(crate) fn joined(inner: S, drain: Drain, connection: Option<Arc<Connection>>) -> Self {
+        Self {
+            inner,
+            drain,
+            connection,
+        }
+    }
+
+    /// Counts a request on its connection.
+    fn begin(&self) -> Option<(Arc<Connection>, u64)> {
+        let connection = self.connection.as_ref()?;
+        Some((Arc::clone(connection), connection.begin()))
+    }
+}
+
+impl<S, ReqB, ResB> Service<Request<ReqB>> for Delivery<S>
+where
+    S: Service<Request<TrackedBody<ReqB>>, Response = Response<ResB>>,
+    ReqB: Body + Unpin + Send + 'static,
+{
+    type Response = Response<ResB>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ReqB, ResB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let bodiless = request.body().is_end_stream();
+        if let Some(connection) = &self.connection {
+            if bodiless && request.version() <= Version::HTTP_11 {
+                connection.finish(connection.begin());
+            }
+        }
+        // A stream of HTTP/2 is not counted as read: its connection always lingers.
+        if bodiless || request.version() > Version::HTTP_11 {
+            let request = request.map(TrackedBody::untracked);
+            return ResponseFuture::untracked(self.inner.call(request));
+        }
+
+        let (parts, body) = request.into_parts();
+        let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
+        let rest = Remainder::new(body, expects_continue, self.begin());
+        let exchange = Exchange::new();
+        let watch = Watch {
+            exchange: exchange.clone(),
+            drain: self.drain,
+            persistent: parts.version == Version::HTTP_11
+                && !has_token(&parts.headers, &CONNECTION, "close"),
+        };
+        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
+        ResponseFuture::tracked(self.inner.call(request), watch)
+    }
+}
+
+/// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
+pub(super) fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|member| member.trim().eq_ignore_ascii_case(token))
+}

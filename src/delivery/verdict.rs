@@ -1,0 +1,155 @@
+//! The decision on a body that is still owed: facts in, a verdict out.
+
+/// What is known when an HTTP/1 answer is there, or the body is let go of later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// How many bytes are yet to come; `None` with chunked coding.
+    pub(super) owed: Option<u64>,
+    /// Somebody has asked for the body: then a waiting client was told to go on.
+    pub(super) touched: bool,
+    /// The client waits for `100 Continue` before it sends.
+    pub(super) expects_continue: bool,
+    /// The answer refuses the body as too large.
+    pub(super) too_large: bool,
+    /// Both sides would keep the connection: HTTP/1.1, and none says `close`.
+    pub(super) persistent: bool,
+}
+
+/// What to do with the rest of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Read it, and keep the connection.
+    Drain,
+    /// Close the connection after the answer; what comes meanwhile is of no use.
+    Close,
+    /// As `Close`, and do not even ask for the body: asking would have hyper send
+    /// `100 Continue`, and with it the upload (RFC 9110 §10.1.1).
+    CloseUnasked,
+}
+
+impl Facts {
+    /// `budget` is how many bytes a kept connection is worth.
+    pub(super) fn verdict(self, budget: u64) -> Verdict {
+        if self.expects_continue && !self.touched {
+            return Verdict::CloseUnasked;
+        }
+        let worth_it = match self.owed {
+            Some(owed) => owed <= budget,
+            // A rest of unknown length is most often the last chunk's end that an
+            // extractor left unread. Not so where nobody began to read, or where
+            // the body proved too large.
+            None => self.touched && !self.too_large,
+        };
+        if self.persistent && worth_it {
+            Verdict::Drain
+        } else {
+            Verdict::Close
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BUDGET: u64 = 1 << 20;
+
+    const UPLOAD: Facts = Facts {
+        owed: Some(100_000),
+        touched: false,
+        expects_continue: false,
+        too_large: false,
+        persistent: true,
+    };
+
+    fn verdict(facts: Facts) -> Verdict {
+        facts.verdict(BUDGET)
+    }
+
+    #[test]
+    fn a_small_known_rest_is_drained() {
+        assert_eq!(verdict(UPLOAD), Verdict::Drain);
+        let too_large = Facts {
+            too_large: true,
+            ..UPLOAD
+        };
+        assert_eq!(verdict(too_large), Verdict::Drain);
+        let at = Facts {
+            owed: Some(BUDGET),
+            ..UPLOAD
+        };
+        assert_eq!(verdict(at), Verdict::Drain);
+        let above = Facts {
+            owed: Some(BUDGET + 1),
+            ..UPLOAD
+        };
+        assert_eq!(verdict(above), Verdict::Close);
+    }
+
+    #[test]
+    fn an_unknown_rest_is_drained_where_somebody_read() {
+        let unknown = Facts {
+            owed: None,
+            ..UPLOAD
+        };
+        assert_eq!(verdict(unknown), Verdict::Close);
+        let read = Facts {
+            touched: true,
+            ..unknown
+        };
+        assert_eq!(verdict(read), Verdict::Drain);
+        let refused = Facts {
+            too_large: true,
+            ..read
+        };
+        assert_eq!(verdict(refused), Verdict::Close);
+    }
+
+    #[test]
+    fn a_waiting_client_is_not_asked() {
+        let waits = Facts {
+            expects_continue: true,
+            ..UPLOAD
+        };
+        assert_eq!(verdict(waits), Verdict::CloseUnasked);
+        let told = Facts {
+            touched: true,
+            ..waits
+        };
+        assert_eq!(verdict(told), Verdict::Drain);
+    }
+
+    fn facts() -> impl Strategy<Value = Facts> {
+        let owed = prop::option::of(0u64..3 << 20);
+        (owed, any::<[bool; 4]>()).prop_map(
+            |(owed, [touched, expects_continue, too_large, persistent])| Facts {
+                owed,
+                touched,
+                expects_continue,
+                too_large,
+                persistent,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_drained_connection_is_one_to_keep(facts in facts(), budget in 0u64..2 << 20) {
+            if facts.verdict(budget) == Verdict::Drain {
+                prop_assert!(facts.persistent);
+                prop_assert!(facts.owed.is_none_or(|owed| owed <= budget));
+            }
+        }
+
+        #[test]
+        fn never_asks_before_the_client_was_told_to_go_on(facts in facts()) {
+            if facts.expects_continue && !facts.touched {
+                prop_assert_eq!(verdict(facts), Verdict::CloseUnasked);
+            } else {
+                prop_assert_ne!(verdict(facts), Verdict::CloseUnasked);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Whether a connection that closes needs a linger at all.
+
+use std::sync::Arc;
+
+use crate::connection::Connection;
+
+/// The socket's side of a joined connection.
+///
+/// A close needs no linger where it is *known* that everything was read:
+/// 1. the service saw the end of the latest request,
+/// 2. no byte came after the head of that request that could be of another one,
+/// 3. the server has asked for more since, and nothing was there. hyper asks
+///    only when its own buffer is empty (`proto/h1/conn.rs`,
+///    `mid_message_detect_eof`), so no part of a further request is in there.
+///
+/// Whatever is not known lingers.
+#[derive(Debug)]
+pub(super) struct Evidence {
+    connection: Arc<Connection>,
+    /// The latest read found nothing.
+    quiet: bool,
+    /// How many requests had begun when bytes came that were of none of them.
+    unclaimed: u64,
+}
+
+impl Evidence {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self {
+            connection,
+            quiet: false,
+            unclaimed: 0,
+        }
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Nobody will use what the client still sends.
+    pub(super) fn is_closing(&self) -> bool {
+        self.connection.is_closing()
+    }
+
+    /// A read has brought bytes.
+    pub(super) fn came(&mut self) {
+        self.quiet = false;
+        if self.connection.is_finished() {
+            self.unclaimed = self.connection.begun();
+        }
+    }
+
+    /// A read has found nothing.
+    pub(super) fn found_nothing(&mut self) {
+        self.quiet = true;
+    }
+
+    pub(super) fn all_read(&self) -> bool {
+        self.quiet && self.connection.is_finished() && self.connection.begun() != self.unclaimed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined() -> (Arc<Connection>, Evidence) {
+        let connection = Arc::new(Connection::default());
+        (Arc::clone(&connection), Evidence::new(connection))
+    }
+
+    #[test]
+    fn a_request_without_a_body_is_read() {
+        let (connection, mut evidence) = joined();
+        evidence.came();
+        connection.finish(connection.begin());
+        assert!(!evidence.all_read(), "hyper may have more in its buffer");
+        evidence.found_nothing();
+        assert!(evidence.all_read());
+    }
+
+    #[test]
+    fn a_body_is_read_when_its_end_was_seen() {
+        let (connection, mut evidence) = joined();
+        evidence.came();
+        let request = connection.begin();
+        evidence.came();
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
+        connection.finish(request);
+        assert!(evidence.all_read());
+    }
+
+    #[test]
+    fn half_a_head_is_not_read() {
+        let (connection, mut evidence) = joined();
+        evidence.came();
+        connection.finish(connection.begin());
+        evidence.came();
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
+        connection.finish(connection.begin());
+        evidence.found_nothing();
+        assert!(evidence.all_read(), "the head belongs to the second");
+    }
+
+    #[test]
+    fn nothing_is_known_of_what_never_reached_the_service() {
+        let (_, mut evidence) = joined();
+        evidence.came();
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
+    }
+
+    #[test]
+    fn a_late_end_says_nothing_of_the_next_request() {
+        let (connection, mut evidence) = joined();
+        evidence.came();
+        let first = connection.begin();
+        evidence.came();
+        let second = connection.begin();
+        connection.finish(first);
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
+        connection.finish(second);
+        assert!(evidence.all_read());
+    }
+}

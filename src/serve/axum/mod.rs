@@ -1,0 +1,9 @@
+//! axum: the hook around its listeners, and delivery joined with it.
+
+mod joined;
+mod listener;
+
+pub use self::{
+    joined::{AxumBodies, Joined, JoinedFuture, JoinedService},
+    listener::{LingerExt, LingerListener, Lingering},
+};
