@@ -106,16 +106,48 @@ async fn a_client_that_is_gone_does_no_harm() {
     assert_eq!(linger.stats().lingering(), 0);
 }
 
+/// hyper drops without a shutdown on some paths, and an answer may be out there.
 #[tokio::test]
-async fn no_linger_without_a_shutdown() {
+async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
     let linger = Linger::new();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
-    server.write_all(b"half an ans").await.unwrap();
+    server.write_all(b"HTTP/1.1 500 \r\n").await.unwrap();
+    drop(server);
+    assert_eq!(linger.stats().lingering(), 1);
+    client.write_all(&vec![0; 16 << 20]).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "HTTP/1.1 500 \r\n");
+    drop(client);
+    until_none_linger(&linger).await;
+    assert_eq!(linger.stats().delivered, 1);
+}
+
+/// There the end of the connection may be the end of the answer.
+#[tokio::test]
+async fn an_answer_of_http_1_0_that_broke_off_does_not_look_whole() {
+    let linger = Linger::new();
+    let (mut client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    client.write_all(b"unread").await.unwrap();
+    server.get_ref().readable().await.unwrap();
+    server
+        .write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf an ans")
+        .await
+        .unwrap();
     drop(server);
     assert_eq!(linger.stats().started, 0);
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).await.unwrap();
+    let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn no_linger_where_nothing_was_written() {
+    let linger = Linger::new();
+    let (_client, server) = tcp_pair().await;
+    drop(LingerIo::new(server, &linger));
+    assert_eq!(linger.stats().started, 0);
 }
 
 #[tokio::test]

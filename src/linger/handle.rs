@@ -60,9 +60,9 @@ use crate::{
 /// - Lingering needs a tokio runtime with timers enabled. A connection that is
 ///   dropped outside a runtime is closed plainly, and so is each one that still
 ///   lingers when its runtime ends.
-/// - A response that broke off (a handler's panic, a body's error) is not
-///   lingered for: hyper drops the connection without a shutdown then, and the
-///   client must be able to tell.
+/// - A client that sends before it reads stops a long answer for good, since nobody
+///   reads what it sends. The hook alone cannot know that nobody will; joined with
+///   [delivery](crate::Delivery) it does.
 #[derive(Clone)]
 pub struct Linger(Arc<Shared>);
 

@@ -25,9 +25,16 @@ use crate::connection::Connection;
 /// A socket whose close lets the client finish.
 ///
 /// It forwards everything. After `poll_shutdown` reads still pass, for upgraded
-/// tunnels half-close and read on. Dropped after a shutdown, before the client
-/// has closed, it hands the socket to a task that lingers (see [`Linger`]);
-/// dropped without a shutdown, it closes plainly.
+/// tunnels half-close and read on. Dropped before the client has closed, it hands
+/// the socket to a task that lingers (see [`Linger`]).
+///
+/// hyper drops a connection without a shutdown after a panic, an error of the
+/// service or of a response body, a header timeout, and where a request asked for
+/// an upgrade and got none (JDK clients do that with each first request). Then, too,
+/// what was written is lingered for, with two exceptions: nothing was written, or
+/// the answer is of HTTP/1.0. There the end of the connection may be all that tells
+/// the end of the answer, and one that broke off must not look whole: it is closed
+/// plainly.
 ///
 /// It belongs beneath TLS: there what comes late is discarded undecrypted.
 ///
@@ -63,15 +70,40 @@ pub struct LingerIo<T> {
     linger: Linger,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
-    hand_over: fn(T, Linger),
+    hand_over: fn(T, Linger, HalfClosed),
     /// What delivery knows, where it is joined.
     evidence: Option<Evidence>,
     /// What was discarded while the answer waited for room; from then on reads
     /// yield nothing any more.
     discarding: Option<Discarding>,
-    half_closed: bool,
+    half_closed: HalfClosed,
+    written: Written,
     /// The client has closed its side, or is gone: it will send no more.
     peer_closed: bool,
+}
+
+/// Whether the sending side is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HalfClosed(pub(super) bool);
+
+/// What the connection has carried to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    /// Answers whose own framing says where they end. Ciphertext is like that: TLS
+    /// has its close_notify (RFC 9112 §9.8).
+    Framed,
+    /// Answers of HTTP/1.0, which may go on to the end of the connection.
+    ToTheEnd,
+}
+
+impl Written {
+    fn begins_with(bytes: &[u8]) -> Self {
+        match bytes.starts_with(b"HTTP/1.0 ") {
+            true => Self::ToTheEnd,
+            false => Self::Framed,
+        }
+    }
 }
 
 impl<T> LingerIo<T> {
@@ -86,7 +118,8 @@ impl<T> LingerIo<T> {
             hand_over: task::linger,
             evidence: None,
             discarding: None,
-            half_closed: false,
+            half_closed: HalfClosed(false),
+            written: Written::Nothing,
             peer_closed: false,
         }
     }
@@ -205,18 +238,25 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         Ok(())
     }
 
-    /// Bounds the time that the answer stands still, not how long it takes.
-    fn written(
+    /// Discarding is bounded by how long the answer stands still, not by how long
+    /// it takes.
+    fn after_write(
         &mut self,
         cx: &mut Context<'_>,
         write: Poll<io::Result<usize>>,
+        begin: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match (&write, &mut self.discarding) {
-            (Poll::Pending, _) => self.wait_to_write(cx)?,
-            (Poll::Ready(Ok(_)), Some(discarding)) => {
-                discarding.restart(Instant::now().into_std());
+        match write {
+            Poll::Pending => self.wait_to_write(cx)?,
+            Poll::Ready(Ok(_)) => {
+                if self.written == Written::Nothing {
+                    self.written = Written::begins_with(begin);
+                }
+                if let Some(discarding) = &mut self.discarding {
+                    discarding.restart(Instant::now().into_std());
+                }
             }
-            (Poll::Ready(_), _) => {}
+            Poll::Ready(Err(_)) => {}
         }
         write
     }
@@ -229,7 +269,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let write = self.as_mut().socket().poll_write(cx, buf);
-        self.written(cx, write)
+        self.after_write(cx, write, buf)
     }
 
     fn poll_write_vectored(
@@ -238,7 +278,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
-        self.written(cx, write)
+        self.after_write(cx, write, bufs.first().map_or(&[], |buf| buf))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -251,7 +291,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 
     /// Flushes, then closes the sending side; once done, done for good.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.half_closed {
+        if self.half_closed.0 {
             return Poll::Ready(Ok(()));
         }
         ready!(self.as_mut().socket().poll_flush(cx))?;
@@ -259,7 +299,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => self.peer_closed = true,
             result => result?,
         }
-        self.half_closed = true;
+        self.half_closed = HalfClosed(true);
         Poll::Ready(Ok(()))
     }
 }
@@ -267,11 +307,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
         let all_read = self.evidence.as_ref().is_some_and(Evidence::all_read);
-        if !self.half_closed || self.peer_closed || all_read {
+        let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
+        if self.peer_closed || all_read || for_nothing {
             return;
         }
         if let Some(io) = self.io.take() {
-            (self.hand_over)(io, self.linger.clone());
+            (self.hand_over)(io, self.linger.clone(), self.half_closed);
         }
     }
 }

@@ -7,22 +7,27 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::{io::AsyncRead, runtime::Handle, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    time::Instant,
+};
 
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
+    io::HalfClosed,
 };
 use crate::{
     bounds::{Discarding, End},
     patience::Patience,
 };
 
-/// Lingers for a half-closed socket, in a task of its own where there is
-/// something to wait for.
-pub(super) fn linger<T>(io: T, linger: Linger)
+/// Lingers for a socket, in a task of its own where there is something to wait for.
+/// Closes its sending side first, where that is open.
+pub(super) fn linger<T>(io: T, linger: Linger, half_closed: HalfClosed)
 where
-    T: AsyncRead + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // Dropped outside of a runtime, or while it ends: nobody could wait.
     let Ok(runtime) = Handle::try_current() else {
@@ -32,6 +37,7 @@ where
         io,
         discarding: Discarding::new(Instant::now().into_std()),
         linger,
+        half_closed,
         counted: false,
     };
     // Many a client has closed by now, and needs no task.
@@ -50,6 +56,7 @@ struct Connection<T> {
     io: T,
     discarding: Discarding,
     linger: Linger,
+    half_closed: HalfClosed,
     counted: bool,
 }
 
@@ -72,10 +79,16 @@ impl<T> Drop for Connection<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin + 'static> Connection<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     /// Discards at most so many chunks. `Pending` where no more is there now, or
     /// the turn is over.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<End> {
+        if !self.half_closed.0 {
+            if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(End::Reset);
+            }
+            self.half_closed = HalfClosed(true);
+        }
         // Once for all of the chunks: nothing here is that exact.
         let now = Instant::now().into_std();
         for _ in 0..chunks {
@@ -104,7 +117,7 @@ pin_project! {
     }
 }
 
-impl<T: AsyncRead + Unpin + 'static> Lingering<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
@@ -117,7 +130,7 @@ impl<T: AsyncRead + Unpin + 'static> Lingering<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin + 'static> Future for Lingering<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Lingering<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -142,7 +155,7 @@ mod tests {
     /// needs none to pass.
     fn lingering(linger: &Linger) -> DuplexStream {
         let (client, server) = duplex(64);
-        super::linger(server, linger.clone());
+        super::linger(server, linger.clone(), HalfClosed(true));
         client
     }
 
@@ -171,7 +184,7 @@ mod tests {
         let linger = Linger::new();
         let (client, server) = duplex(64);
         drop(client);
-        super::linger(server, linger.clone());
+        super::linger(server, linger.clone(), HalfClosed(true));
         assert_eq!(linger.stats(), Linger::new().stats());
     }
 
@@ -214,7 +227,7 @@ mod tests {
     async fn a_flood_leaves_others_their_turn() {
         let linger = Linger::new();
         let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
-        super::linger(endless, linger.clone());
+        super::linger(endless, linger.clone(), HalfClosed(true));
         // On one thread this goes on only where the task yields.
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -226,7 +239,7 @@ mod tests {
     fn without_a_runtime_the_socket_is_closed() {
         let linger = Linger::new();
         let (_client, server) = duplex(64);
-        super::linger(server, linger.clone());
+        super::linger(server, linger.clone(), HalfClosed(true));
         assert_eq!(linger.stats().started, 0);
     }
 }

@@ -27,8 +27,14 @@ impl Server {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::run_with(Linger::new(), serve)
+    }
+
+    pub fn run_with<F>(linger: Linger, serve: impl FnOnce(TcpListener, Linger) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let runtime = Runtime::new().unwrap();
-        let linger = Linger::new();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         runtime.spawn({

@@ -1,0 +1,121 @@
+//! G7: whatever is read only to be thrown away is bounded. The bounds themselves
+//! are tested under paused time beside the code; here they end real connections.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use axum::{Router, http::StatusCode, routing::post};
+use support::{
+    LARGE, SendFirst,
+    client::{Framing, PATIENCE, read_response},
+    server::Server,
+};
+use tower_bodyguard::{Drain, Linger};
+
+fn app() -> Router {
+    Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
+}
+
+fn with(linger: Linger) -> Server {
+    Server::run_with(linger, |listener, linger| async move {
+        linger.serve(listener, app()).await.unwrap();
+    })
+}
+
+fn refused(server: &Server, length: u64) -> TcpStream {
+    let mut socket = TcpStream::connect(server.addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let upload = SendFirst::post("/", Framing::ContentLength, length);
+    socket.write_all(upload.head().as_bytes()).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().status, 401);
+    socket
+}
+
+/// Until no connection lingers; what there is to see are the counters.
+fn until_cut(server: &Server, cut: u64) {
+    let start = Instant::now();
+    while server.linger.stats().cut < cut {
+        assert!(start.elapsed() < PATIENCE, "{:?}", server.linger);
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_silent_client_is_left() {
+    let server = with(Linger::new().idle(Duration::from_millis(100)));
+    let mut socket = refused(&server, LARGE);
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the FIN comes at once");
+    until_cut(&server, 1);
+}
+
+#[test]
+fn a_client_that_sends_for_ever_is_cut_at_the_total() {
+    let server = with(Linger::new().total(Duration::from_millis(300)));
+    let mut socket = refused(&server, 1 << 60);
+    while socket.write_all(&[0; 64 * 1024]).is_ok() {}
+    until_cut(&server, 1);
+    assert!(server.linger.stats().discarded_bytes > 0);
+}
+
+#[test]
+fn a_flood_is_cut_at_the_byte_bound() {
+    let server = with(Linger::new().bytes(8 << 20));
+    let mut socket = refused(&server, 1 << 60);
+    while socket.write_all(&[0; 64 * 1024]).is_ok() {}
+    until_cut(&server, 1);
+    let discarded = server.linger.stats().discarded_bytes;
+    // One read past it at most.
+    assert!((8 << 20..9 << 20).contains(&discarded), "{discarded}");
+}
+
+/// A drain that takes too long is a connection that closes.
+#[test]
+fn a_drain_that_stalls_ends() {
+    let drain = Drain::new().total(Duration::from_millis(100));
+    let server = with(Linger::new().drain(drain));
+    let mut socket = refused(&server, 100_000);
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+}
+
+/// Chunked coding says no length: the drain is bounded by what comes.
+#[test]
+fn a_drain_without_an_end_ends() {
+    use axum::body::Body;
+    use futures_util::StreamExt;
+
+    let first = |body: Body| async { drop(body.into_data_stream().next().await) };
+    let app = Router::new().route("/", post(first));
+    let server = Server::joined(app);
+    SendFirst::post("/", Framing::Chunked, LARGE)
+        .to(server.addr)
+        .assert_delivered(200);
+}
+
+/// The answer stands still, the client sends on: that is bounded, too.
+#[test]
+fn discarding_beside_a_stalled_answer_ends() {
+    let page = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
+    let linger = Linger::new().total(Duration::from_millis(300));
+    let server = Server::run_with(linger, move |listener, linger| async move {
+        let app = Router::new().route("/", post(page));
+        linger.serve(listener, app).await.unwrap();
+    });
+    let mut socket = TcpStream::connect(server.addr).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let upload = SendFirst::post("/", Framing::ContentLength, 1 << 60);
+    socket.write_all(upload.head().as_bytes()).unwrap();
+    let error = loop {
+        if let Err(error) = socket.write_all(&[0; 64 * 1024]) {
+            break error;
+        }
+    };
+    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it went on");
+}
