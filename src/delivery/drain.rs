@@ -154,3 +154,74 @@ impl<B: Body + Unpin> Future for Draining<B> {
         Poll::Ready(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Arc};
+
+    use bytes::Bytes;
+    use http_body_util::channel::{Channel, Sender};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::connection::Connection;
+
+    /// A body with its sender, on a connection; time is paused.
+    fn draining(drain: Drain) -> (Sender<Bytes, Infallible>, Arc<Connection>) {
+        let (sender, body) = Channel::new(1);
+        let connection = Arc::new(Connection::default());
+        let request = connection.begin();
+        let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
+        spawn(rest, drain.to_keep());
+        (sender, connection)
+    }
+
+    async fn send(sender: &mut Sender<Bytes, Infallible>, bytes: usize) -> bool {
+        sender.send_data(vec![0; bytes].into()).await.is_ok()
+    }
+
+    /// Until the drain has let go of the body.
+    async fn until_gone(sender: &mut Sender<Bytes, Infallible>) {
+        while send(sender, 0).await {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_within_the_bounds_finishes_its_request() {
+        let (mut sender, connection) = draining(Drain::new());
+        for _ in 0..4 {
+            sleep(Duration::from_secs(1)).await;
+            assert!(send(&mut sender, 1 << 18).await);
+        }
+        drop(sender);
+        sleep(Duration::from_millis(1)).await;
+        assert!(connection.is_finished());
+        assert!(!connection.is_closing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_takes_too_long_closes() {
+        let (mut sender, connection) = draining(Drain::new());
+        let start = Instant::now();
+        until_gone(&mut sender).await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+        assert!(connection.is_closing());
+        assert!(!connection.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_that_is_too_long_closes() {
+        let (mut sender, connection) = draining(Drain::new().bytes(1000));
+        assert!(send(&mut sender, 1000).await);
+        assert!(send(&mut sender, 1).await);
+        until_gone(&mut sender).await;
+        assert!(connection.is_closing());
+    }
+
+    #[test]
+    fn to_deliver_an_answer_only_time_counts() {
+        let bounds = Drain::new().bytes(1000).to_deliver();
+        assert_eq!((bounds.bytes, bounds.total), (None, Duration::from_secs(5)));
+    }
+}

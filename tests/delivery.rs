@@ -1,0 +1,266 @@
+//! Delivery by itself, over channels for bodies: what becomes of each kind of rest.
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
+use http_body_util::{
+    BodyExt, Empty,
+    channel::{Channel, Sender},
+};
+use tokio::{runtime::Handle, sync::oneshot, time::sleep};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_bodyguard::{DeliveryLayer, Drain, delivery::TrackedBody};
+
+type Upload = Channel<Bytes, Infallible>;
+type Answer = Response<Empty<Bytes>>;
+
+fn upload() -> (Sender<Bytes, Infallible>, Request<Upload>) {
+    let (sender, body) = Channel::new(4);
+    (sender, Request::post("/").body(body).unwrap())
+}
+
+fn ok() -> Answer {
+    Response::new(Empty::new())
+}
+
+/// The answer of `handler`, through delivery.
+async fn deliver<F>(
+    request: Request<Upload>,
+    handler: impl FnOnce(Request<TrackedBody<Upload>>) -> F,
+) -> Answer
+where
+    F: Future<Output = Answer>,
+{
+    let mut handler = Some(handler);
+    let service = service_fn(move |request| {
+        let response = handler.take().expect("one request")(request);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    DeliveryLayer::new()
+        .layer(service)
+        .oneshot(request)
+        .await
+        .unwrap()
+}
+
+fn says_close(answer: &Answer) -> bool {
+    answer
+        .headers()
+        .get("connection")
+        .is_some_and(|value| value == "close")
+}
+
+async fn one_frame(request: Request<TrackedBody<Upload>>) -> Answer {
+    request.into_body().frame().await.unwrap().unwrap();
+    ok()
+}
+
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_that_has_arrived_takes_no_task() {
+    let (mut sender, request) = upload();
+    for _ in 0..3 {
+        sender
+            .send_data(Bytes::from_static(b"all there is"))
+            .await
+            .unwrap();
+    }
+    drop(sender);
+    let answer = deliver(request, one_frame).await;
+    assert!(!says_close(&answer));
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_that_comes_later_takes_one() {
+    let (mut sender, request) = upload();
+    sender
+        .send_data(Bytes::from_static(b"more will come"))
+        .await
+        .unwrap();
+    let answer = deliver(request, one_frame).await;
+    assert!(!says_close(&answer));
+    assert_eq!(tasks(), 1);
+    sender
+        .send_data(Bytes::from_static(b"the last"))
+        .await
+        .unwrap();
+    drop(sender);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asked_for_it() {
+    let (mut sender, request) = upload();
+    sender
+        .send_data(Bytes::from_static(b"of a length unknown"))
+        .await
+        .unwrap();
+    let answer = deliver(request, |_| async { ok() }).await;
+    assert!(says_close(&answer));
+    // Alone, delivery reads on for the answer's sake, and not for ever.
+    assert_eq!(tasks(), 1);
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(tasks(), 0);
+    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_read_to_its_end_is_nobodys_business() {
+    let (mut sender, request) = upload();
+    sender
+        .send_data(Bytes::from_static(b"all there is"))
+        .await
+        .unwrap();
+    drop(sender);
+    let answer = deliver(request, |request| async {
+        request.into_body().collect().await.unwrap();
+        ok()
+    })
+    .await;
+    assert!(!says_close(&answer));
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_held_is_left_alone_until_it_is_let_go_of() {
+    let (mut sender, request) = upload();
+    let (let_go, letting_go) = oneshot::channel();
+    let answer = deliver(request, |request| async {
+        let mut body = request.into_body();
+        tokio::spawn(async move {
+            body.frame().await.unwrap().unwrap();
+            letting_go.await.unwrap();
+        });
+        ok()
+    })
+    .await;
+    assert!(!says_close(&answer));
+    sender
+        .send_data(Bytes::from_static(b"for the handler's task"))
+        .await
+        .unwrap();
+    let_go.send(()).unwrap();
+    sleep(Duration::from_millis(1)).await;
+    // The handler's task is done; what reads now is the drain.
+    assert_eq!(tasks(), 1);
+    for _ in 0..10 {
+        sender
+            .send_data(Bytes::from_static(b"for the drain"))
+            .await
+            .unwrap();
+    }
+    drop(sender);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_of_protocols_is_let_alone() {
+    let (sender, request) = upload();
+    let answer = deliver(request, |_| async {
+        let mut answer = ok();
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        answer
+    })
+    .await;
+    assert!(!says_close(&answer));
+    assert_eq!(tasks(), 0);
+    drop(sender);
+}
+
+/// `Connection` is a header of HTTP/1 alone.
+#[tokio::test(start_paused = true)]
+async fn http_2_passes_untouched() {
+    let (_sender, mut request) = upload();
+    *request.version_mut() = Version::HTTP_2;
+    let answer = deliver(request, |request| async move {
+        assert!(request.into_body().into_untracked().is_ok());
+        ok()
+    })
+    .await;
+    assert!(!says_close(&answer));
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_client_is_not_asked() {
+    let (mut sender, mut request) = upload();
+    request
+        .headers_mut()
+        .insert("expect", "100-continue".parse().unwrap());
+    let answer = deliver(request, |_| async { ok() }).await;
+    assert!(says_close(&answer));
+    assert_eq!(tasks(), 0);
+    assert!(
+        sender.send_data(Bytes::new()).await.is_err(),
+        "let go of, unasked"
+    );
+}
+
+/// Extractors drop the body when it fails them, or they fail it.
+#[tokio::test(start_paused = true)]
+async fn a_body_dropped_on_an_error_is_not_lost() {
+    let (mut sender, request) = upload();
+    sender
+        .send_data(Bytes::from_static(b"{ not json"))
+        .await
+        .unwrap();
+    let answer = deliver(request, |request| async {
+        let mut body = request.into_body();
+        let _ = body.frame().await;
+        drop(body);
+        let mut answer = ok();
+        *answer.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+        answer
+    })
+    .await;
+    assert!(!says_close(&answer));
+    sender
+        .send_data(Bytes::from_static(b"the rest"))
+        .await
+        .unwrap();
+    drop(sender);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_drain_nothing_is_waited_for() {
+    let (_sender, request) = upload();
+    let none = DeliveryLayer::new().drain(Drain::new().total(Duration::ZERO));
+    let service = service_fn(|request: Request<TrackedBody<Upload>>| async move {
+        drop(request);
+        Ok::<_, Infallible>(ok())
+    });
+    let answer = none.layer(service).oneshot(request).await.unwrap();
+    assert!(says_close(&answer));
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
+/// The hints of the inner body are those of the outer one.
+#[tokio::test]
+async fn hints_pass() {
+    let service = service_fn(
+        |request: Request<TrackedBody<http_body_util::Full<Bytes>>>| async move {
+            assert_eq!(request.body().size_hint().exact(), Some(5));
+            assert!(!request.body().is_end_stream());
+            Ok::<_, Infallible>(ok())
+        },
+    );
+    let request = Request::post("/")
+        .body(http_body_util::Full::from("hello"))
+        .unwrap();
+    DeliveryLayer::new()
+        .layer(service)
+        .oneshot(request)
+        .await
+        .unwrap();
+}

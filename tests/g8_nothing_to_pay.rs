@@ -1,0 +1,165 @@
+//! G8: nothing to pay when nothing is refused. Allocations are counted over a plain
+//! tower service, lingers by their counter.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use allocation_counter::measure;
+use axum::{Router, http::StatusCode, routing::post};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty, Full};
+use support::{
+    LARGE, SendFirst,
+    client::{Framing, PATIENCE},
+    server::Server,
+};
+use tower::{Layer, Service, service_fn};
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+
+/// Reads the body frame by frame, and answers without one.
+async fn read<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible>
+where
+    B: Body + Unpin,
+{
+    let mut body = request.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+    Ok(Response::new(Empty::new()))
+}
+
+/// How many allocations a request costs, from the call to the dropped response.
+fn allocations<S, ResB>(service: &mut S, body: Full<Bytes>) -> u64
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<ResB>, Error = Infallible>,
+{
+    let cx = &mut Context::from_waker(Waker::noop());
+    let request = Request::post("/").body(body).unwrap();
+    let counted = measure(|| {
+        let mut future = pin!(service.call(request));
+        match future.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => assert_eq!(response.status(), StatusCode::OK),
+            _ => panic!("it has nothing to wait for"),
+        }
+    });
+    counted.count_total
+}
+
+fn content() -> Full<Bytes> {
+    Full::from(vec![0; 100_000])
+}
+
+#[test]
+fn the_meter_counts() {
+    let mut none = service_fn(read);
+    assert_eq!(allocations(&mut none, content()), 0);
+    let mut one = service_fn(|request| {
+        std::hint::black_box(Box::new(1));
+        read(request)
+    });
+    assert_eq!(allocations(&mut one, content()), 1);
+}
+
+#[test]
+fn a_guard_costs_one_allocation_where_there_is_a_body() {
+    let mut guarded = BodyGuardLayer::new(1 << 20).layer(service_fn(read));
+    assert_eq!(allocations(&mut guarded, Full::default()), 0);
+    assert_eq!(allocations(&mut guarded, content()), 1);
+}
+
+#[test]
+fn delivery_costs_one_allocation_where_there_is_a_body() {
+    let mut delivered = DeliveryLayer::new().layer(service_fn(read));
+    assert_eq!(allocations(&mut delivered, Full::default()), 0);
+    assert_eq!(allocations(&mut delivered, content()), 1);
+}
+
+#[test]
+fn both_parts_cost_one_each() {
+    let guarded = BodyGuardLayer::new(1 << 20).layer(service_fn(read));
+    let mut both = DeliveryLayer::new().layer(guarded);
+    assert_eq!(allocations(&mut both, Full::default()), 0);
+    assert_eq!(allocations(&mut both, content()), 2);
+}
+
+fn app() -> Router {
+    Router::new()
+        .route(
+            "/read",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+        .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
+}
+
+const MANY: u64 = 1000;
+
+fn clean(addr: SocketAddr, framing: Framing) {
+    SendFirst::post("/read", framing, 1000)
+        .header("Connection: close")
+        .to(addr)
+        .assert_delivered(200);
+}
+
+fn refused(addr: SocketAddr) {
+    // As small as a refusal that closes can be, for there are many.
+    SendFirst::post("/early", Framing::ContentLength, (1 << 20) + 1)
+        .to(addr)
+        .assert_delivered(401);
+}
+
+/// A linger is skipped on positive evidence only, and then it is.
+#[test]
+fn clean_closes_make_no_linger_and_refusals_make_one_each() {
+    let server = Server::joined(app());
+    for framing in [Framing::ContentLength, Framing::Chunked] {
+        for _ in 0..MANY / 2 {
+            clean(server.addr, framing);
+        }
+    }
+    assert_eq!(server.linger.stats().started, 0);
+    for _ in 0..MANY {
+        refused(server.addr);
+    }
+    // A linger begins once the server is done, which may be after the client is.
+    let start = std::time::Instant::now();
+    while server.linger.stats().delivered < MANY {
+        assert!(start.elapsed() < PATIENCE, "{:?}", server.linger);
+        std::thread::yield_now();
+    }
+    assert_eq!(server.linger.stats().started, MANY);
+    assert_eq!(server.linger.stats().cut, 0);
+}
+
+/// Bodiless requests, the most frequent of all.
+#[test]
+fn gets_make_no_linger() {
+    let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
+    let server = Server::joined(app);
+    for _ in 0..100 {
+        let mut get = SendFirst::post("/", Framing::ContentLength, 0).header("Connection: close");
+        get.method = "GET";
+        get.to(server.addr).assert_delivered(200);
+    }
+    assert_eq!(server.linger.stats().started, 0);
+}
+
+/// The counter is no constant: alone, the hook knows less.
+#[test]
+fn alone_the_hook_lingers_on_every_close_of_the_server() {
+    let server = Server::hooked(app());
+    for _ in 0..100 {
+        clean(server.addr, Framing::ContentLength);
+        SendFirst::post("/read", Framing::ContentLength, LARGE / 64)
+            .header("Connection: close")
+            .to(server.addr)
+            .assert_delivered(200);
+    }
+    assert!(server.linger.stats().started > 0);
+}
