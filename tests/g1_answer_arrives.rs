@@ -178,6 +178,21 @@ fn early_answers_arrive_whoever_gave_them() {
     }
 }
 
+/// The meter again, for each of these givers: should one of them pass, hyper, axum
+/// or tower-http has learnt to deliver it.
+#[test]
+fn early_answers_are_lost_on_a_stock_server() {
+    let (app, answers) = givers();
+    let server = Server::plain(app);
+    for (path, _) in answers {
+        let outcome = SendFirst::post(path, Framing::ContentLength, LARGE).to(server.addr);
+        assert!(outcome.was_reset(), "{path}: {outcome:?}");
+    }
+    let bad = SendFirst::post("/", Framing::ContentLength, LARGE).header("no colon");
+    let outcome = bad.to(server.addr);
+    assert!(outcome.was_reset(), "{outcome:?}");
+}
+
 /// Answers that hyper gives by itself, to what never becomes a request.
 #[test]
 fn hypers_own_answers_arrive() {

@@ -1,7 +1,5 @@
 //! The hook by itself: what it forwards, when it lingers, when it does not.
 
-mod support;
-
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
