@@ -1,0 +1,71 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use axum::http::StatusCode;
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+
+/// A file upload form that limits uploads, and whose refusals arrive.
+#[derive(Debug, Parser)]
+#[command(name = "upload_form")]
+pub(crate) struct Flags {
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3000")]
+    pub(crate) addr: SocketAddr,
+
+    /// The largest request body to accept, in bytes, or with a unit: 500k, 4MiB, 1GB
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    pub(crate) limit: u64,
+
+    /// The status that refuses a larger one
+    #[arg(
+        long,
+        default_value = "413",
+        value_parser = PossibleValuesParser::new(["400", "413"]).try_map(|s| s.parse::<StatusCode>()),
+    )]
+    pub(crate) status: StatusCode,
+
+    /// The folder that keeps the files [default: a temporary one, removed at exit]
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+
+    /// How long to wait for a refused client that sends nothing, as in 5s or 500ms
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub(crate) linger_idle: humantime::Duration,
+
+    /// How long to wait in all until a refused client has seen the answer, as in 30s or 2m
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub(crate) linger_total: humantime::Duration,
+
+    /// How much a refused client may still send meanwhile: none for no bound, or a size
+    #[arg(long, value_name = "SIZE", default_value = "none")]
+    pub(crate) linger_bytes: Bound,
+
+    /// Show the fault: tower-http's limit, and no hook on the connections
+    #[arg(long)]
+    pub(crate) plain: bool,
+}
+
+/// A number of bytes, or `none`. A type of its own, since clap takes an
+/// `Option` for a flag that may be left out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound(pub(crate) Option<u64>);
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "none" => Ok(Self(None)),
+            _ => size(s).map(Some).map(Self),
+        }
+    }
+}
+
+fn size(s: &str) -> Result<u64, String> {
+    parse_size::parse_size(s)
+        .map_err(|e| format!("{e}; give a number of bytes, or one with a unit, as in 500k or 4MiB"))
+}

@@ -1,0 +1,136 @@
+//! A file upload form whose refusals arrive.
+//!
+//! ```text
+//! cargo run --example upload_form --features axum -- --addr 127.0.0.1:3000 --limit 4MiB
+//! ```
+//!
+//! Open the page and send something above the limit. Then do the same with
+//! `--plain`, which serves the same routes without this crate.
+//!
+//! - `app.rs`: routes, handlers and layers; the file to copy
+//! - `store.rs`: files on disk, kept only when their whole request has succeeded
+//! - `page.rs`, `page/`: what people and scripts get to see
+//! - `problem.rs`: what can go wrong besides the limit
+//! - `plain.rs`: the same app without the guard and without the hook
+//! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
+
+mod app;
+mod flags;
+mod page;
+mod plain;
+mod problem;
+mod signals;
+mod store;
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tower_bodyguard::Linger;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::Config;
+use crate::flags::Flags;
+use crate::store::Folder;
+
+/// How long running requests may go on after ctrl-c or SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How long files that are being written may hold up the exit after that.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .init();
+    match run(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("upload_form: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new().map_err(|e| format!("cannot start the runtime: {e}"))?;
+    let stop = {
+        let _entered = runtime.enter();
+        signals::stop().map_err(|e| format!("cannot catch signals: {e}"))?
+    };
+    let folder = Folder::open(flags.dir.clone())
+        .map_err(|e| format!("cannot make a temporary folder: {e}; name one with --dir"))?;
+    let result = runtime.block_on(serve(flags, &folder, stop));
+    // The uploads that this cuts off remove their files. Only then goes the folder.
+    runtime.shutdown_timeout(LAST_WRITES);
+    result
+}
+
+async fn serve(
+    flags: Flags,
+    folder: &Folder,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn Error>> {
+    let config = Config {
+        limit: flags.limit,
+        status: flags.status,
+        store: folder.store(),
+    };
+    let listener = TcpListener::bind(flags.addr).await.map_err(|e| {
+        format!(
+            "cannot listen on {}: {e}; choose another --addr",
+            flags.addr
+        )
+    })?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
+    stdout.flush()?;
+
+    if flags.plain {
+        let app = plain::app(&config)?;
+        let serve = axum::serve(listener, app);
+        until(
+            serve.with_graceful_shutdown(stop.clone().cancelled_owned()),
+            stop,
+        )
+        .await?;
+    } else {
+        let linger = Linger::new()
+            .idle(*flags.linger_idle)
+            .total(*flags.linger_total)
+            .bytes(flags.linger_bytes.0);
+        let serve = linger.serve(listener, app::app(&config));
+        until(
+            serve.with_graceful_shutdown(stop.clone().cancelled_owned()),
+            stop,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// Serves until every connection is done after `stop`, or [`GRACE`] is over.
+async fn until(
+    server: impl IntoFuture<Output = io::Result<()>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let overtime = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = server.into_future() => result,
+        () = overtime => {
+            tracing::warn!("cutting off the requests that still run after {GRACE:?}");
+            Ok(())
+        }
+    }
+}

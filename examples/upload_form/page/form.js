@@ -1,0 +1,157 @@
+// The form works without this script. With it the limit is checked before
+// anything is sent, and the upload shows its progress and can be cancelled.
+import { encode } from './multipart.js';
+
+const $ = (id) => document.getElementById(id);
+const form = $('upload');
+const fields = form.querySelector('fieldset');
+const limit = Number(form.dataset.limit);
+let upload = null;
+
+for (const element of document.querySelectorAll('[data-script]')) {
+  element.hidden = false;
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (upload) return;
+  clear();
+  const body = encode(new FormData(form));
+  if (body.size > limit && !$('anyway').checked) {
+    refuse(`This upload would have ${bytes(body.size)}; at most ${bytes(limit)} are accepted here. Choose smaller files, or send them in several goes.`);
+  } else {
+    send(body);
+  }
+});
+
+$('files').addEventListener('change', () => {
+  const files = Array.from($('files').files);
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  $('chosen').textContent = `${files.length} ${files.length === 1 ? 'file' : 'files'}, ${bytes(size)}`;
+  $('chosen').hidden = files.length === 0;
+  $('hint').hidden = files.length > 0;
+  clear();
+});
+
+$('cancel').addEventListener('click', () => upload?.abort());
+
+document.addEventListener('dragover', (event) => {
+  if (!event.dataTransfer?.types.includes('Files')) return;
+  // Without this the browser would leave the page to show the file.
+  event.preventDefault();
+  event.dataTransfer.dropEffect = upload ? 'none' : 'copy';
+  form.classList.toggle('dragging', !upload);
+});
+
+document.addEventListener('dragleave', (event) => {
+  // Leaving one element for another is no leaving; leaving the window is.
+  if (!event.relatedTarget) form.classList.remove('dragging');
+});
+
+document.addEventListener('drop', (event) => {
+  form.classList.remove('dragging');
+  const files = event.dataTransfer?.files;
+  if (!files?.length) return;
+  event.preventDefault();
+  if (upload) return;
+  $('files').files = files;
+  $('files').dispatchEvent(new Event('change'));
+});
+
+function send(body) {
+  const request = new XMLHttpRequest();
+  request.open('POST', form.action);
+  request.setRequestHeader('Accept', 'text/plain');
+
+  request.upload.addEventListener('progress', ({ loaded, total }) => show(loaded, total));
+  request.addEventListener('load', () => {
+    const words = request.responseText.trim();
+    if (request.status === 200) list(words.split('\n'));
+    else refuse(words || `The server answered ${request.status} ${request.statusText}.`);
+  });
+  request.addEventListener('error', () => {
+    refuse('The upload broke off before an answer came. The connection was lost, or a file could not be read.');
+  });
+  request.addEventListener('abort', () => {
+    $('news').textContent = 'Cancelled. Nothing was stored.';
+    busy(null);
+    $('send').focus();
+  });
+
+  busy(request);
+  show(0, body.size);
+  $('cancel').focus();
+  request.send(body);
+}
+
+/** While `request` runs, the form is locked and Cancel stands in the place of Send. */
+function busy(request) {
+  upload = request;
+  fields.disabled = request !== null;
+  $('send').hidden = request !== null;
+  $('cancel').hidden = request === null;
+  $('progress').hidden = request === null;
+}
+
+function show(loaded, total) {
+  $('bar').max = total;
+  $('bar').value = loaded;
+  $('figures').textContent =
+    loaded < total ? `${units(loaded)} of ${units(total)}` : `${units(total)} sent, waiting for the answer`;
+  // Read out at each quarter only: an announcement for each event would never end.
+  const quarter = Math.floor((4 * loaded) / total);
+  const news = quarter < 4 ? `${quarter * 25} percent sent` : 'All sent, waiting for the answer';
+  if ($('news').textContent !== news) $('news').textContent = news;
+}
+
+function clear() {
+  $('news').textContent = '';
+  $('refusal').hidden = true;
+  $('stored').hidden = true;
+}
+
+function refuse(words) {
+  clear();
+  busy(null);
+  $('refusal').textContent = words;
+  $('refusal').hidden = false;
+  $('refusal').focus();
+}
+
+/** Lists the stored files. The lines are the server's: hash, size, name, two spaces between. */
+function list(lines) {
+  clear();
+  busy(null);
+  $('stored-files').replaceChildren(
+    ...lines.map((line) => {
+      const [hash, size, ...name] = line.split('  ');
+      const item = document.createElement('li');
+      item.append(element('strong', name.join('  ')), element('span', size), element('code', `SHA-256 ${hash}`));
+      return item;
+    }),
+  );
+  $('stored').hidden = false;
+  $('stored').focus();
+}
+
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
+}
+
+function bytes(count) {
+  return count < 1024 ? units(count) : `${count} bytes (${units(count)})`;
+}
+
+function units(count) {
+  const names = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let power = 0;
+  while (count >= 1024 && power < names.length - 1) {
+    count /= 1024;
+    power += 1;
+  }
+  // Cut, not rounded, as the server does it.
+  const tenths = Math.floor(count * 10) / 10;
+  return `${tenths.toLocaleString('en')} ${names[power]}`;
+}

@@ -1,0 +1,67 @@
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import puppeteer from 'puppeteer-core';
+
+/** Where each browser is found: a variable of its own, or the usual names on PATH. */
+const BROWSERS = {
+  chromium: { variable: 'CHROMIUM', names: ['chromium', 'chromium-browser', 'google-chrome'] },
+  firefox: { variable: 'FIREFOX', names: ['firefox-esr', 'firefox'] },
+};
+
+export const names = Object.keys(BROWSERS);
+
+/**
+ * Starts a browser with a fresh profile in `folder`. Whoever calls closes it.
+ * The theme is `light` or `dark`.
+ */
+export function launch(name, folder, theme) {
+  const common = {
+    executablePath: executable(name),
+    headless: true,
+    defaultViewport: { width: 1000, height: 760 },
+    userDataDir: folder,
+  };
+  if (name === 'firefox') {
+    return puppeteer.launch({
+      ...common,
+      browser: 'firefox',
+      extraPrefsFirefox: {
+        // The theme as web pages see it; Firefox knows no WebDriver command for it.
+        'layout.css.prefers-color-scheme.content-override': theme === 'dark' ? 0 : 1,
+        // A small send buffer: progress is what the kernel has taken, and it would take 3 MB at once.
+        'network.tcp.sendbuffer': 64 * 1024,
+      },
+    });
+  }
+  return puppeteer.launch({
+    ...common,
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      ...(theme === 'dark' ? ['--force-dark-mode'] : []),
+    ],
+  });
+}
+
+function executable(name) {
+  const { variable, names } = BROWSERS[name];
+  if (process.env[variable]) return process.env[variable];
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  const found = names.flatMap((file) => folders.map((folder) => join(folder, file))).find(isExecutable);
+  if (!found) throw new Error(`no ${name} on PATH (looked for ${names.join(', ')}); install it, or name it in ${variable}`);
+  return found;
+}
+
+function isExecutable(file) {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

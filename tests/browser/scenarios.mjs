@@ -1,0 +1,21 @@
+import * as plainForm from './scenarios/plain-form.mjs';
+import * as scripted from './scenarios/scripted.mjs';
+import * as names from './scenarios/names.mjs';
+import * as looks from './scenarios/looks.mjs';
+
+/** Every scenario by its name. All of them run in Chromium and in Firefox. */
+export const scenarios = {
+  'no-js-refusal': plainForm.refusal,
+  'no-js-upload': plainForm.upload,
+  'refusal': scripted.refusal,
+  'check-before-sending': scripted.check,
+  'exact-boundary': scripted.boundary,
+  'progress': scripted.progress,
+  'cancel': scripted.cancel,
+  'broken-connection': scripted.broken,
+  'drag-and-drop': scripted.drop,
+  'hostile-names': names.hostile,
+  'accessible-light': (stage) => looks.accessible(stage, 'light'),
+  'accessible-dark': (stage) => looks.accessible(stage, 'dark'),
+  'screenshots': looks.screenshots,
+};

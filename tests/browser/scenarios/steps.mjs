@@ -1,0 +1,37 @@
+/** The server's limit, in bytes: the harness starts it with `--limit 4MiB`. */
+export const LIMIT = 4 * 1024 * 1024;
+
+export async function choose(page, ...files) {
+  const input = await page.$('#files');
+  await input.uploadFile(...files.map((file) => file.path));
+}
+
+/** Sends the form to the page that answers it. */
+export async function submit(page) {
+  const [answer] = await Promise.all([page.waitForNavigation(), page.click('#send')]);
+  return answer;
+}
+
+export function text(page, selector) {
+  return page.$eval(selector, (element) => element.textContent.trim());
+}
+
+/** Sends with the script's help, and returns the words of the refusal. */
+export async function sendAndRefuse(page) {
+  await page.click('#send');
+  return answer(page, '#refusal');
+}
+
+/** Sends with the script's help, and returns the list of files. */
+export async function sendAndStore(page) {
+  await page.click('#send');
+  return answer(page, '#stored-files');
+}
+
+/** Waits for the answer to what was sent, which must be the one that `selector` shows. */
+export async function answer(page, selector) {
+  await page.waitForSelector('#refusal:not([hidden]), #stored:not([hidden])');
+  const wanted = await page.$(`${selector}:not([hidden] *, [hidden])`);
+  if (!wanted) throw new Error(`expected ${selector} to be shown`);
+  return text(page, selector);
+}
