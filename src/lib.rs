@@ -64,7 +64,7 @@ pub mod serve;
 pub use self::{
     delivery::{Delivery, DeliveryLayer, Drain},
     error::BoxError,
-    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Refusal},
+    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
     linger::{Linger, LingerIo},
 };
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
+use tower_bodyguard::limit::Accepted;
 use tower_bodyguard::{BodyGuardLayer, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
@@ -75,7 +76,7 @@ pub(crate) fn finish(app: Router) -> Router {
 
 /// The guard's answer to a body over the limit.
 fn refused(refusal: &Refusal) -> Response {
-    let format = if refusal.prefers_html() {
+    let format = if refusal.accepted() == Accepted::Html {
         Format::Html
     } else {
         Format::Text

@@ -5,11 +5,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{Kind, OnRefusal, Refusal, ResponseBody, overrun::Overrun, refusal::Asked};
+use super::{
+    OnRefusal, Refusal, ResponseBody, overrun::Overrun, refusal::Asked, settings::Settings,
+};
 
 pin_project! {
     /// The future of [`BodyGuard`](super::BodyGuard)'s responses.
@@ -40,7 +42,7 @@ pin_project! {
 pub(super) struct Watch<R> {
     pub(super) overrun: Arc<Overrun>,
     pub(super) request: Asked,
-    pub(super) status: StatusCode,
+    pub(super) settings: Arc<Settings>,
     pub(super) respond: R,
 }
 
@@ -97,18 +99,22 @@ impl<R> Watch<R> {
         // nothing can go over any more. Asked before the count is read, for in
         // between the body may go over on another thread.
         let settled = Arc::get_mut(&mut self.overrun).is_some();
+        let keeps = self.settings.keep_handler_response;
         if let Some(received) = self.overrun.received() {
-            let refusal = Refusal::new(
-                Kind::Streamed { received },
-                self.status,
-                self.overrun.limit(),
-                std::mem::take(&mut self.request),
-            );
-            return Ok(refuse(refusal, &self.respond));
+            let request = std::mem::take(&mut self.request);
+            let limit = self.overrun.limit();
+            let refusal = self.settings.streamed(received, limit, request);
+            if !keeps {
+                return Ok(refuse(refusal, &self.respond));
+            }
+            return answer.map(|mut response| {
+                response.extensions_mut().insert(refusal);
+                response.map(ResponseBody::of_service)
+            });
         }
         answer.map(|response| {
             response.map(|body| {
-                if settled {
+                if settled || keeps {
                     ResponseBody::of_service(body)
                 } else {
                     ResponseBody::unless_overrun(body, Arc::clone(&self.overrun))

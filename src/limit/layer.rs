@@ -1,7 +1,9 @@
-use http::{Response, StatusCode};
+use std::{any::Any, sync::Arc};
+
+use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyGuard, Custom, PlainText, Refusal};
+use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 
 /// Limits the bodies of the requests to a service.
 ///
@@ -13,6 +15,8 @@ use super::{BodyGuard, Custom, PlainText, Refusal};
 ///   is dropped. Where it had begun to answer already, the response is
 ///   [broken off](super::BrokenOff).
 /// - A `Content-Length` that is no number, or several that differ: 400.
+/// - No length at all, where one is
+///   [required](Self::require_content_length): 411.
 ///
 /// A body of exactly `limit` bytes passes.
 ///
@@ -49,31 +53,133 @@ use super::{BodyGuard, Custom, PlainText, Refusal};
 /// **Alone, the guard answers rightly, but hyper closes the connection while the
 /// client still sends, and the answer is lost.** The hook mends that: see
 /// [`Linger`](crate::Linger).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyGuardLayer<R = PlainText> {
-    limit: u64,
-    status: StatusCode,
+    settings: Settings,
     respond: R,
 }
 
 impl BodyGuardLayer {
-    /// Refuses bodies of more than `limit` bytes.
-    #[must_use]
-    pub const fn new(limit: u64) -> Self {
+    /// Refuses bodies over `limit`: a number of bytes, or a [`Limit`].
+    pub fn new(limit: impl Into<Limit>) -> Self {
         Self {
-            limit,
-            status: StatusCode::PAYLOAD_TOO_LARGE,
+            settings: Settings::new(limit.into()),
             respond: PlainText,
         }
+    }
+
+    /// As [`new`](Self::new), and lifts axum's own default limit of 2 MB, so that
+    /// this one is what `Bytes`, `String`, `Json`, `Form` and `Multipart` admit.
+    ///
+    /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
+    /// 400 in words of its own. One that is set inside of this guard, on a route,
+    /// still holds.
+    ///
+    /// ```
+    /// use axum::{Router, body::Bytes, routing::post};
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let app: Router = Router::new()
+    ///     .route("/", post(|body: Bytes| async move { body.len().to_string() }))
+    ///     .layer(BodyGuardLayer::for_axum(100 * MIB));
+    /// ```
+    #[cfg(feature = "axum")]
+    pub fn for_axum(limit: impl Into<Limit>) -> Self {
+        let mut layer = Self::new(limit);
+        layer.settings.lift_axum = true;
+        layer
     }
 }
 
 impl<R> BodyGuardLayer<R> {
     /// The status of a refusal for size, 413 if this is not called. A malformed
-    /// `Content-Length` is 400 in any case.
+    /// `Content-Length` is 400 and a missing one 411 in any case.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
+    /// ```
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
-        self.status = status;
+        self.settings.status = status;
+        self
+    }
+
+    /// Answers 411 to a body of unknown length: chunked coding, and HTTP/2 without a
+    /// `Content-Length`. A request without a body needs no length.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).require_content_length();
+    /// ```
+    #[must_use]
+    pub fn require_content_length(mut self) -> Self {
+        self.settings.require_length = true;
+        self
+    }
+
+    /// Keeps the limit out of what the client gets to read. The numbers stay in the
+    /// [`Refusal`], for logs, and for answers of one's own.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).hide_limit();
+    /// ```
+    #[must_use]
+    pub fn hide_limit(mut self) -> Self {
+        self.settings.hide_limit = true;
+        self
+    }
+
+    /// Lets a handler answer for itself where its body went past the limit while it
+    /// streamed. Its answer goes out as it is; the [`Refusal`] is in its extensions
+    /// all the same.
+    ///
+    /// The handler meets an error in the body, which axum's extractors answer with
+    /// 413, or with 400 in the case of `Multipart` behind another limit. An
+    /// [`OverLimit`](super::OverLimit) in the request's extensions has the numbers.
+    /// **A handler that takes the error for the end of the body has taken half an
+    /// upload for a whole one**, which is why this has to be asked for.
+    ///
+    /// A body that declares too much is refused by the guard in any case.
+    #[must_use]
+    pub fn keep_handler_response(mut self) -> Self {
+        self.settings.keep_handler_response = true;
+        self
+    }
+
+    /// Takes something from each request's head that has a body, for
+    /// [`Refusal::captured`]: the head itself is with the handler by the time that a
+    /// body proves too long.
+    ///
+    /// It costs what `capture` costs, and one allocation, for each request with a
+    /// body, refused or not.
+    ///
+    /// ```
+    /// use axum::{Router, response::IntoResponse, routing::post};
+    /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB)
+    ///     .capture(|head| head.uri.path().to_owned())
+    ///     .on_refusal(|r: &Refusal| {
+    ///         let path = r.captured::<String>().map_or("", String::as_str);
+    ///         (r.status(), format!("{path}: {r}\n")).into_response()
+    ///     });
+    /// let app: Router = Router::new()
+    ///     .route("/", post(|body: String| async { body }))
+    ///     .layer(guard);
+    /// ```
+    #[must_use]
+    pub fn capture<T, F>(mut self, capture: F) -> Self
+    where
+        T: Any + Send + Sync,
+        F: Fn(&Parts) -> T + Send + Sync + 'static,
+    {
+        self.settings.capture(capture);
         self
     }
 
@@ -81,11 +187,12 @@ impl<R> BodyGuardLayer<R> {
     /// type. The status is the closure's to set, from [`Refusal::status`].
     ///
     /// ```
-    /// use axum::{Router, response::IntoResponse, routing::post};
+    /// use axum::{Json, Router, response::IntoResponse, routing::post};
+    /// use serde_json::json;
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
     /// let guard = BodyGuardLayer::new(4 * MIB)
-    ///     .on_refusal(|r: &Refusal| (r.status(), format!("no more than {}", r.limit())).into_response());
+    ///     .on_refusal(|r: &Refusal| (r.status(), Json(json!({ "limit": r.limit() }))).into_response());
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);
@@ -94,10 +201,23 @@ impl<R> BodyGuardLayer<R> {
     where
         F: Fn(&Refusal) -> Response<B>,
     {
+        self.respond_with(Custom::new(respond))
+    }
+
+    /// Answers by one of the answers that work with any service:
+    /// [`PlainText`], which is the default, [`ProblemJson`](super::ProblemJson),
+    /// [`HtmlPage`](super::HtmlPage), [`Negotiated`](super::Negotiated), or an
+    /// [`OnRefusal`](super::OnRefusal) of one's own.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).respond_with(ProblemJson);
+    /// ```
+    pub fn respond_with<T>(self, respond: T) -> BodyGuardLayer<T> {
         BodyGuardLayer {
-            limit: self.limit,
-            status: self.status,
-            respond: Custom::new(respond),
+            settings: self.settings,
+            respond,
         }
     }
 }
@@ -106,6 +226,7 @@ impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
     type Service = BodyGuard<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BodyGuard::new(inner, self.limit, self.status, self.respond.clone())
+        let settings = Arc::new(self.settings.clone());
+        BodyGuard::new(inner, settings, self.respond.clone())
     }
 }

@@ -4,23 +4,30 @@
 //! while it reads. What the service then answers does not matter: once a body
 //! has gone past its limit, the client gets the [`Refusal`].
 
+mod accept;
 mod content_length;
 mod future;
 mod layer;
+mod over_limit;
 mod overrun;
+mod policy;
 mod refusal;
 mod request_body;
 mod respond;
 mod response_body;
 mod service;
+mod settings;
 mod size;
 
 pub use self::{
+    accept::Accepted,
     future::ResponseFuture,
     layer::BodyGuardLayer,
+    over_limit::OverLimit,
+    policy::Limit,
     refusal::{Kind, Refusal},
     request_body::GuardedBody,
-    respond::{Custom, OnRefusal, PlainText},
+    respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
     response_body::{BrokenOff, ResponseBody},
     service::BodyGuard,
 };

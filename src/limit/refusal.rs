@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{any::Any, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 
-use super::size::Size;
+use super::{accept::Accepted, size::Size};
 
 /// Why a request was refused, and the numbers.
 ///
@@ -12,11 +12,35 @@ use super::size::Size;
 ///
 /// > The request body has 20971520 bytes (20 MiB); at most 4194304 bytes (4 MiB)
 /// > are accepted here. Send a smaller one.
+///
+/// ```
+/// use axum::{Router, body::Body, http::{Request, Response}, routing::post};
+/// use tower::ServiceExt;
+/// use tower_bodyguard::{BodyGuardLayer, Refusal};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// fn log(response: &Response<Body>) {
+///     if let Some(refusal) = response.extensions().get::<Refusal>() {
+///         eprintln!("{refusal}");
+///     }
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/", post(|body: String| async { body }))
+///     .layer(BodyGuardLayer::new(4));
+/// let request = Request::post("/").body(Body::from("hello")).unwrap();
+/// let response = app.oneshot(request).await.unwrap();
+/// log(&response);
+/// assert_eq!(response.extensions().get::<Refusal>().unwrap().limit(), 4);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Refusal {
     kind: Kind,
     status: StatusCode,
     limit: u64,
+    secret: bool,
     request: Asked,
 }
 
@@ -38,6 +62,10 @@ pub enum Kind {
     /// `Content-Length` is not one decimal number that fits 64 bits, or there
     /// are several that differ (RFC 9110 §8.6). The handler never ran.
     BadLength,
+    /// The body says no length, and one is
+    /// [required](super::BodyGuardLayer::require_content_length). The handler
+    /// never ran.
+    LengthRequired,
 }
 
 /// What the answer must know of the request once its head is with the handler.
@@ -45,13 +73,25 @@ pub enum Kind {
 pub(super) struct Asked {
     accept: Option<HeaderValue>,
     by_head: bool,
+    captured: Option<Captured>,
+}
+
+/// Of a type that the layer's user knows.
+#[derive(Clone)]
+pub(super) struct Captured(pub(super) Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Captured(..)")
+    }
 }
 
 impl Asked {
-    pub(super) fn of(method: &Method, headers: &HeaderMap) -> Self {
+    pub(super) fn of(method: &Method, headers: &HeaderMap, captured: Option<Captured>) -> Self {
         Self {
             accept: headers.get(ACCEPT).cloned(),
             by_head: method == Method::HEAD,
+            captured,
         }
     }
 }
@@ -62,12 +102,20 @@ impl Refusal {
             kind,
             status,
             limit,
+            secret: false,
             request,
         }
     }
 
-    /// The status to answer with: 413, or 400 for a bad `Content-Length`, unless
-    /// the layer was told [otherwise](super::BodyGuardLayer::status).
+    /// Keeps the limit out of what the client gets to read.
+    pub(super) fn secret(mut self, secret: bool) -> Self {
+        self.secret = secret;
+        self
+    }
+
+    /// The status to answer with: 413 for a body that is too large, unless the
+    /// layer was told [otherwise](super::BodyGuardLayer::status), 400 for a bad
+    /// `Content-Length`, 411 for a missing one.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -79,10 +127,17 @@ impl Refusal {
         self.kind
     }
 
-    /// The limit that applied, in bytes.
+    /// The limit that applied, in bytes; `u64::MAX` where there was none.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Whether the client is not to learn the limit, see
+    /// [`hide_limit`](super::BodyGuardLayer::hide_limit).
+    #[must_use]
+    pub fn is_limit_secret(&self) -> bool {
+        self.secret
     }
 
     /// The length that the request declared, in bytes, where that was too much.
@@ -104,34 +159,31 @@ impl Refusal {
         }
     }
 
-    /// Whether the client would rather be shown a page: its `Accept` names
-    /// `text/html` (or XHTML) and does not weigh it at nothing. Browsers name it
-    /// when they navigate; `fetch`, curl and libraries do not.
+    /// What the client would rather be answered in: see [`Accepted`].
     #[must_use]
-    pub fn prefers_html(&self) -> bool {
-        let accept = self.request.accept.as_ref();
-        let Some(accept) = accept.and_then(|value| value.to_str().ok()) else {
-            return false;
-        };
-        accept.split(',').any(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default();
-            let html = ["text/html", "application/xhtml+xml"]
-                .iter()
-                .any(|html| kind.eq_ignore_ascii_case(html));
-            // A weight of zero is written `0`, `0.` or with up to three zeros.
-            html && !parts.any(|parameter| {
-                parameter
-                    .strip_prefix(['q', 'Q'])
-                    .and_then(|rest| rest.strip_prefix('='))
-                    .is_some_and(|q| q.chars().all(|c| matches!(c, '0' | '.')))
-            })
-        })
+    pub fn accepted(&self) -> Accepted {
+        Accepted::of(self.request.accept.as_ref())
+    }
+
+    /// What [`capture`](super::BodyGuardLayer::capture) took from the request's
+    /// head; `None` where it is not set, or makes another type.
+    #[must_use]
+    pub fn captured<T: 'static>(&self) -> Option<&T> {
+        self.request.captured.as_ref()?.0.downcast_ref()
     }
 
     /// Whether the request was a HEAD, whose answer has no body.
     pub(super) fn by_head(&self) -> bool {
         self.request.by_head
+    }
+
+    /// What is wrong, in the words of RFC 9110 §15.
+    pub(super) fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Declared { .. } | Kind::Streamed { .. } => "Content Too Large",
+            Kind::BadLength => "Bad Content-Length",
+            Kind::LengthRequired => "Length Required",
+        }
     }
 }
 
@@ -139,11 +191,20 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = Size(self.limit);
         match self.kind {
+            Kind::Declared { length } if self.secret => write!(
+                f,
+                "The request body has {}, which is more than is accepted here. Send a smaller \
+                 one.",
+                Size(length),
+            ),
             Kind::Declared { length } => write!(
                 f,
                 "The request body has {}; at most {limit} are accepted here. Send a smaller one.",
                 Size(length),
             ),
+            Kind::Streamed { .. } if self.secret => {
+                f.write_str("The request body is too long. Send a smaller one.")
+            }
             Kind::Streamed { received } => write!(
                 f,
                 "The request body is too long: {} had come, and at most {limit} are accepted \
@@ -154,6 +215,10 @@ impl fmt::Display for Refusal {
                 "The Content-Length of the request is not one decimal number. Send the length \
                  of the body in bytes, once.",
             ),
+            Kind::LengthRequired => f.write_str(
+                "The request does not say how long its body is. Send it with a Content-Length, \
+                 in bytes.",
+            ),
         }
     }
 }
@@ -162,36 +227,41 @@ impl fmt::Display for Refusal {
 mod tests {
     use super::*;
 
-    fn refusal(accept: Option<&'static str>) -> Refusal {
-        let mut headers = HeaderMap::new();
-        if let Some(accept) = accept {
-            headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        }
-        Refusal::new(
-            Kind::Declared { length: 20 << 20 },
-            StatusCode::PAYLOAD_TOO_LARGE,
-            4 << 20,
-            Asked::of(&Method::POST, &headers),
-        )
+    fn refusal(kind: Kind) -> Refusal {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        Refusal::new(kind, status, 4 << 20, Asked::default())
     }
 
     #[test]
     fn says_the_limit_the_length_and_what_to_do() {
+        let declared = refusal(Kind::Declared { length: 20 << 20 });
         assert_eq!(
-            refusal(None).to_string(),
+            declared.to_string(),
             "The request body has 20971520 bytes (20 MiB); at most 4194304 bytes (4 MiB) are \
              accepted here. Send a smaller one."
+        );
+        let streamed = refusal(Kind::Streamed {
+            received: 4_200_000,
+        });
+        assert_eq!(
+            streamed.to_string(),
+            "The request body is too long: 4200000 bytes (4.0 MiB) had come, and at most \
+             4194304 bytes (4 MiB) are accepted here. Send a smaller one."
         );
     }
 
     #[test]
-    fn html_is_for_those_who_ask_for_it() {
-        let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        assert!(refusal(Some(chromium)).prefers_html());
-        assert!(refusal(Some("TEXT/HTML; q=0.1")).prefers_html());
-        assert!(!refusal(Some("text/html;q=0.000, */*")).prefers_html());
-        assert!(!refusal(Some("*/*")).prefers_html());
-        assert!(!refusal(Some("application/json")).prefers_html());
-        assert!(!refusal(None).prefers_html());
+    fn a_secret_limit_is_in_no_text() {
+        let kinds = [
+            Kind::Declared { length: 20 << 20 },
+            Kind::Streamed {
+                received: 4_194_305,
+            },
+        ];
+        for kind in kinds {
+            let text = refusal(kind).secret(true).to_string();
+            // The count at which it was refused would tell the limit as well.
+            assert!(!text.contains("4194") && !text.contains("4 MiB"), "{text}");
+        }
     }
 }

@@ -25,11 +25,20 @@ pub struct GuardedBody<B> {
 }
 
 impl<B: Body> GuardedBody<B> {
-    pub(super) fn new(inner: B, overrun: Arc<Overrun>) -> Self {
+    pub(super) fn limited(inner: B, overrun: Arc<Overrun>) -> Self {
         Self {
             inner: Some(inner),
             remaining: overrun.limit(),
             overrun: Some(overrun),
+        }
+    }
+
+    /// Any number of bytes.
+    pub(super) fn unlimited(inner: B) -> Self {
+        Self {
+            inner: Some(inner),
+            remaining: u64::MAX,
+            overrun: None,
         }
     }
 
@@ -164,7 +173,7 @@ mod tests {
             steps: steps.into_iter().collect(),
             ended: false,
         };
-        GuardedBody::new(script, Arc::new(Overrun::new(limit)))
+        GuardedBody::limited(script, Arc::new(Overrun::new(limit)))
     }
 
     fn data(length: usize) -> Step {
@@ -213,7 +222,7 @@ mod tests {
     #[test]
     fn hints_never_promise_more_than_can_come() {
         let full = |length: usize, limit| {
-            GuardedBody::new(
+            GuardedBody::limited(
                 Full::new(Bytes::from(vec![0; length])),
                 Arc::new(Overrun::new(limit)),
             )

@@ -5,17 +5,16 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, VARY},
 };
 
-use super::{Refusal, ResponseBody};
+use super::{Accepted, Refusal, ResponseBody};
 
 /// Makes the response to a refused request.
 ///
 /// `B` is the body type of the guarded service's own responses. Closures get
 /// in by [`BodyGuardLayer::on_refusal`](super::BodyGuardLayer::on_refusal); the
-/// trait itself is for answers that work with any service, such as
-/// [`PlainText`].
+/// trait itself is for answers that work with any service, such as those here.
 ///
 /// # Panics in callbacks
 ///
@@ -29,20 +28,94 @@ pub trait OnRefusal<B> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainText;
 
+/// The refusal as `application/problem+json` (RFC 9457), for machines: `type`,
+/// `title`, `status`, `detail`, and in bytes `limit` and `declared` or `received`.
+///
+/// ```json
+/// {"type":"about:blank","title":"Content Too Large","status":413,
+///  "detail":"The request body has …","limit":4194304,"declared":20971520}
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProblemJson;
+
+/// The refusal as a small HTML page, with a way back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HtmlPage;
+
+/// One of [`PlainText`], [`ProblemJson`] and [`HtmlPage`], by what the client
+/// [accepts](Refusal::accepted).
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::Negotiated};
+///
+/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(Negotiated);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Negotiated;
+
 impl<B> OnRefusal<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        let text = Bytes::from(format!("{refusal}\n"));
-        let length = HeaderValue::from(text.len());
-        let mut response = Response::new(ResponseBody::text(text));
-        *response.status_mut() = refusal.status();
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
+        response(refusal, "text/plain; charset=utf-8", format!("{refusal}\n"))
+    }
+}
+
+impl<B> OnRefusal<B> for ProblemJson {
+    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+        let member = |name: &str, bytes: Option<u64>| {
+            bytes.map_or_else(String::new, |bytes| format!(r#","{name}":{bytes}"#))
+        };
+        let told = !refusal.is_limit_secret();
+        let limited = refusal.declared().or(refusal.received()).is_some();
+        // Our own words and numbers: no character of them needs an escape.
+        let json = format!(
+            r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{refusal}"{}{}{}}}"#,
+            refusal.title(),
+            refusal.status().as_u16(),
+            member("limit", Some(refusal.limit()).filter(|_| told && limited)),
+            member("declared", refusal.declared()),
+            member("received", refusal.received().filter(|_| told)),
         );
-        headers.insert(CONTENT_LENGTH, length);
+        response(refusal, "application/problem+json", json)
+    }
+}
+
+impl<B> OnRefusal<B> for HtmlPage {
+    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+        let title = refusal.title();
+        let status = refusal.status().as_u16();
+        // A link back would need a script; the words name the browser's own way.
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{status} {title}</title>\n<h1>{title}</h1>\n<p>{refusal}</p>\n\
+             <p>Go back in your browser to try again.</p>\n</html>\n"
+        );
+        response(refusal, "text/html; charset=utf-8", page)
+    }
+}
+
+impl<B> OnRefusal<B> for Negotiated {
+    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+        let mut response = match refusal.accepted() {
+            Accepted::Html => HtmlPage.respond(refusal),
+            Accepted::ProblemJson => ProblemJson.respond(refusal),
+            Accepted::Text => PlainText.respond(refusal),
+        };
+        let vary = HeaderValue::from_static("accept");
+        response.headers_mut().insert(VARY, vary);
         response
     }
+}
+
+fn response<B>(refusal: &Refusal, kind: &'static str, text: String) -> Response<ResponseBody<B>> {
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(ResponseBody::text(Bytes::from(text)));
+    *response.status_mut() = refusal.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_LENGTH, length);
+    response
 }
 
 /// A closure's answer, see

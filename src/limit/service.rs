@@ -3,44 +3,49 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    GuardedBody, Kind, OnRefusal, PlainText, Refusal, ResponseBody, ResponseFuture,
-    content_length::content_length, future::Watch, overrun::Overrun, refusal::Asked,
+    GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture, future::Watch,
+    overrun::Overrun, settings::Settings,
 };
 use crate::BoxError;
 
 /// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BodyGuard<S, R = PlainText> {
     inner: S,
-    limit: u64,
-    status: StatusCode,
+    settings: Arc<Settings>,
     respond: R,
 }
 
 impl<S, R> BodyGuard<S, R> {
-    pub(super) fn new(inner: S, limit: u64, status: StatusCode, respond: R) -> Self {
+    pub(super) fn new(inner: S, settings: Arc<Settings>, respond: R) -> Self {
         Self {
             inner,
-            limit,
-            status,
+            settings,
             respond,
         }
     }
+}
 
-    /// The head decides: refused already, or to be watched while it streams.
-    fn inspect<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
-        let (kind, status) = match content_length(request.headers()) {
-            Ok(Some(length)) if length > self.limit => (Kind::Declared { length }, self.status),
-            Ok(_) => return Ok(()),
-            Err(_) => (Kind::BadLength, StatusCode::BAD_REQUEST),
+impl<S, R: Clone> BodyGuard<S, R> {
+    /// Counts what the service reads of a body, up to the limit.
+    fn watch<B: Body>(&self, parts: &mut Parts, body: B, limit: u64) -> (GuardedBody<B>, Watch<R>) {
+        let overrun = Arc::new(Overrun::new(limit));
+        if self.settings.keep_handler_response {
+            let over = OverLimit::new(Arc::clone(&overrun));
+            parts.extensions.insert(over);
+        }
+        let watch = Watch {
+            overrun: Arc::clone(&overrun),
+            request: self.settings.asked(parts),
+            settings: Arc::clone(&self.settings),
+            respond: self.respond.clone(),
         };
-        let asked = Asked::of(request.method(), request.headers());
-        Err(Refusal::new(kind, status, self.limit, asked))
+        (GuardedBody::limited(body, overrun), watch)
     }
 }
 
@@ -61,24 +66,28 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        if let Err(refusal) = self.inspect(&request) {
-            return ResponseFuture::refused(refusal, self.respond.clone());
-        }
+        let (mut parts, body) = request.into_parts();
+        let bodiless = body.is_end_stream();
+        let bounded = body.size_hint().exact().is_some();
+        let limit = match self.settings.decide(&parts, bodiless, bounded) {
+            Ok(limit) => limit,
+            Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
+        };
 
-        let (parts, body) = request.into_parts();
-        if body.is_end_stream() {
+        if bodiless {
             let request = Request::from_parts(parts, GuardedBody::ended());
             return ResponseFuture::called(self.inner.call(request), None);
         }
-        let overrun = Arc::new(Overrun::new(self.limit));
-        let watch = Watch {
-            overrun: Arc::clone(&overrun),
-            request: Asked::of(&parts.method, &parts.headers),
-            status: self.status,
-            respond: self.respond.clone(),
+        let (body, watch) = match limit {
+            Some(limit) => {
+                let (body, watch) = self.watch(&mut parts, body, limit);
+                (body, Some(watch))
+            }
+            None => (GuardedBody::unlimited(body), None),
         };
-        let body = GuardedBody::new(body, overrun);
         let request = Request::from_parts(parts, body);
-        ResponseFuture::called(self.inner.call(request), Some(watch))
+        #[cfg(feature = "axum")]
+        let request = self.settings.lift_axum(request);
+        ResponseFuture::called(self.inner.call(request), watch)
     }
 }

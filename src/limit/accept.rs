@@ -1,0 +1,99 @@
+//! What a client would rather read, of the few forms that a refusal has.
+
+use http::HeaderValue;
+
+/// The form in which a client would rather have a refusal, by its `Accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Accepted {
+    /// `text/html`, as browsers ask for when they navigate.
+    Html,
+    /// `application/problem+json`, or `application/json`.
+    ProblemJson,
+    /// Plain text: whatever else, and where there is no `Accept`.
+    Text,
+}
+
+impl Accepted {
+    /// The heaviest of the forms that the header names (RFC 9110 §12.5.1), the first
+    /// of those where there are several. Wildcards name none: `*/*` is what curl and
+    /// `fetch` say, whose users want a line of text.
+    pub(super) fn of(accept: Option<&HeaderValue>) -> Self {
+        let ranges = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
+        let mut best = (Self::Text, 0);
+        for (form, weight) in ranges.split(',').filter_map(named) {
+            if weight > best.1 {
+                best = (form, weight);
+            }
+        }
+        best.0
+    }
+}
+
+/// A form that a media range names, and its weight in thousandths.
+fn named(range: &str) -> Option<(Accepted, u16)> {
+    let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+    let name = name.trim();
+    let is = |known: &str| name.eq_ignore_ascii_case(known);
+    let form = if is("text/html") || is("application/xhtml+xml") {
+        Accepted::Html
+    } else if is("application/problem+json") || is("application/json") {
+        Accepted::ProblemJson
+    } else if is("text/plain") {
+        Accepted::Text
+    } else {
+        return None;
+    };
+    let weight = parameters.split(';').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let q = name.trim().eq_ignore_ascii_case("q");
+        q.then(|| thousandths(value.trim()))
+    });
+    Some((form, weight.unwrap_or(1000)))
+}
+
+/// `qvalue` of RFC 9110 §12.4.2; what is none weighs nothing.
+fn thousandths(value: &str) -> u16 {
+    match value.parse::<f32>() {
+        Ok(q) if (0.0..=1.0).contains(&q) => (q * 1000.0) as u16,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(value: &'static str) -> Accepted {
+        Accepted::of(Some(&HeaderValue::from_static(value)))
+    }
+
+    #[test]
+    fn what_clients_say() {
+        let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
+        assert_eq!(accepted(chromium), Accepted::Html);
+        assert_eq!(accepted("*/*"), Accepted::Text);
+        assert_eq!(
+            accepted("application/json, text/plain, */*"),
+            Accepted::ProblemJson
+        );
+        assert_eq!(accepted("text/plain"), Accepted::Text);
+        assert_eq!(accepted("application/problem+json"), Accepted::ProblemJson);
+        assert_eq!(Accepted::of(None), Accepted::Text);
+    }
+
+    #[test]
+    fn weights_decide() {
+        assert_eq!(
+            accepted("text/html;q=0.2, application/json;q=0.9"),
+            Accepted::ProblemJson
+        );
+        assert_eq!(accepted("TEXT/HTML; Q=0.1"), Accepted::Html);
+        assert_eq!(accepted("text/html;q=0.000, */*"), Accepted::Text);
+        assert_eq!(
+            accepted("text/html;level=1;q=0.5, text/plain;q=0.4"),
+            Accepted::Html
+        );
+        assert_eq!(accepted("text/html;q=high"), Accepted::Text);
+    }
+}
