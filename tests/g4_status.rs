@@ -72,14 +72,14 @@ const TYPED: [(&str, &str); 5] = [
 
 #[test]
 fn every_extractor_ends_in_the_refusal() {
-    let guard = BodyGuardLayer::new(MIB);
-    let once = extractors().layer(guard);
+    let guard = || BodyGuardLayer::new(MIB);
+    let once = extractors().layer(guard());
     let nested = extractors()
-        .layer(guard)
+        .layer(guard())
         .layer(BodyGuardLayer::new(2 * MIB));
     let beside_axums_own = extractors()
         .layer(DefaultBodyLimit::max(1 << 30))
-        .layer(guard);
+        .layer(guard());
     for app in [once, nested, beside_axums_own] {
         for server in Server::both(&app) {
             for framing in FRAMINGS {

@@ -50,7 +50,8 @@ fn until_cut(server: &Server, cut: u64) {
 
 #[test]
 fn a_silent_client_is_left() {
-    let server = with(Linger::new().idle(Duration::from_millis(100)));
+    let hours = Duration::from_secs(10_000);
+    let server = with(Linger::new().idle(Duration::from_millis(100)).total(hours));
     let mut socket = refused(&server, LARGE);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the FIN comes at once");
     until_cut(&server, 1);

@@ -4,6 +4,10 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -158,9 +162,10 @@ async fn into_inner_gives_the_socket_back_for_good() {
     assert_eq!(linger.stats().started, 0);
 }
 
-/// Counts how it is written to.
+/// Counts how it is written to and read from; there is nothing to read.
 #[derive(Debug, Default)]
 struct Writes {
+    reads: Arc<AtomicUsize>,
     plain: usize,
     vectored: usize,
     flushed_before_shutdown: bool,
@@ -173,6 +178,7 @@ impl AsyncRead for Writes {
         _: &mut Context<'_>,
         _: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         Poll::Ready(Ok(()))
     }
 }
@@ -221,6 +227,18 @@ async fn vectored_writes_pass_through() {
     assert_eq!((io.get_ref().vectored, io.get_ref().plain), (1, 1));
     io.shutdown().await.unwrap();
     assert!(io.get_ref().flushed_before_shutdown);
+}
+
+/// Most connections are closed by the client: that must not cost a system call.
+#[tokio::test]
+async fn a_client_that_closed_is_not_asked_again() {
+    let writes = Writes::default();
+    let reads = Arc::clone(&writes.reads);
+    let mut io = LingerIo::new(writes, &Linger::new());
+    assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
+    io.shutdown().await.unwrap();
+    drop(io);
+    assert_eq!(reads.load(Ordering::SeqCst), 1);
 }
 
 #[test]

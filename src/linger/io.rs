@@ -326,3 +326,64 @@ impl<T: fmt::Debug> fmt::Debug for LingerIo<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A client, and the joined server side of a pipe that takes 64 bytes each way.
+    fn joined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
+        let (client, server) = duplex(64);
+        (client, LingerIo::new(server, linger).joined())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closing_connection_discards_while_it_waits_to_write() {
+        let (mut client, mut server) = joined(&Linger::new());
+        server.connection().unwrap().close();
+        let answer =
+            tokio::spawn(async move { server.write_all(&[1; 1000]).await.map(|()| server) });
+        client.write_all(&[0; 1000]).await.unwrap();
+        client.read_exact(&mut [0; 1000]).await.unwrap();
+        let mut server = answer.await.unwrap().unwrap();
+
+        // What follows what was discarded is no part of anything.
+        client.write_all(b"GET / HTTP/1.1").await.unwrap();
+        assert!(server.read(&mut [0]).now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_goes_on_is_not_robbed() {
+        let (mut client, mut server) = joined(&Linger::new());
+        client.write_all(b"a request").await.unwrap();
+        assert!(server.write_all(&[1; 1000]).now_or_never().is_none());
+        let mut request = [0; 9];
+        server.read_exact(&mut request).await.unwrap();
+        assert_eq!(&request, b"a request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bounds_count_from_the_answers_last_progress() {
+        let (mut client, mut server) = joined(&Linger::new());
+        server.connection().unwrap().close();
+        let answer = tokio::spawn(async move { server.write_all(&[1; 1000]).await });
+        // It sends on, and reads a little every 20 s.
+        for _ in 0..10 {
+            client.write_all(&[0; 100]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            client.read_exact(&mut [0; 10]).await.unwrap();
+        }
+        assert!(!answer.is_finished());
+        // It sends on, and reads no more.
+        while client.write_all(b".").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let error = answer.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,349 @@
+//! Limits as users set them: by route, by head, none, with axum's own lifted; and
+//! lengths that are required.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use axum::{
+    Form, Json, Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Multipart},
+    http::{Request, StatusCode},
+    routing::{get, post},
+};
+use support::{
+    MIB, SendFirst,
+    client::{FRAMINGS, Framing},
+    server::{Server, counting},
+};
+use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_bodyguard::{BodyGuardLayer, Limit};
+
+async fn count(body: Bytes) -> String {
+    body.len().to_string()
+}
+
+/// The status for a body of so many bytes, which says no length.
+async fn status(app: &Router, request: http::request::Builder, bytes: usize) -> StatusCode {
+    let frames = futures_util::stream::iter(vec![Ok::<_, std::io::Error>(vec![b'0'; bytes])]);
+    let request = request.body(Body::from_stream(frames)).unwrap();
+    app.clone().oneshot(request).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn routes_have_limits_of_their_own() {
+    let limit = Limit::bytes(10)
+        .route("/upload", 100)
+        .route("/items/{id}/photo", 50);
+    let nested = Router::new().route("/photo", post(count));
+    let app = Router::new()
+        .route("/comment", post(count))
+        .route("/upload", post(count))
+        .nest("/items/{id}", nested)
+        .layer(BodyGuardLayer::new(limit));
+    for (path, limit) in [("/comment", 10), ("/upload", 100), ("/items/7/photo", 50)] {
+        assert_eq!(
+            status(&app, Request::post(path), limit).await,
+            200,
+            "{path}"
+        );
+        assert_eq!(
+            status(&app, Request::post(path), limit + 1).await,
+            413,
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_layer_of_a_route_knows_its_route() {
+    let limit = Limit::bytes(10).route("/upload", Limit::none());
+    let app = Router::new()
+        .route("/comment", post(count))
+        .route("/upload", post(count))
+        .route_layer(BodyGuardLayer::new(limit));
+    assert_eq!(status(&app, Request::post("/comment"), 11).await, 413);
+    assert_eq!(status(&app, Request::post("/upload"), 11).await, 200);
+}
+
+/// Around the router no route is known yet: the limit for all others holds.
+#[tokio::test]
+async fn outside_the_router_routes_are_unknown() {
+    let limit = Limit::bytes(10).route("/upload", 100);
+    let app = Router::new().route("/upload", post(count));
+    let service = BodyGuardLayer::new(limit).layer(app);
+    let request = Request::post("/upload")
+        .body(Body::from("eleven byte"))
+        .unwrap();
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[derive(Clone)]
+struct Plan(u64);
+
+#[tokio::test]
+async fn the_head_decides() {
+    let limit = Limit::by(|head| {
+        if let Some(Plan(bytes)) = head.extensions.get() {
+            return Limit::bytes(*bytes);
+        }
+        let json = head
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "application/json");
+        match head.method.as_str() {
+            "PUT" => Limit::none(),
+            _ if json => Limit::bytes(5),
+            _ => Limit::bytes(10).route("/any", 20),
+        }
+    });
+    let app = Router::new()
+        .route("/", post(count).put(count))
+        .route("/any", post(count))
+        .layer(BodyGuardLayer::new(limit));
+    let json = || Request::post("/").header("content-type", "application/json");
+    let paying = || Request::post("/").extension(Plan(1000));
+    for (request, limit) in [
+        (Request::post("/"), 10),
+        (Request::post("/any"), 20),
+        (json(), 5),
+        (paying(), 1000),
+    ] {
+        assert_eq!(status(&app, request, limit + 1).await, 413);
+    }
+    assert_eq!(status(&app, Request::post("/"), 10).await, 200);
+    assert_eq!(status(&app, Request::post("/any"), 20).await, 200);
+    assert_eq!(status(&app, json(), 5).await, 200);
+    assert_eq!(status(&app, paying(), 1000).await, 200);
+    assert_eq!(status(&app, Request::put("/"), 1_000_000).await, 200);
+}
+
+/// Without a limit the guard still looks at the head.
+#[tokio::test]
+async fn no_limit_is_no_licence() {
+    let app = counting().layer(BodyGuardLayer::new(Limit::none()));
+    assert_eq!(status(&app, Request::post("/"), 10_000_000).await, 200);
+    let bad = Request::post("/").header("content-length", "many");
+    assert_eq!(status(&app, bad, 1).await, 400);
+}
+
+async fn multipart(mut form: Multipart) -> Result<String, StatusCode> {
+    let mut sum = 0;
+    while let Some(field) = form
+        .next_field()
+        .await
+        .map_err(|_| StatusCode::IM_A_TEAPOT)?
+    {
+        sum += field
+            .bytes()
+            .await
+            .map_err(|_| StatusCode::IM_A_TEAPOT)?
+            .len();
+    }
+    Ok(sum.to_string())
+}
+
+/// 100 MiB are 100 MiB, and axum's own 2 MB surprise nobody.
+#[tokio::test]
+async fn for_axum_admits_what_it_says() {
+    const LARGE: usize = 100 << 20;
+    let app = Router::new()
+        .route("/bytes", post(count))
+        .route(
+            "/json",
+            post(|json: Json<String>| async move { json.len().to_string() }),
+        )
+        .route(
+            "/form",
+            post(|form: Form<Vec<(String, String)>>| async move { form[0].1.len().to_string() }),
+        )
+        .route("/multipart", post(multipart))
+        .layer(BodyGuardLayer::for_axum(LARGE as u64));
+    let fill = |head: &str, tail: &str| {
+        let fill = LARGE - head.len() - tail.len();
+        (format!("{head}{}{tail}", "0".repeat(fill)), fill)
+    };
+    let part = "--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"a\"\r\n\r\n";
+    for (path, kind, (mut body, length)) in [
+        ("/bytes", "text/plain", fill("", "")),
+        ("/json", "application/json", fill("\"", "\"")),
+        ("/form", "application/x-www-form-urlencoded", fill("a=", "")),
+        (
+            "/multipart",
+            "multipart/form-data; boundary=x",
+            fill(part, "\r\n--x--\r\n"),
+        ),
+    ] {
+        let send = |body: String| {
+            let request = Request::post(path).header("content-type", kind);
+            app.clone().oneshot(request.body(Body::from(body)).unwrap())
+        };
+        let response = send(body.clone()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let said = axum::body::to_bytes(response.into_body(), 100)
+            .await
+            .unwrap();
+        assert_eq!(said, length.to_string(), "{path}");
+        body.push('0');
+        assert_eq!(
+            send(body).await.unwrap().status(),
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "{path}"
+        );
+    }
+}
+
+/// What `for_axum` is for: `new` leaves axum's limit where it is.
+#[tokio::test]
+async fn new_leaves_axums_own_limit() {
+    let app = Router::new()
+        .route("/", post(count))
+        .layer(BodyGuardLayer::new(100 * MIB));
+    assert_eq!(status(&app, Request::post("/"), 2 << 20).await, 200);
+    assert_eq!(status(&app, Request::post("/"), (2 << 20) + 1).await, 413);
+}
+
+/// One that is set inside still holds.
+#[tokio::test]
+async fn a_limit_of_axum_inside_for_axum_holds() {
+    let app = Router::new()
+        .route("/", post(count).layer(DefaultBodyLimit::max(10)))
+        .layer(BodyGuardLayer::for_axum(100));
+    assert_eq!(status(&app, Request::post("/"), 10).await, 200);
+    assert_eq!(status(&app, Request::post("/"), 11).await, 413);
+}
+
+#[test]
+fn a_length_is_required() {
+    let app = counting()
+        .route("/get", get(|| async { "no body, no length" }))
+        .layer(BodyGuardLayer::new(MIB).require_content_length());
+    for server in Server::both(&app) {
+        let chunked = SendFirst::post("/", Framing::Chunked, 5).header("Connection: close");
+        let response = chunked.to(server.addr).assert_delivered(411);
+        assert!(response.body.contains("Content-Length"), "{response:?}");
+
+        let known = SendFirst::post("/", Framing::ContentLength, 5).header("Connection: close");
+        known.to(server.addr).assert_delivered(200);
+
+        let get = b"GET /get HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        let mut socket = std::net::TcpStream::connect(server.addr).unwrap();
+        std::io::Write::write_all(&mut socket, get).unwrap();
+        assert_eq!(
+            support::client::read_response(&mut socket).unwrap().status,
+            200
+        );
+    }
+}
+
+/// The behaviours of tower-http's limit, each with ours.
+mod as_tower_http_has_it {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use http_body_util::{BodyExt, Full, LengthLimitError, StreamBody};
+    use tower::service_fn;
+    use tower_bodyguard::{BoxError, GuardedBody};
+
+    use super::*;
+
+    async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, BoxError>
+    where
+        B: http_body::Body<Error = BoxError>,
+    {
+        let body = request.into_body().collect().await?.to_bytes();
+        Ok(Response::new(Full::new(body)))
+    }
+
+    fn declared(length: usize) -> Request<Full<Bytes>> {
+        Request::post("/")
+            .header("content-length", length)
+            .body(Full::from(vec![0; length]))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn refuses_by_declared_length_without_calling_the_service() {
+        let never = service_fn(|_: Request<GuardedBody<Full<Bytes>>>| async {
+            panic!("it was called");
+            #[expect(unreachable_code, reason = "the type of a service's response")]
+            Ok::<Response<Full<Bytes>>, Infallible>(Response::default())
+        });
+        let service = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(5))
+            .service(never);
+        let response = service.oneshot(declared(6)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn passes_a_body_at_the_limit() {
+        let service = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(5))
+            .service_fn(echo);
+        let response = service.oneshot(declared(5)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_errs_at_the_limit() {
+        let see = |request: Request<GuardedBody<_>>| async move {
+            let error = request.into_body().collect().await.unwrap_err();
+            assert!(error.is::<LengthLimitError>());
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+        };
+        let frame = http_body::Frame::data(Bytes::from_static(b"more than five"));
+        let body = StreamBody::new(futures_util::stream::iter([Ok::<_, Infallible>(frame)]));
+        let service = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(5))
+            .service_fn(see);
+        let response = service
+            .oneshot(Request::post("/").body(body).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    /// A transport that lets more come than was declared is bounded all the same.
+    #[tokio::test]
+    async fn a_body_longer_than_it_declares_is_bounded() {
+        let service = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(5))
+            .service_fn(echo);
+        let request = Request::post("/")
+            .header("content-length", 3)
+            .body(Full::<Bytes>::from("more than five"))
+            .unwrap();
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+
+    #[tokio::test]
+    async fn works_with_get_without_a_body() {
+        let service = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(5))
+            .service_fn(echo);
+        let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+        assert_eq!(
+            service.oneshot(request).await.unwrap().status(),
+            StatusCode::OK
+        );
+    }
+}
+
+/// Each of the framings meets the limit of its route on the wire.
+#[test]
+fn a_routes_limit_on_the_wire() {
+    let limit = Limit::bytes(1000).route("/bytes", 2000);
+    let app = counting().layer(BodyGuardLayer::new(limit));
+    for server in Server::both(&app) {
+        for framing in FRAMINGS {
+            let small = SendFirst::post("/bytes", framing, 1500).header("Connection: close");
+            small.to(server.addr).assert_delivered(200);
+            SendFirst::post("/bytes", framing, 64 << 20)
+                .to(server.addr)
+                .assert_delivered(413);
+        }
+    }
+}

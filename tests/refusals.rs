@@ -1,0 +1,241 @@
+//! Refusals as users write them: in words, as JSON, as a page, by a closure, with
+//! the limit kept secret, or left to the handler.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use axum::{
+    Extension, Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::rejection::BytesRejection,
+    http::{Request, Response, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
+use serde_json::{Value, json};
+use support::{
+    LARGE, MIB, SendFirst,
+    client::FRAMINGS,
+    server::{Server, counting},
+};
+use tower::ServiceExt;
+use tower_bodyguard::{
+    BodyGuardLayer, Refusal,
+    limit::{HtmlPage, Kind, Negotiated, OverLimit, ProblemJson},
+};
+
+const LIMIT: u64 = 1000;
+
+fn declared(accept: &str) -> Request<Body> {
+    Request::post("/")
+        .header("accept", accept)
+        .header("content-length", 2000)
+        .body(Body::from(vec![0; 2000]))
+        .unwrap()
+}
+
+fn streamed() -> Request<Body> {
+    let frames = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![0; 2000])]);
+    Request::post("/").body(Body::from_stream(frames)).unwrap()
+}
+
+async fn answer(app: Router, request: Request<Body>) -> (Response<()>, String) {
+    let response = app.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, 100_000).await.unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    (Response::from_parts(parts, ()), text)
+}
+
+fn kind(response: &Response<()>) -> &str {
+    response.headers()["content-type"].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn problem_json_has_its_members() {
+    let app = || counting().layer(BodyGuardLayer::new(LIMIT).respond_with(ProblemJson));
+    let (response, text) = answer(app(), declared("*/*")).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(kind(&response), "application/problem+json");
+    let detail = "The request body has 2000 bytes (1.9 KiB); at most 1000 bytes are accepted \
+                  here. Send a smaller one.";
+    let expected = json!({
+        "type": "about:blank", "title": "Content Too Large", "status": 413,
+        "detail": detail, "limit": 1000, "declared": 2000,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+
+    let (_, text) = answer(app(), streamed()).await;
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&problem["limit"], &problem["received"]),
+        (&json!(1000), &json!(2000))
+    );
+    assert_eq!(problem.get("declared"), None);
+}
+
+#[tokio::test]
+async fn problem_json_of_other_kinds_names_no_limit() {
+    let guard = BodyGuardLayer::new(LIMIT).require_content_length();
+    let app = counting().layer(guard.respond_with(ProblemJson));
+    let (response, text) = answer(app, streamed()).await;
+    assert_eq!(response.status(), StatusCode::LENGTH_REQUIRED);
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(problem["title"], "Length Required");
+    assert_eq!(problem.get("limit"), None);
+}
+
+#[tokio::test]
+async fn a_page_is_html() {
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(HtmlPage));
+    let (response, text) = answer(app, declared("*/*")).await;
+    assert_eq!(kind(&response), "text/html; charset=utf-8");
+    assert!(text.starts_with("<!doctype html>"), "{text}");
+    assert!(text.contains("at most 1000 bytes are accepted"), "{text}");
+}
+
+#[tokio::test]
+async fn the_client_chooses() {
+    for (accept, expected) in [
+        ("text/html,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("application/json", "application/problem+json"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(Negotiated));
+        let (response, text) = answer(app, declared(accept)).await;
+        assert_eq!(kind(&response), expected);
+        assert_eq!(response.headers()["vary"], "accept");
+        assert_eq!(response.headers()["content-length"], text.len().to_string());
+    }
+}
+
+/// The closure that the documentation shows, as it stands there.
+#[tokio::test]
+async fn a_closure_answers_in_the_services_own_body() {
+    let guard = BodyGuardLayer::new(LIMIT).on_refusal(|r: &Refusal| {
+        (r.status(), Json(json!({ "limit": r.limit() }))).into_response()
+    });
+    let app = counting().layer(guard);
+    for request in [declared("*/*"), streamed()] {
+        let (response, text) = answer(app.clone(), request).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(text, r#"{"limit":1000}"#);
+        assert!(response.extensions().get::<Refusal>().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_secret_limit_is_kept() {
+    for request in [
+        declared("application/json"),
+        declared("text/html"),
+        declared("*/*"),
+        streamed(),
+    ] {
+        let guard = BodyGuardLayer::new(LIMIT).hide_limit();
+        let app = counting().layer(guard.respond_with(Negotiated));
+        let (response, text) = answer(app, request).await;
+        assert!(!text.contains("1000"), "{text}");
+        let refusal = response.extensions().get::<Refusal>().unwrap();
+        assert_eq!(refusal.limit(), LIMIT, "logs may have it");
+    }
+}
+
+#[tokio::test]
+async fn what_was_captured_is_there_when_the_body_proves_too_long() {
+    let guard = BodyGuardLayer::new(LIMIT)
+        .capture(|head| head.uri.path().to_owned())
+        .on_refusal(|r: &Refusal| {
+            assert_eq!(r.captured::<u32>(), None, "another type");
+            r.captured::<String>()
+                .cloned()
+                .unwrap_or_default()
+                .into_response()
+        });
+    let app = counting().layer(guard);
+    for request in [declared("*/*"), streamed()] {
+        assert_eq!(answer(app.clone(), request).await.1, "/");
+    }
+}
+
+#[tokio::test]
+async fn outer_layers_see_the_refusal() {
+    let app = counting().layer(BodyGuardLayer::new(LIMIT));
+    let (response, _) = answer(app.clone(), declared("*/*")).await;
+    let refusal = response.extensions().get::<Refusal>().unwrap();
+    assert_eq!(refusal.kind(), Kind::Declared { length: 2000 });
+    assert_eq!((refusal.declared(), refusal.received()), (Some(2000), None));
+    let (response, _) = answer(app, streamed()).await;
+    let refusal = response.extensions().get::<Refusal>().unwrap();
+    assert_eq!((refusal.declared(), refusal.received()), (None, Some(2000)));
+}
+
+async fn own_answer(
+    Extension(over): Extension<OverLimit>,
+    body: Result<Bytes, BytesRejection>,
+) -> (StatusCode, String) {
+    match (body, over.received()) {
+        (Ok(body), None) => (StatusCode::OK, body.len().to_string()),
+        (Err(error), Some(_)) => {
+            assert_eq!(
+                error.status(),
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "axum knows the error"
+            );
+            (
+                StatusCode::IM_A_TEAPOT,
+                format!("no more than {}", over.limit()),
+            )
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+    }
+}
+
+#[test]
+fn a_handler_may_answer_for_itself() {
+    let app = Router::new()
+        .route("/", post(own_answer))
+        .layer(BodyGuardLayer::for_axum(MIB).keep_handler_response());
+    for server in Server::both(&app) {
+        let upload = SendFirst::post("/", support::client::Framing::Chunked, LARGE);
+        let response = upload.to(server.addr).assert_delivered(418);
+        assert_eq!(response.body, "no more than 1048576");
+        let small =
+            SendFirst::post("/", support::client::Framing::Chunked, 5).header("Connection: close");
+        assert_eq!(small.to(server.addr).assert_delivered(200).body, "5");
+        // What is declared never reaches the handler.
+        SendFirst::post("/", support::client::Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_answer_has_the_refusal_in_its_extensions() {
+    let app = Router::new()
+        .route("/", post(own_answer))
+        .layer(BodyGuardLayer::for_axum(LIMIT).keep_handler_response());
+    let (response, _) = answer(app, streamed()).await;
+    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+    assert!(response.extensions().get::<Refusal>().is_some());
+}
+
+/// On the wire, whoever made the answer.
+#[test]
+fn each_kind_of_answer_arrives() {
+    let custom = BodyGuardLayer::new(MIB).on_refusal(|r: &Refusal| r.status().into_response());
+    let apps = [
+        counting().layer(BodyGuardLayer::new(MIB).respond_with(Negotiated)),
+        counting().layer(BodyGuardLayer::new(MIB).respond_with(ProblemJson)),
+        counting().layer(custom),
+    ];
+    for app in apps {
+        for server in Server::both(&app) {
+            for framing in FRAMINGS {
+                SendFirst::post("/", framing, LARGE)
+                    .to(server.addr)
+                    .assert_delivered(413);
+            }
+        }
+    }
+}
