@@ -8,7 +8,7 @@
 //! connection was reset"; behind a proxy it is a 502. hyper does so, and with it
 //! every server built on hyper.
 //!
-//! # Two parts, each useful alone
+//! # Three parts, each useful alone
 //!
 //! - [`BodyGuardLayer`] is a tower layer that limits the bodies of requests, by
 //!   their declared length and while they stream, and sees to it that the client
@@ -16,21 +16,27 @@
 //! - [`Linger`] is a hook around the socket that lets the client finish: it closes
 //!   the sending side, discards what still comes, and only then closes. It mends
 //!   any early answer of an existing app, whatever limits that has.
+//! - [`Delivery`] follows each request body. Where an answer comes before its end, a
+//!   small rest is read and the connection kept; otherwise the answer says
+//!   `Connection: close`.
+//!
+//! With the feature `axum`, `linger.serve(listener, app)` joins the latter two.
 //!
 //! # Example
 //!
 //! ```no_run
-//! use axum::{Router, extract::DefaultBodyLimit, routing::post};
-//! use tower_bodyguard::{BodyGuardLayer, LingerExt, MIB};
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::post};
+//! use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let app = Router::new()
 //!     .route("/", post(|body: String| async { body }))
-//!     .layer(DefaultBodyLimit::disable()) // axum's own 2 MB
-//!     .layer(BodyGuardLayer::new(100 * MIB));
+//!     .layer(BodyGuardLayer::for_axum(100 * MIB)); // and lifts axum's own 2 MB
 //!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-//! axum::serve(listener.linger(), app).await
+//! Linger::new().serve(listener, app).await
+//! # }
 //! # }
 //! ```
 //!
@@ -48,7 +54,8 @@
 //!
 //! None is on by default; each only adds.
 //!
-//! - `axum`: `LingerExt`, `.linger()` on axum's listeners.
+//! - `axum`: `.linger()` on axum's listeners, `Linger::serve`, limits by route, and
+//!   `BodyGuardLayer::for_axum`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bounds;
@@ -77,3 +84,12 @@ pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 /// 1024 [`MIB`].
 pub const GIB: u64 = 1024 * MIB;
+
+/// The snippets of the README and of the pages in `docs/` compile.
+#[cfg(all(doctest, feature = "axum"))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/MIGRATING.md")]
+    mod migrating {}
+}

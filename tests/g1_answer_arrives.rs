@@ -111,7 +111,7 @@ async fn overloaded(_: BoxError) -> StatusCode {
 }
 
 async fn never() {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn panics() {

@@ -168,11 +168,10 @@ impl<B> Remainder<B> {
     }
 }
 
+type PollFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
 impl<B: Body + Unpin> Remainder<B> {
-    fn poll_inner(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> PollFrame<B> {
         self.touched = true;
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {

@@ -39,6 +39,14 @@ pub(super) struct Watch<B> {
     pub(super) persistent: bool,
 }
 
+/// What is to be done with an answer.
+enum Judged<ReqB, ResB> {
+    /// Nothing waits.
+    Send(Response<ResB>),
+    /// The connection is to be kept.
+    Take(Taking<ReqB, ResB>),
+}
+
 /// An answer on a connection to keep, while the rest of the body is taken in
 /// passing.
 struct Taking<ReqB, ResB> {
@@ -82,8 +90,8 @@ where
                 return Poll::Ready(Ok(response));
             };
             match watch.judge(response) {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(taking) => *this.taking = Some(taking),
+                Judged::Send(response) => return Poll::Ready(Ok(response)),
+                Judged::Take(taking) => *this.taking = Some(taking),
             }
         }
         let taking = this.taking.as_mut();
@@ -95,11 +103,10 @@ where
 }
 
 impl<B: Body + Unpin + Send + 'static> Watch<B> {
-    /// The response to send at once, or one on a connection to keep.
-    fn judge<ResB>(self, mut response: Response<ResB>) -> Result<Response<ResB>, Taking<B, ResB>> {
+    fn judge<ResB>(self, mut response: Response<ResB>) -> Judged<B, ResB> {
         // From here on these are not bytes of HTTP (RFC 9110 §7.8).
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(response);
+            return Judged::Send(response);
         }
         let persistent = self.persistent && !has_token(response.headers(), &CONNECTION, "close");
         let drain = self.drain;
@@ -109,16 +116,16 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             let_go: |rest, later| let_go(rest, false, later.persistent, later.drain),
         };
         let Some(rest) = self.exchange.settle(later) else {
-            return Ok(response);
+            return Judged::Send(response);
         };
         if rest.is_end_stream() {
             rest.finish();
-            return Ok(response);
+            return Judged::Send(response);
         }
 
         let too_large = is_too_large(&response);
         if rest.facts(too_large, persistent).verdict(drain.budget()) == Verdict::Drain {
-            return Err(Taking {
+            return Judged::Take(Taking {
                 response,
                 rest,
                 drain,
@@ -128,7 +135,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
         let_go(rest, too_large, persistent, drain);
-        Ok(response)
+        Judged::Send(response)
     }
 }
 

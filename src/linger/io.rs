@@ -91,7 +91,7 @@ pub(super) struct HalfClosed(pub(super) bool);
 enum Written {
     Nothing,
     /// Answers whose own framing says where they end. Ciphertext is like that: TLS
-    /// has its close_notify (RFC 9112 §9.8).
+    /// has its `close_notify` (RFC 9112 §9.8).
     Framed,
     /// Answers of HTTP/1.0, which may go on to the end of the connection.
     ToTheEnd,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Linger {
-    /// axum's own [`serve`](axum::serve), with delivery and the hook joined on each
+    /// axum's own [`serve`](fn@axum::serve), with delivery and the hook joined on each
     /// connection: no early answer over HTTP/1 is lost, and connections that can be
     /// kept are kept.
     ///
