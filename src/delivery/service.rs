@@ -35,7 +35,6 @@ impl<S> Delivery<S> {
     }
 
     /// For one connection, whose socket knows it too.
-    #[cfg(feature = "axum")]
     pub(crate) fn joined(inner: S, drain: Drain, connection: Option<Arc<Connection>>) -> Self {
         Self {
             inner,

@@ -61,8 +61,8 @@ use crate::{
 ///   dropped outside a runtime is closed plainly, and so is each one that still
 ///   lingers when its runtime ends.
 /// - A client that sends before it reads stops a long answer for good, since nobody
-///   reads what it sends. The hook alone cannot know that nobody will; joined with
-///   [delivery](crate::Delivery) it does.
+///   reads what it sends. The hook alone cannot know that nobody will; [joined](Self::join) with
+///   delivery it does.
 #[derive(Clone)]
 pub struct Linger(Arc<Shared>);
 
@@ -170,7 +170,6 @@ impl Linger {
         &self.0.settings.bounds
     }
 
-    #[cfg(feature = "axum")]
     pub(crate) fn drain_settings(&self) -> Drain {
         self.0.settings.drain
     }

@@ -1,4 +1,3 @@
-#[cfg(feature = "axum")]
 use std::sync::Arc;
 use std::{
     fmt,
@@ -19,7 +18,6 @@ use super::{
     task,
 };
 use crate::bounds::Discarding;
-#[cfg(feature = "axum")]
 use crate::connection::Connection;
 
 /// A socket whose close lets the client finish.
@@ -125,14 +123,12 @@ impl<T> LingerIo<T> {
     }
 
     /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
-    #[cfg(feature = "axum")]
     pub(crate) fn joined(mut self) -> Self {
         self.evidence = Some(Evidence::new(Arc::default()));
         self
     }
 
     /// What is shared with delivery.
-    #[cfg(feature = "axum")]
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
         self.evidence.as_ref().map(Evidence::connection)
     }
@@ -327,7 +323,7 @@ impl<T: fmt::Debug> fmt::Debug for LingerIo<T> {
     }
 }
 
-#[cfg(all(test, feature = "axum"))]
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

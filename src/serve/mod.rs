@@ -1,7 +1,9 @@
-//! The glue to servers, each piece behind its feature.
+//! The glue to servers: `Linger::join` for accept loops of one's own, and pieces for
+//! frameworks, each behind its feature.
 
 #[cfg(feature = "axum")]
 mod axum;
+mod join;
 
 #[cfg(feature = "axum")]
 pub use self::axum::{

@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    delivery::Delivery,
+    linger::{Linger, LingerIo},
+};
+
+impl Linger {
+    /// Joins a socket with the service of its connection, for an accept loop of
+    /// one's own. Give both to hyper: no early answer over HTTP/1 is lost,
+    /// connections that can be kept are kept, and a close costs nothing where
+    /// everything was read.
+    ///
+    /// A service is of one connection: join a clone of it with each socket.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::{Router, routing::post};
+    /// use hyper::server::conn::http1;
+    /// use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    /// use tower_bodyguard::Linger;
+    ///
+    /// # async fn run() -> std::io::Result<()> {
+    /// let app = Router::new().route("/", post(|body: String| async { body }));
+    /// let linger = Linger::new();
+    /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+    /// loop {
+    ///     let (socket, _) = listener.accept().await?;
+    ///     let (io, service) = linger.join(socket, app.clone());
+    ///     let service = TowerToHyperService::new(service);
+    ///     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+    /// }
+    /// # }
+    /// # }
+    /// ```
+    pub fn join<T, S>(&self, io: T, service: S) -> (LingerIo<T>, Delivery<S>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = LingerIo::new(io, self).joined();
+        let delivery = Delivery::joined(
+            service,
+            self.drain_settings(),
+            io.connection().map(Arc::clone),
+        );
+        (io, delivery)
+    }
+}
