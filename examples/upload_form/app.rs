@@ -15,6 +15,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
+use crate::auth::{self, Token};
 use crate::page::{self, Format};
 use crate::problem::Problem;
 use crate::store::{Incoming, Store, Stored};
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) status: StatusCode,
     /// Where files go.
     pub(crate) store: Store,
+    /// What a client has to know to send anything. Without one, everybody may.
+    pub(crate) token: Option<Token>,
 }
 
 /// The app behind the guard.
@@ -46,7 +49,7 @@ pub(crate) fn app(config: &Config) -> Router {
     let guard = BodyGuardLayer::new(config.limit)
         .status(config.status)
         .on_refusal(refused);
-    finish(routes(config).layer(guard))
+    finish(config, routes(config).layer(guard))
 }
 
 /// The routes, without any limit.
@@ -60,8 +63,12 @@ pub(crate) fn routes(config: &Config) -> Router {
         .layer(DefaultBodyLimit::disable())
 }
 
-/// What goes around the limit, so that refusals have it too: headers and logs.
-pub(crate) fn finish(app: Router) -> Router {
+/// What goes around the limit: who may send, and what refusals have too, headers and logs.
+pub(crate) fn finish(config: &Config, app: Router) -> Router {
+    let app = match &config.token {
+        Some(token) => auth::protect(app, token),
+        None => app,
+    };
     let header =
         |name, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
     app.layer(header(CONTENT_SECURITY_POLICY, POLICY))
@@ -85,7 +92,7 @@ fn refused(refusal: &Refusal) -> Response {
 }
 
 async fn form(State(config): State<Config>) -> Response {
-    page::form(config.limit)
+    page::form(config.limit, config.token.is_some())
 }
 
 async fn upload(

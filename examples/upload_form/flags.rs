@@ -1,12 +1,16 @@
 //! The command line.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use axum::http::StatusCode;
-use clap::Parser;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Command, Error, Parser};
+
+use crate::auth::Token;
 
 /// A file upload form that limits uploads, and whose refusals arrive.
 #[derive(Debug, Parser)]
@@ -32,6 +36,20 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
+    /// Let only those send who know this; `--token` shows it to the users of this machine
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "UPLOAD_TOKEN",
+        hide_env_values = true,
+        value_parser = TokenParser,
+    )]
+    pub(crate) token: Option<Token>,
+
+    /// How long uploads may go on after ctrl-c or SIGTERM, as in 8s or 1m
+    #[arg(long, value_name = "TIME", default_value = "8s")]
+    pub(crate) grace: humantime::Duration,
+
     /// How long to wait for a refused client that sends nothing, as in 5s or 500ms
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub(crate) linger_idle: humantime::Duration,
@@ -43,6 +61,10 @@ pub(crate) struct Flags {
     /// How much a refused client may still send meanwhile: none for no bound, or a size
     #[arg(long, value_name = "SIZE", default_value = "none")]
     pub(crate) linger_bytes: Bound,
+
+    /// Leave out delivery: axum's own serve, with the hook on its connections
+    #[arg(long, conflicts_with = "plain")]
+    pub(crate) hook_only: bool,
 
     /// Show the fault: tower-http's limit, and no hook on the connections
     #[arg(long)]
@@ -68,4 +90,20 @@ impl FromStr for Bound {
 fn size(s: &str) -> Result<u64, String> {
     parse_size::parse_size(s)
         .map_err(|e| format!("{e}; give a number of bytes, or one with a unit, as in 500k or 4MiB"))
+}
+
+/// Unlike clap's own parsers it does not repeat a value that it refuses.
+#[derive(Clone, Copy)]
+struct TokenParser;
+
+impl TypedValueParser for TokenParser {
+    type Value = Token;
+
+    fn parse_ref(&self, cmd: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Token, Error> {
+        // What is no Unicode has characters that are not ASCII.
+        Token::new(&value.to_string_lossy()).map_err(|words| {
+            let words = format!("--token or UPLOAD_TOKEN: {words}\n");
+            Error::raw(ErrorKind::ValueValidation, words).with_cmd(cmd)
+        })
+    }
 }

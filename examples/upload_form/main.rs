@@ -10,11 +10,13 @@
 //! - `app.rs`: routes, handlers and layers; the file to copy
 //! - `store.rs`: files on disk, kept only when their whole request has succeeded
 //! - `page.rs`, `page/`: what people and scripts get to see
+//! - `auth.rs`: who may send
 //! - `problem.rs`: what can go wrong besides the limit
 //! - `plain.rs`: the same app without the guard and without the hook
 //! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
 
 mod app;
+mod auth;
 mod flags;
 mod page;
 mod plain;
@@ -31,17 +33,14 @@ use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::Linger;
+use tower_bodyguard::{Linger, LingerExt as _};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
 use crate::flags::Flags;
 use crate::store::Folder;
 
-/// How long running requests may go on after ctrl-c or SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// How long files that are being written may hold up the exit after that.
+/// How long files that are being written may hold up the exit after `--grace`.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -83,6 +82,7 @@ async fn serve(
         limit: flags.limit,
         status: flags.status,
         store: folder.store(),
+        token: flags.token,
     };
     let listener = TcpListener::bind(flags.addr).await.map_err(|e| {
         format!(
@@ -94,42 +94,43 @@ async fn serve(
     writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
     stdout.flush()?;
 
-    if flags.plain {
-        let app = plain::app(&config)?;
-        let serve = axum::serve(listener, app);
-        until(
-            serve.with_graceful_shutdown(stop.clone().cancelled_owned()),
-            stop,
-        )
-        .await?;
+    let linger = Linger::new()
+        .idle(*flags.linger_idle)
+        .total(*flags.linger_total)
+        .bytes(flags.linger_bytes.0);
+    let stopped = stop.clone().cancelled_owned();
+    let server = if flags.plain {
+        axum::serve(listener, plain::app(&config)?)
+            .with_graceful_shutdown(stopped)
+            .into_future()
+    } else if flags.hook_only {
+        axum::serve(listener.linger_with(&linger), app::app(&config))
+            .with_graceful_shutdown(stopped)
+            .into_future()
     } else {
-        let linger = Linger::new()
-            .idle(*flags.linger_idle)
-            .total(*flags.linger_total)
-            .bytes(flags.linger_bytes.0);
-        let serve = linger.serve(listener, app::app(&config));
-        until(
-            serve.with_graceful_shutdown(stop.clone().cancelled_owned()),
-            stop,
-        )
-        .await?;
-    }
+        linger
+            .serve(listener, app::app(&config))
+            .with_graceful_shutdown(stopped)
+            .into_future()
+    };
+    until(server, stop, *flags.grace).await?;
     Ok(())
 }
 
-/// Serves until every connection is done after `stop`, or [`GRACE`] is over.
+/// Serves until every connection is done after `stop`, or `grace` is over.
 async fn until(
-    server: impl IntoFuture<Output = io::Result<()>>,
+    server: impl Future<Output = io::Result<()>>,
     stop: CancellationToken,
+    grace: Duration,
 ) -> io::Result<()> {
     let overtime = async {
         stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(grace).await;
     };
     tokio::select! {
-        result = server.into_future() => result,
+        result = server => result,
         () = overtime => {
-            tracing::warn!("cutting off the requests that still run after {GRACE:?}");
+            tracing::warn!("cutting off the requests that still run after {grace:?}");
             Ok(())
         }
     }

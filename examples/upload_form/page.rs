@@ -42,6 +42,8 @@ impl<S: Sync> FromRequestParts<S> for Format {
 struct Form {
     limit: u64,
     limit_in_units: String,
+    /// Whether the page asks for one.
+    token: bool,
 }
 
 #[derive(Template)]
@@ -58,12 +60,13 @@ struct Problem<'a> {
     words: &'a str,
 }
 
-pub(crate) fn form(limit: u64) -> Response {
+pub(crate) fn form(limit: u64, token: bool) -> Response {
     html(
         StatusCode::OK,
         &Form {
             limit,
             limit_in_units: format_size(limit, BINARY),
+            token,
         },
     )
 }

@@ -16,7 +16,6 @@ pub(crate) fn app(config: &Config) -> Result<Router, String> {
             config.limit
         )
     })?;
-    Ok(app::finish(
-        app::routes(config).layer(RequestBodyLimitLayer::new(limit)),
-    ))
+    let limit = RequestBodyLimitLayer::new(limit);
+    Ok(app::finish(config, app::routes(config).layer(limit)))
 }

@@ -176,12 +176,14 @@ impl Outcome {
     }
 }
 
-/// A response with a length or without a body.
+/// A response with a length, in chunks or without a body.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body where it is no text.
+    pub content: Vec<u8>,
 }
 
 impl Response {
@@ -195,16 +197,20 @@ impl Response {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let length = headers
-            .iter()
-            .find(|(name, _)| name == "content-length")
-            .map_or(Some(0), |(_, value)| value.parse().ok())?;
+        let field = |field| headers.iter().find(|(name, _)| name == field);
         let rest = &bytes[end + 4..];
-        let (body, rest) = rest.split_at_checked(length)?;
+        let (content, rest) = if field("transfer-encoding").is_some() {
+            chunks(rest)?
+        } else {
+            let length = field("content-length").map_or(Some(0), |(_, value)| value.parse().ok());
+            let (content, rest) = rest.split_at_checked(length?)?;
+            (content.to_vec(), rest)
+        };
         let response = Self {
             status,
             headers,
-            body: String::from_utf8_lossy(body).into_owned(),
+            body: String::from_utf8_lossy(&content).into_owned(),
+            content,
         };
         Some((response, rest))
     }
@@ -213,6 +219,22 @@ impl Response {
         let mut all = self.headers.iter();
         all.find(|(n, _)| n == name)
             .map(|(_, value)| value.as_str())
+    }
+}
+
+/// What chunks without trailers hold, and what follows the last of them.
+fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut content = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[..end]).ok()?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        let (chunk, rest) = bytes[end + 2..].split_at_checked(size)?;
+        content.extend_from_slice(chunk);
+        bytes = rest.strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return Some((content, bytes));
+        }
     }
 }
 

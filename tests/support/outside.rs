@@ -6,14 +6,18 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::{Failed, Trial};
+use tempfile::TempDir;
+
+use super::client::PATIENCE;
 
 /// Something that a test needs and this machine may not have.
 #[derive(Clone, Debug)]
@@ -110,6 +114,8 @@ pub fn repository(path: &str) -> PathBuf {
 pub struct Form {
     process: Child,
     pub url: String,
+    /// For what it leaves behind when it is killed.
+    _scratch: TempDir,
 }
 
 impl Form {
@@ -133,6 +139,16 @@ impl Form {
     /// `command` ends in the form's executable; the rest is up to the caller.
     pub fn start_by(mut command: Command, addr: &str, flags: &[&str]) -> Self {
         command.args(["--addr", addr]).args(flags);
+        let scratch = tempfile::tempdir().expect("a temporary folder");
+        let sets = |name| command.get_envs().any(|(set, _)| set == name);
+        let (token, tmpdir) = (sets("UPLOAD_TOKEN"), sets("TMPDIR"));
+        if !token {
+            // That of whoever runs the tests is for a form of theirs.
+            command.env_remove("UPLOAD_TOKEN");
+        }
+        if !tmpdir {
+            command.env("TMPDIR", scratch.path());
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -152,18 +168,35 @@ impl Form {
             let _ = process.kill();
             panic!("{command:?} does not say where it listens");
         };
-        Self { process, url }
+        Self {
+            process,
+            url,
+            _scratch: scratch,
+        }
     }
 
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// Its end, after SIGTERM.
-    pub fn terminate(mut self) -> std::process::ExitStatus {
+    pub fn addr(&self) -> SocketAddr {
+        let addr = self.url.strip_prefix("http://").expect("it is HTTP");
+        addr.parse().expect("an address and a port")
+    }
+
+    pub fn send_sigterm(&self) {
         let pid = self.id().to_string();
         succeed(Command::new("kill").args(["-TERM", &pid])).expect("it runs");
-        self.process.wait().expect("it ends")
+    }
+
+    /// Its end, whatever brings it about.
+    pub fn end(mut self) -> ExitStatus {
+        let mut status = None;
+        until("the form ends", || {
+            status = self.process.try_wait().expect("it is a child");
+            status.is_some()
+        });
+        status.expect("it has ended")
     }
 }
 
@@ -172,6 +205,16 @@ impl Drop for Form {
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Looks again and again, as long as a test waits for anything.
+#[track_caller]
+pub fn until(what: &str, mut check: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !check() {
+        assert!(start.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
+        thread::yield_now();
     }
 }
 

@@ -8,9 +8,12 @@ const fields = form.querySelector('fieldset');
 const limit = Number(form.dataset.limit);
 let upload = null;
 
+const token = $('token');
 for (const element of document.querySelectorAll('[data-script]')) {
   element.hidden = false;
 }
+// Not in the markup: a required field that stays hidden would block the form.
+if (token) token.required = true;
 
 form.addEventListener('submit', (event) => {
   event.preventDefault();
@@ -62,6 +65,7 @@ function send(body) {
   const request = new XMLHttpRequest();
   request.open('POST', form.action);
   request.setRequestHeader('Accept', 'text/plain');
+  if (token) request.setRequestHeader('Authorization', `Bearer ${token.value}`);
 
   request.upload.addEventListener('progress', ({ loaded, total }) => show(loaded, total));
   request.addEventListener('load', () => {

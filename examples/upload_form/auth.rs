@@ -1,0 +1,80 @@
+//! Who may send: with a token, only those who know it. Anybody may look.
+
+use std::fmt;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use headers::authorization::{Authorization, Bearer};
+use headers::{HeaderMap, HeaderMapExt as _};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::page::{self, Format};
+
+/// A secret, kept as its hash: what is compared then has one length, and the
+/// time it takes tells nothing about either side.
+#[derive(Clone)]
+pub(crate) struct Token([u8; 32]);
+
+impl Token {
+    /// Takes only what a header can carry unchanged.
+    pub(crate) fn new(secret: &str) -> Result<Self, &'static str> {
+        if secret.is_empty() {
+            return Err("the token is empty; give one, or leave it out to let everybody send");
+        }
+        if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the token has characters that no header carries; \
+                 use ASCII letters, digits and punctuation, without spaces");
+        }
+        Ok(Self(Sha256::digest(secret).into()))
+    }
+
+    fn is(&self, secret: &str) -> bool {
+        let hash: [u8; 32] = Sha256::digest(secret).into();
+        self.0.ct_eq(&hash).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// Puts the check around an app, its limit included: whoever may not send gets
+/// that answer, and no other, before anything of the body is read.
+pub(crate) fn protect(app: Router, token: &Token) -> Router {
+    app.layer(from_fn_with_state(token.clone(), check))
+}
+
+async fn check(
+    State(token): State<Token>,
+    format: Format,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let words = match secret(request.headers()) {
+        Some(secret) if token.is(&secret) => return next.run(request).await,
+        Some(_) => "This is not the right token. Ask whoever runs this server for it.",
+        None => {
+            "Only those who know the token may send here. Ask whoever runs this server for it, \
+             and send it in the header Authorization, after the word Bearer."
+        }
+    };
+    let mut response = page::problem(format, StatusCode::UNAUTHORIZED, words);
+    let scheme = HeaderValue::from_static("Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    response
+}
+
+fn secret(headers: &HeaderMap) -> Option<String> {
+    let authorization: Authorization<Bearer> = headers.typed_get()?;
+    Some(authorization.token().to_owned())
+}
