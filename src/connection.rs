@@ -10,12 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 ///    read to their ends.
 /// 2. `finished` is the largest number of which the end of the body was seen. It
 ///    never passes `begun`.
-/// 3. `closing` is never taken back.
+/// 3. `closing` and `cut` are never taken back, and `closing` is set only before
+///    an answer that says `Connection: close` is handed to the server: so that no
+///    other request is served on the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
     finished: AtomicU64,
     closing: AtomicBool,
+    stalled: AtomicBool,
+    cut: AtomicBool,
 }
 
 impl Connection {
@@ -40,8 +44,8 @@ impl Connection {
         self.finished.load(Ordering::Acquire) == self.begun()
     }
 
-    /// No more of what the client sends will be used: nobody reads the rest of
-    /// the body, and no request is served after it.
+    /// The answer says that the connection closes: nothing of what the client still
+    /// sends will be used.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -49,5 +53,24 @@ impl Connection {
     /// Whether the connection [closes](Self::close).
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Whether what is written waits for room in the socket.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, Ordering::Release);
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+
+    /// A bound is reached while the answer is still stalled: writing fails from
+    /// here on.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 }

@@ -92,4 +92,6 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../docs/MIGRATING.md")]
     mod migrating {}
+    #[doc = include_str!("../docs/LAYERS.md")]
+    mod layers {}
 }

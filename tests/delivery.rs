@@ -11,7 +11,10 @@ use http_body_util::{
 };
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_bodyguard::{DeliveryLayer, Drain, delivery::TrackedBody};
+use tower_bodyguard::{
+    DeliveryLayer, Drain,
+    delivery::{DeliveredBody, TrackedBody},
+};
 
 type Upload = Channel<Bytes, Infallible>;
 type Answer = Response<Empty<Bytes>>;
@@ -25,11 +28,13 @@ fn ok() -> Answer {
     Response::new(Empty::new())
 }
 
+type Delivered = Response<DeliveredBody<Empty<Bytes>>>;
+
 /// The answer of `handler`, through delivery.
 async fn deliver<F>(
     request: Request<Upload>,
     handler: impl FnOnce(Request<TrackedBody<Upload>>) -> F,
-) -> Answer
+) -> Delivered
 where
     F: Future<Output = Answer>,
 {
@@ -45,7 +50,7 @@ where
         .unwrap()
 }
 
-fn says_close(answer: &Answer) -> bool {
+fn says_close(answer: &Delivered) -> bool {
     answer
         .headers()
         .get("connection")
@@ -263,4 +268,44 @@ async fn hints_pass() {
         .oneshot(request)
         .await
         .unwrap();
+}
+
+/// What is read in passing is bounded as well, and then the answer says `close`.
+#[tokio::test(start_paused = true)]
+async fn a_rest_without_an_end_does_not_hold_the_answer() {
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    let endless = StreamBody::new(futures_util::stream::repeat_with(|| {
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(&[0; 4096])))
+    }));
+    type Endless<F> = StreamBody<futures_util::stream::RepeatWith<F>>;
+    async fn one<F>(request: Request<TrackedBody<Endless<F>>>) -> Result<Answer, Infallible>
+    where
+        Endless<F>: Body<Data = Bytes, Error = Infallible> + Unpin,
+    {
+        request.into_body().frame().await.unwrap().unwrap();
+        Ok(ok())
+    }
+    let service = DeliveryLayer::new().layer(service_fn(one));
+    let request = Request::post("/").body(endless).unwrap();
+    let answer = service.oneshot(request).await.unwrap();
+    assert!(says_close(&answer));
+}
+
+/// A handler's own options stay beside it.
+#[tokio::test(start_paused = true)]
+async fn close_is_said_beside_what_the_handler_said() {
+    let (_sender, request) = upload();
+    let answer = deliver(request, |_| async {
+        let mut answer = ok();
+        *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        answer
+            .headers_mut()
+            .insert("connection", "upgrade".parse().unwrap());
+        answer
+    })
+    .await;
+    let said: Vec<_> = answer.headers().get_all("connection").iter().collect();
+    assert_eq!(said, ["upgrade", "close"]);
 }

@@ -234,7 +234,10 @@ async fn the_refusal_is_in_the_extensions() {
     let response = guarded(1000).oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let refusal = response.extensions().get::<Refusal>().expect("it is there");
-    assert_eq!((refusal.limit(), refusal.received()), (1000, Some(2000)));
+    assert_eq!(
+        (refusal.limit(), refusal.received()),
+        (Some(1000), Some(2000))
+    );
 }
 
 #[tokio::test]

@@ -234,3 +234,51 @@ fn a_post_that_asks_for_an_upgrade_is_like_any_other() {
         .to(server.addr)
         .assert_delivered(401);
 }
+
+/// A drain that gives up may be overtaken by hyper, which reads once more and may find
+/// the end: then the connection goes on, and nothing of it may be discarded.
+#[test]
+fn a_connection_that_outlives_its_drain_is_whole() {
+    const ECHO: u64 = 16 << 20;
+    let app = app()
+        .route("/echo", post(|body: Body| async { body }))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    for rest in [1000, (1 << 20) + 1, (1 << 20) + 5000, 3 << 20] {
+        let server = Server::joined(app.clone());
+        let mut socket = connect(server.addr);
+        let head = SendFirst::post("/first", Framing::Chunked, 0).head();
+        socket.write_all(head.as_bytes()).unwrap();
+        write_chunk(&mut socket, b"the handler reads this").unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 200);
+        // The rest in small chunks, so that the budget is passed by the very last.
+        let chunk = [0; 2000];
+        let mut body = Vec::new();
+        let mut left = rest;
+        while left > 0 {
+            let part = left.min(chunk.len());
+            write_chunk(&mut body, &chunk[..part]).unwrap();
+            left -= part;
+        }
+        body.extend_from_slice(b"0\r\n\r\n");
+        // It may be closed, for it was more than the connection is worth.
+        let Ok(()) = socket.write_all(&body) else {
+            continue;
+        };
+
+        let mut writer = socket.try_clone().unwrap();
+        let writes = std::thread::spawn(move || {
+            SendFirst::post("/echo", Framing::ContentLength, ECHO)
+                .header("Connection: close")
+                .write(&mut writer)
+        });
+        let (received, ended) = read_to_end(&mut socket);
+        let wrote = writes.join().unwrap();
+        // Served whole, or not at all.
+        if !received.is_empty() {
+            wrote.expect("what is served is read");
+            assert!(matches!(ended, Ended::Cleanly), "{rest}: {ended:?}");
+            let (response, rest) = Response::parse(&received).expect("a whole response");
+            assert_eq!((response.content.len() as u64, rest.len()), (ECHO, 0));
+        }
+    }
+}

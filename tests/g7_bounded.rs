@@ -119,4 +119,30 @@ fn discarding_beside_a_stalled_answer_ends() {
         }
     };
     assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it went on");
+    // There is no second linger after it.
+    until_cut(&server, 1);
+    let stats = server.linger.stats();
+    assert_eq!((stats.started, stats.lingering()), (1, 0));
+    assert!(stats.discarded_bytes > 0);
+}
+
+/// The same where nothing was said of a close: the drain reads past its bounds for the
+/// answer's sake, and not for ever. A client that goes on to read gets it whole.
+#[test]
+fn a_long_answer_behind_a_drain_gets_out() {
+    use axum::body::Body;
+    use futures_util::StreamExt;
+
+    let page = |body: Body| async {
+        drop(body.into_data_stream().next().await);
+        "n".repeat(4 << 20)
+    };
+    let server = Server::joined(Router::new().route("/", post(page)));
+    let mut socket = TcpStream::connect(server.addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let upload = SendFirst::post("/", Framing::Chunked, LARGE);
+    upload.write(&mut socket).expect("no write fails");
+    let response = read_response(&mut socket).unwrap();
+    assert_eq!((response.status, response.content.len()), (200, 4 << 20));
 }

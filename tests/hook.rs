@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -269,4 +270,28 @@ fn a_runtime_that_ends_cuts_its_lingering() {
     drop(runtime);
     let stats = linger.stats();
     assert_eq!((stats.started, stats.cut), (1, 1));
+}
+
+/// What a server awaits after its graceful shutdown.
+#[tokio::test]
+async fn closed_waits_for_the_last_linger() {
+    let linger = Linger::new();
+    linger.closed().await;
+    let (client, server) = tcp_pair().await;
+    let mut server = LingerIo::new(server, &linger);
+    server.shutdown().await.unwrap();
+    // From the half-close on, before there is a task.
+    assert!(linger.closed().now_or_never().is_none());
+    drop(server);
+    let closed = tokio::spawn({
+        let linger = linger.clone();
+        async move { linger.closed().await }
+    });
+    assert_eq!(linger.stats().lingering(), 1);
+    drop(client);
+    tokio::time::timeout(Duration::from_secs(60), closed)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(linger.stats().delivered, 1);
 }

@@ -347,3 +347,16 @@ fn a_routes_limit_on_the_wire() {
         }
     }
 }
+
+/// A body that says no length is looked at even where not one byte is allowed.
+#[tokio::test]
+async fn a_hint_does_not_hide_a_byte() {
+    let hint = |request: Request<Body>| async move {
+        let hint = http_body::Body::size_hint(request.body());
+        assert_eq!(hint.exact(), None);
+    };
+    let app = Router::new()
+        .route("/", post(hint))
+        .layer(BodyGuardLayer::new(0));
+    assert_eq!(status(&app, Request::post("/"), 1).await, 200);
+}

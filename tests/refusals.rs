@@ -20,7 +20,7 @@ use support::{
 };
 use tower::ServiceExt;
 use tower_bodyguard::{
-    BodyGuardLayer, Refusal,
+    BodyGuardLayer, Limit, Refusal,
     limit::{HtmlPage, Kind, Negotiated, OverLimit, ProblemJson},
 };
 
@@ -57,7 +57,7 @@ async fn problem_json_has_its_members() {
     let (response, text) = answer(app(), declared("*/*")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(kind(&response), "application/problem+json");
-    let detail = "The request body has 2000 bytes (1.9 KiB); at most 1000 bytes are accepted \
+    let detail = "The request body has 2000 bytes (1.95 KiB); at most 1000 bytes are accepted \
                   here. Send a smaller one.";
     let expected = json!({
         "type": "about:blank", "title": "Content Too Large", "status": 413,
@@ -137,7 +137,7 @@ async fn a_secret_limit_is_kept() {
         let (response, text) = answer(app, request).await;
         assert!(!text.contains("1000"), "{text}");
         let refusal = response.extensions().get::<Refusal>().unwrap();
-        assert_eq!(refusal.limit(), LIMIT, "logs may have it");
+        assert_eq!(refusal.limit(), Some(LIMIT), "logs may have it");
     }
 }
 
@@ -184,7 +184,7 @@ async fn own_answer(
             );
             (
                 StatusCode::IM_A_TEAPOT,
-                format!("no more than {}", over.limit()),
+                format!("no more than {}", over.limit().unwrap_or_default()),
             )
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
@@ -238,4 +238,31 @@ fn each_kind_of_answer_arrives() {
             }
         }
     }
+}
+
+/// A handler that asks for it finds it with every request.
+#[tokio::test]
+async fn a_request_without_a_body_has_its_over_limit_too() {
+    for limit in [Limit::bytes(LIMIT), Limit::none()] {
+        let app = Router::new()
+            .route("/", post(own_answer))
+            .layer(BodyGuardLayer::for_axum(limit).keep_handler_response());
+        for body in [Body::empty(), Body::from("hello")] {
+            let (response, _) = answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test]
+async fn accept_may_come_in_lines() {
+    let mut request = declared("*/*");
+    request
+        .headers_mut()
+        .append("accept", "application/json".parse().unwrap());
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(Negotiated));
+    assert_eq!(
+        kind(&answer(app, request).await.0),
+        "application/problem+json"
+    );
 }

@@ -113,7 +113,13 @@ async fn serve(
             .with_graceful_shutdown(stopped)
             .into_future()
     };
-    until(server, stop, *flags.grace).await?;
+    // Clients that were refused may still be sending, and have yet to read why.
+    let served = async {
+        server.await?;
+        linger.closed().await;
+        Ok(())
+    };
+    until(served, stop, *flags.grace).await?;
     Ok(())
 }
 

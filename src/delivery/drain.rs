@@ -9,7 +9,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use super::exchange::Remainder;
+use super::exchange::{Exchange, Remainder};
 use crate::{
     bounds::{Bounds, Discarding, End},
     patience::Patience,
@@ -80,38 +80,113 @@ impl Default for Drain {
     }
 }
 
+/// What a body is read on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To keep the connection.
+    Keep,
+    /// To deliver the answer, where the connection will close.
+    Deliver,
+}
+
+/// Until a stalled answer is out, while the client sends: nginx's `lingering_time`.
+const STALLED: Bounds = Bounds {
+    idle: Duration::from_secs(30),
+    total: Duration::from_secs(30),
+    bytes: None,
+};
+
+/// Frames to discard before other tasks have their turn.
+pub(super) const FRAMES_PER_TURN: usize = 64;
+
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
-pub(super) fn spawn<B>(rest: Remainder<B>, bounds: Bounds)
+pub(super) fn spawn<B>(rest: Remainder<B>, drain: Drain, purpose: Purpose, exchange: Exchange<B>)
+where
+    B: Body + Unpin + Send + 'static,
+{
+    // Joined, the hook takes over as soon as the answer is out, and is cheaper.
+    let past = purpose == Purpose::Deliver && rest.is_joined();
+    let bounds = match purpose {
+        Purpose::Keep => drain.to_keep(),
+        Purpose::Deliver if past => STALLED,
+        Purpose::Deliver => drain.to_deliver(),
+    };
+    let discarding = Discarding::new(Instant::now().into_std());
+    run(Draining {
+        past,
+        ..Draining::new(rest, bounds, discarding, exchange)
+    });
+}
+
+/// As [`spawn`], to keep the connection, where a part has been read already.
+pub(super) fn go_on<B>(
+    rest: Remainder<B>,
+    drain: Drain,
+    discarding: Discarding,
+    exchange: Exchange<B>,
+) where
+    B: Body + Unpin + Send + 'static,
+{
+    run(Draining::new(rest, drain.to_keep(), discarding, exchange));
+}
+
+fn run<B>(draining: Draining<B>)
 where
     B: Body + Unpin + Send + 'static,
 {
     if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(Draining::new(rest, bounds));
+        runtime.spawn(draining);
     }
 }
 
 pin_project! {
     /// Reads a body to its end, or to a bound; then lets go of it.
+    ///
+    /// Where it is let go of, hyper closes the connection once the answer is out. A
+    /// client that sends before it reads would keep it from getting out, for nobody
+    /// reads any more: so a drain that comes to its bound under a stalled answer goes
+    /// on until that is out.
     struct Draining<B> {
         rest: Option<Remainder<B>>,
+        exchange: Exchange<B>,
         discarding: Discarding,
         bounds: Bounds,
+        past: bool,
         #[pin]
         patience: Patience,
     }
 }
 
-/// Frames to discard before other tasks have their turn.
-const FRAMES_PER_TURN: usize = 64;
-
 impl<B> Draining<B> {
-    fn new(rest: Remainder<B>, bounds: Bounds) -> Self {
+    fn new(
+        rest: Remainder<B>,
+        bounds: Bounds,
+        discarding: Discarding,
+        exchange: Exchange<B>,
+    ) -> Self {
         Self {
             rest: Some(rest),
-            discarding: Discarding::new(Instant::now().into_std()),
+            exchange,
+            discarding,
             bounds,
+            past: false,
             patience: Patience::default(),
         }
+    }
+
+    /// Past the bounds, only the answer counts.
+    fn go_past(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        *this.past = true;
+        *this.bounds = STALLED;
+        *this.discarding = Discarding::new(Instant::now().into_std());
+        this.patience.set(Patience::default());
+    }
+
+    /// Whether the answer is with the kernel, as far as that is known.
+    fn answer_is_out(&self, cx: &Context<'_>) -> bool {
+        let stalled = self.rest.as_ref().is_some_and(Remainder::is_stalled);
+        !stalled && self.exchange.poll_answered(cx).is_ready()
     }
 }
 
@@ -144,14 +219,29 @@ impl<B: Body + Unpin> Future for Draining<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let end = ready!(self.as_mut().poll_end(cx));
-        if let Some(rest) = self.project().rest.take() {
-            match end {
-                End::Complete => rest.finish(),
-                _ => rest.give_up(),
+        loop {
+            if self.past && self.answer_is_out(cx) {
+                return Poll::Ready(());
             }
+            let end = ready!(self.as_mut().poll_end(cx));
+            if end == End::Complete || end == End::Reset {
+                if let Some(rest) = self.project().rest.take() {
+                    rest.finish();
+                }
+                return Poll::Ready(());
+            }
+            let joined = self.rest.as_ref().is_some_and(Remainder::is_joined);
+            if self.past {
+                if let Some(rest) = self.project().rest.take() {
+                    rest.cut();
+                }
+                return Poll::Ready(());
+            }
+            if !joined {
+                return Poll::Ready(());
+            }
+            self.as_mut().go_past();
         }
-        Poll::Ready(())
     }
 }
 
@@ -166,14 +256,25 @@ mod tests {
     use super::*;
     use crate::connection::Connection;
 
+    struct Drained {
+        sender: Sender<Bytes, Infallible>,
+        connection: Arc<Connection>,
+        exchange: Exchange<Channel<Bytes, Infallible>>,
+    }
+
     /// A body with its sender, on a connection; time is paused.
-    fn draining(drain: Drain) -> (Sender<Bytes, Infallible>, Arc<Connection>) {
+    fn draining(drain: Drain) -> Drained {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
-        spawn(rest, drain.to_keep());
-        (sender, connection)
+        let exchange = Exchange::new();
+        spawn(rest, drain, Purpose::Keep, exchange.clone());
+        Drained {
+            sender,
+            connection,
+            exchange,
+        }
     }
 
     async fn send(sender: &mut Sender<Bytes, Infallible>, bytes: usize) -> bool {
@@ -189,34 +290,76 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_within_the_bounds_finishes_its_request() {
-        let (mut sender, connection) = draining(Drain::new());
+        let mut drained = draining(Drain::new());
         for _ in 0..4 {
             sleep(Duration::from_secs(1)).await;
-            assert!(send(&mut sender, 1 << 18).await);
+            assert!(send(&mut drained.sender, 1 << 18).await);
         }
-        drop(sender);
+        drop(drained.sender);
         sleep(Duration::from_millis(1)).await;
-        assert!(connection.is_finished());
-        assert!(!connection.is_closing());
+        assert!(drained.connection.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_that_takes_too_long_closes() {
-        let (mut sender, connection) = draining(Drain::new());
+    async fn a_rest_that_takes_too_long_is_let_go_of() {
+        let mut drained = draining(Drain::new());
+        drained.exchange.note().answered();
         let start = Instant::now();
-        until_gone(&mut sender).await;
+        until_gone(&mut drained.sender).await;
         assert_eq!(start.elapsed().as_secs(), 5);
-        assert!(connection.is_closing());
-        assert!(!connection.is_finished());
+        assert!(!drained.connection.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_that_is_too_long_closes() {
-        let (mut sender, connection) = draining(Drain::new().bytes(1000));
-        assert!(send(&mut sender, 1000).await);
-        assert!(send(&mut sender, 1).await);
-        until_gone(&mut sender).await;
-        assert!(connection.is_closing());
+    async fn a_rest_that_is_too_long_is_let_go_of() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.exchange.note().answered();
+        assert!(send(&mut drained.sender, 1000).await);
+        assert!(send(&mut drained.sender, 1).await);
+        until_gone(&mut drained.sender).await;
+        assert!(!drained.connection.is_finished());
+    }
+
+    /// hyper may find the end in what it has read already, and keep the connection:
+    /// what the hook is told must not outlive the request.
+    #[tokio::test(start_paused = true)]
+    async fn letting_go_says_nothing_of_the_connection() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.exchange.note().answered();
+        assert!(send(&mut drained.sender, 1001).await);
+        until_gone(&mut drained.sender).await;
+        assert!(!drained.connection.is_closing() && !drained.connection.is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_answer_is_read_for_past_the_bounds() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.connection.stall(true);
+        for _ in 0..20 {
+            assert!(send(&mut drained.sender, 1000).await);
+            sleep(Duration::from_secs(1)).await;
+        }
+        drained.exchange.note().answered();
+        sleep(Duration::from_secs(1)).await;
+        assert!(
+            send(&mut drained.sender, 1000).await,
+            "it is still in hyper's buffer"
+        );
+        drained.connection.stall(false);
+        until_gone(&mut drained.sender).await;
+        assert!(!drained.connection.is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stays_stalled_is_cut() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.connection.stall(true);
+        let start = Instant::now();
+        while send(&mut drained.sender, 1000).await {
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(start.elapsed().as_secs(), 30);
+        assert!(drained.connection.is_cut());
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::{
     fmt, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{Drain, verdict::Facts};
+use super::{plan::Plan, verdict::Facts};
 use crate::connection::Connection;
 
 /// A request body that comes back to [`Delivery`](super::Delivery) when it is
@@ -21,8 +21,7 @@ use crate::connection::Connection;
 pub struct TrackedBody<B>(Inner<B>);
 
 enum Inner<B> {
-    /// Nothing to follow: a request without a body, or one of HTTP/2, whose streams
-    /// end by themselves.
+    /// Nothing to follow: a request without a body.
     Untracked(B),
     Tracked(Tracked<B>),
 }
@@ -155,8 +154,8 @@ impl<B> Remainder<B> {
         }
     }
 
-    /// Nobody reads it any more. The hook learns it before hyper does.
-    pub(super) fn give_up(self) {
+    /// Nobody reads it, and the answer says so. The hook learns it before hyper does.
+    pub(super) fn close(self) {
         if let Some((connection, _)) = &self.request {
             connection.close();
         }
@@ -165,6 +164,18 @@ impl<B> Remainder<B> {
     /// Whether a hook will see to it that the answer arrives.
     pub(super) fn is_joined(&self) -> bool {
         self.request.is_some()
+    }
+
+    /// Whether the answer waits for room in the socket, as far as that is known.
+    pub(super) fn is_stalled(&self) -> bool {
+        matches!(&self.request, Some((connection, _)) if connection.is_stalled())
+    }
+
+    /// It was read on for as long as is allowed, and the answer is still stalled.
+    pub(super) fn cut(self) {
+        if let Some((connection, _)) = &self.request {
+            connection.cut();
+        }
     }
 }
 
@@ -212,14 +223,13 @@ impl<B: Body + Unpin> Remainder<B> {
 
 /// Where a body is that was given to the service: the service's side of it is a
 /// [`TrackedBody`], the answer's side asks once, when the answer is there.
-pub(super) struct Exchange<B>(Arc<Mutex<State<B>>>);
+pub(super) struct Exchange<B>(Arc<Mutex<Shared<B>>>);
 
-/// What to do with a body that is let go of after the answer. No closure: that
-/// would cost an allocation.
-pub(super) struct Later<B> {
-    pub(super) persistent: bool,
-    pub(super) drain: Drain,
-    pub(super) let_go: fn(Remainder<B>, &Self),
+struct Shared<B> {
+    state: State<B>,
+    /// The server has the whole answer, and who waits for that.
+    answered: bool,
+    waiting: Option<Waker>,
 }
 
 enum State<B> {
@@ -234,39 +244,100 @@ enum State<B> {
     Over,
 }
 
+/// What to do with a body that is let go of after the answer. No closure: that
+/// would cost an allocation.
+pub(super) struct Later<B> {
+    pub(super) plan: Plan,
+    pub(super) let_go: fn(&Plan, Remainder<B>, &Exchange<B>),
+}
+
+/// What the answer's side finds.
+pub(super) enum Settled<B> {
+    /// Nothing is owed.
+    Over,
+    /// Somebody holds on.
+    Held,
+    /// The service has let go of this.
+    LetGo(Remainder<B>),
+}
+
 impl<B> Exchange<B> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::Held)))
+        Self(Arc::new(Mutex::new(Shared {
+            state: State::Held,
+            answered: false,
+            waiting: None,
+        })))
     }
 
-    /// What the service has let go of; if it holds on, `later` gets that, once.
-    pub(super) fn settle(&self, later: Later<B>) -> Option<Remainder<B>> {
-        let mut state = self.lock();
-        match mem::replace(&mut *state, State::Over) {
-            State::LetGo(rest) => Some(rest),
+    /// What has become of the body; if it is held on to, `later` gets it, once.
+    pub(super) fn settle(&self, later: Later<B>) -> Settled<B> {
+        let mut shared = self.lock();
+        match mem::replace(&mut shared.state, State::Over) {
+            State::LetGo(rest) => Settled::LetGo(rest),
             State::Held if Arc::strong_count(&self.0) > 1 => {
-                *state = State::HeldOn(later);
-                None
+                shared.state = State::HeldOn(later);
+                Settled::Held
             }
-            _ => None,
+            _ => Settled::Over,
         }
     }
 
     fn give_back(&self, rest: Remainder<B>) {
-        let mut state = self.lock();
-        match mem::replace(&mut *state, State::Over) {
-            State::Held => *state = State::LetGo(rest),
+        let mut shared = self.lock();
+        match mem::replace(&mut shared.state, State::Over) {
+            State::Held => shared.state = State::LetGo(rest),
             State::HeldOn(later) => {
-                drop(state);
-                (later.let_go)(rest, &later);
+                drop(shared);
+                (later.let_go)(&later.plan, rest, self);
             }
             State::LetGo(_) | State::Over => {}
         }
     }
 
-    /// Bodies are dropped while unwinding, and no panic leaves this half-done.
-    fn lock(&self) -> MutexGuard<'_, State<B>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ready once the server has the whole answer.
+    pub(super) fn poll_answered(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut shared = self.lock();
+        if shared.answered {
+            return Poll::Ready(());
+        }
+        shared.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The answer's body tells its end by this.
+    pub(super) fn note(&self) -> Arc<dyn Answered>
+    where
+        B: Send + 'static,
+    {
+        Arc::clone(&self.0) as _
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<B>> {
+        lock(&self.0)
+    }
+}
+
+/// Bodies are dropped while unwinding, and no panic leaves this half-done.
+fn lock<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes note that the server has the whole answer, whatever the request's body is.
+pub(super) trait Answered: Send + Sync {
+    fn answered(&self);
+}
+
+impl<B: Send> Answered for Mutex<Shared<B>> {
+    fn answered(&self) {
+        let waiting = {
+            let mut shared = lock(self);
+            shared.answered = true;
+            shared.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
     }
 }
 

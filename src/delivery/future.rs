@@ -8,14 +8,17 @@ use std::{
 use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 
 use super::{
-    Drain, drain,
-    exchange::{Exchange, Later, Remainder},
+    DeliveredBody,
+    drain::{self, FRAMES_PER_TURN},
+    exchange::{Exchange, Later, Remainder, Settled},
+    plan::Plan,
     service::has_token,
     verdict::Verdict,
 };
-use crate::limit::{Kind, Refusal};
+use crate::{bounds::Discarding, limit::Refusal};
 
 /// How often an answer may step back, without waiting, for what has arrived
 /// already. hyper reads 8 KiB at first and doubles, so that this is about 1 MiB.
@@ -35,14 +38,13 @@ pin_project! {
 /// What it takes to judge a body when the answer is there.
 pub(super) struct Watch<B> {
     pub(super) exchange: Exchange<B>,
-    pub(super) drain: Drain,
-    pub(super) persistent: bool,
+    pub(super) plan: Plan,
 }
 
 /// What is to be done with an answer.
 enum Judged<ReqB, ResB> {
     /// Nothing waits.
-    Send(Response<ResB>),
+    Send(Response<DeliveredBody<ResB>>),
     /// The connection is to be kept.
     Take(Taking<ReqB, ResB>),
 }
@@ -52,8 +54,12 @@ enum Judged<ReqB, ResB> {
 struct Taking<ReqB, ResB> {
     response: Response<ResB>,
     rest: Remainder<ReqB>,
-    drain: Drain,
+    exchange: Exchange<ReqB>,
+    plan: Plan,
+    discarding: Discarding,
     turns: u8,
+    /// More came than the connection is worth.
+    over: bool,
 }
 
 impl<F, ReqB, ResB> ResponseFuture<F, ReqB, ResB> {
@@ -79,7 +85,7 @@ where
     F: Future<Output = Result<Response<ResB>, E>>,
     ReqB: Body + Unpin + Send + 'static,
 {
-    type Output = Result<Response<ResB>, E>;
+    type Output = Result<Response<DeliveredBody<ResB>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -87,7 +93,7 @@ where
             let response = ready!(service.poll(cx))?;
             this.service.set(None);
             let Some(watch) = this.watch.take() else {
-                return Poll::Ready(Ok(response));
+                return Poll::Ready(Ok(response.map(DeliveredBody::plain)));
             };
             match watch.judge(response) {
                 Judged::Send(response) => return Poll::Ready(Ok(response)),
@@ -98,101 +104,130 @@ where
         let taking = taking.expect("a future is not polled after it was ready");
         ready!(taking.poll_rest(cx));
         let taken = this.taking.take();
-        Poll::Ready(Ok(taken.expect("it was there before").into_response()))
+        let taken = taken.expect("it was there before");
+        Poll::Ready(Ok(taken.into_response()))
     }
 }
 
 impl<B: Body + Unpin + Send + 'static> Watch<B> {
-    fn judge<ResB>(self, mut response: Response<ResB>) -> Judged<B, ResB> {
+    fn judge<ResB>(mut self, mut response: Response<ResB>) -> Judged<B, ResB> {
+        let send = |response: Response<ResB>| Judged::Send(response.map(DeliveredBody::plain));
         // From here on these are not bytes of HTTP (RFC 9110 §7.8).
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Judged::Send(response);
+            return send(response);
         }
-        let persistent = self.persistent && !has_token(response.headers(), &CONNECTION, "close");
-        let drain = self.drain;
+        self.plan.persistent &= !has_token(response.headers(), &CONNECTION, "close");
+        let Self { exchange, plan } = self;
         let later = Later {
-            persistent,
-            drain,
-            let_go: |rest, later| let_go(rest, false, later.persistent, later.drain),
+            plan,
+            let_go: Plan::let_go,
         };
-        let Some(rest) = self.exchange.settle(later) else {
-            return Judged::Send(response);
+        let rest = match exchange.settle(later) {
+            Settled::Over => return send(response),
+            Settled::Held => {
+                return Judged::Send(
+                    response.map(|body| DeliveredBody::noted(body, exchange.note())),
+                );
+            }
+            Settled::LetGo(rest) => rest,
         };
         if rest.is_end_stream() {
             rest.finish();
-            return Judged::Send(response);
+            return send(response);
         }
 
-        let too_large = is_too_large(&response);
-        if rest.facts(too_large, persistent).verdict(drain.budget()) == Verdict::Drain {
-            return Judged::Take(Taking {
-                response,
-                rest,
-                drain,
-                turns: 0,
-            });
-        }
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-        let_go(rest, too_large, persistent, drain);
-        Judged::Send(response)
+        let facts = rest.facts(is_too_large(&response), plan.persistent);
+        let asked = match facts.verdict(plan.drain.budget()) {
+            Verdict::Drain => {
+                return Judged::Take(Taking {
+                    response,
+                    rest,
+                    exchange,
+                    plan,
+                    discarding: Discarding::new(Instant::now().into_std()),
+                    turns: 0,
+                    over: false,
+                });
+            }
+            Verdict::Close => true,
+            Verdict::CloseUnasked => false,
+        };
+        say_close(&mut response);
+        plan.close(rest, &exchange, asked);
+        send(response)
     }
 }
 
-/// Deals with a rest once the answer's head cannot be changed any more.
-fn let_go<B>(rest: Remainder<B>, too_large: bool, persistent: bool, drain: Drain)
-where
-    B: Body + Unpin + Send + 'static,
-{
-    if rest.is_end_stream() {
-        return rest.finish();
-    }
-    match rest.facts(too_large, persistent).verdict(drain.budget()) {
-        Verdict::Drain => drain::spawn(rest, drain.to_keep()),
-        // Without a hook, reading on is what delivers the answer.
-        Verdict::Close if !rest.is_joined() => drain::spawn(rest, drain.to_deliver()),
-        Verdict::Close | Verdict::CloseUnasked => rest.give_up(),
-    }
+/// Beside what else the answer says of its connection.
+fn say_close<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().append(CONNECTION, close);
 }
 
 /// A body that was refused for its length, by a guard of ours or by any other.
 fn is_too_large<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
-    let streamed = refusal.is_some_and(|refusal| matches!(refusal.kind(), Kind::Streamed { .. }));
-    streamed || response.status() == StatusCode::PAYLOAD_TOO_LARGE
+    refusal.is_some_and(|refusal| refusal.received().is_some())
+        || response.status() == StatusCode::PAYLOAD_TOO_LARGE
 }
 
 impl<ReqB, ResB> Taking<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
-    /// Ready when the rest has been taken, or nothing more is there at once.
+    /// Ready when the rest has been taken, nothing more is there at once, or more was
+    /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let bounds = self.plan.drain.to_keep();
+        let now = Instant::now().into_std();
         let mut came = false;
-        while !self.rest.is_end_stream() {
+        for _ in 0..FRAMES_PER_TURN {
+            if self.rest.is_end_stream() {
+                return Poll::Ready(());
+            }
             match self.rest.poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => came = true,
-                Poll::Ready(None | Some(Err(_))) => {}
-                // hyper has to have its turn to read. The first step back is to
-                // have it begin, the others follow as long as something comes.
-                Poll::Pending if self.turns < TURNS && (came || self.turns == 0) => {
-                    self.turns += 1;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                Poll::Ready(Some(Ok(bytes))) => {
+                    came = true;
+                    if self.discarding.received(bytes, now, &bounds).is_some() {
+                        self.over = true;
+                        return Poll::Ready(());
+                    }
                 }
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
+        }
+        // hyper has to have its turn to read. The first step back is to have it
+        // begin, the others follow as long as something comes.
+        if self.turns < TURNS && (came || self.turns == 0) {
+            self.turns += 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         Poll::Ready(())
     }
 
-    fn into_response(self) -> Response<ResB> {
-        if self.rest.is_end_stream() {
-            self.rest.finish();
-        } else {
-            drain::spawn(self.rest, self.drain.to_keep());
+    fn into_response(self) -> Response<DeliveredBody<ResB>> {
+        let Self {
+            mut response,
+            rest,
+            exchange,
+            plan,
+            discarding,
+            ..
+        } = self;
+        if rest.is_end_stream() {
+            rest.finish();
+            return response.map(DeliveredBody::plain);
         }
-        self.response
+        if self.over {
+            say_close(&mut response);
+            plan.close(rest, &exchange, true);
+            return response.map(DeliveredBody::plain);
+        }
+        let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
+        drain::go_on(rest, plan.drain, discarding, exchange);
+        noted
     }
 }
 

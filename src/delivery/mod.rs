@@ -9,10 +9,12 @@ mod drain;
 mod exchange;
 mod future;
 mod layer;
+mod plan;
+mod response_body;
 mod service;
 mod verdict;
 
 pub use self::{
     drain::Drain, exchange::TrackedBody, future::ResponseFuture, layer::DeliveryLayer,
-    service::Delivery,
+    response_body::DeliveredBody, service::Delivery,
 };

@@ -11,9 +11,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    Drain, ResponseFuture, TrackedBody,
+    DeliveredBody, Drain, ResponseFuture, TrackedBody,
     exchange::{Exchange, Remainder},
     future::Watch,
+    plan::Plan,
 };
 use crate::connection::Connection;
 
@@ -26,7 +27,7 @@ pub struct Delivery<S> {
 }
 
 impl<S> Delivery<S> {
-    pub(super) fn new(inner: S, drain: Drain) -> Self {
+    pub(crate) fn new(inner: S, drain: Drain) -> Self {
         Self {
             inner,
             drain,
@@ -35,18 +36,9 @@ impl<S> Delivery<S> {
     }
 
     /// For one connection, whose socket knows it too.
-    pub(crate) fn joined(inner: S, drain: Drain, connection: Option<Arc<Connection>>) -> Self {
-        Self {
-            inner,
-            drain,
-            connection,
-        }
-    }
-
-    /// Counts a request on its connection.
-    fn begin(&self) -> Option<(Arc<Connection>, u64)> {
-        let connection = self.connection.as_ref()?;
-        Some((Arc::clone(connection), connection.begin()))
+    pub(crate) fn joined(mut self, connection: Option<Arc<Connection>>) -> Self {
+        self.connection = connection;
+        self
     }
 }
 
@@ -55,7 +47,7 @@ where
     S: Service<Request<TrackedBody<ReqB>>, Response = Response<ResB>>,
     ReqB: Body + Unpin + Send + 'static,
 {
-    type Response = Response<ResB>;
+    type Response = Response<DeliveredBody<ResB>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, ReqB, ResB>;
 
@@ -64,27 +56,32 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
+        let http1 = request.version() <= Version::HTTP_11;
         let bodiless = request.body().is_end_stream();
-        if let Some(connection) = &self.connection {
-            if bodiless && request.version() <= Version::HTTP_11 {
+        if bodiless || !http1 {
+            // A stream of HTTP/2 is not counted: its connection always lingers.
+            if let Some(connection) = self.connection.as_ref().filter(|_| http1) {
                 connection.finish(connection.begin());
             }
-        }
-        // A stream of HTTP/2 is not counted as read: its connection always lingers.
-        if bodiless || request.version() > Version::HTTP_11 {
             let request = request.map(TrackedBody::untracked);
             return ResponseFuture::untracked(self.inner.call(request));
         }
 
         let (parts, body) = request.into_parts();
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
-        let rest = Remainder::new(body, expects_continue, self.begin());
+        let numbered = self
+            .connection
+            .as_ref()
+            .map(|connection| (Arc::clone(connection), connection.begin()));
+        let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
             exchange: exchange.clone(),
-            drain: self.drain,
-            persistent: parts.version == Version::HTTP_11
-                && !has_token(&parts.headers, &CONNECTION, "close"),
+            plan: Plan {
+                drain: self.drain,
+                persistent: parts.version == Version::HTTP_11
+                    && !has_token(&parts.headers, &CONNECTION, "close"),
+            },
         };
         let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
         ResponseFuture::tracked(self.inner.call(request), watch)

@@ -147,5 +147,5 @@ fn without_body<B: Body>(response: Response<ResponseBody<B>>) -> Response<Respon
             .entry(CONTENT_LENGTH)
             .or_insert_with(|| HeaderValue::from(length));
     }
-    Response::from_parts(parts, ResponseBody::empty())
+    Response::from_parts(parts, ResponseBody::default())
 }

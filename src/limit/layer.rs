@@ -55,20 +55,23 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 /// [`Linger`](crate::Linger).
 #[derive(Clone, Debug)]
 pub struct BodyGuardLayer<R = PlainText> {
-    settings: Settings,
+    settings: Arc<Settings>,
     respond: R,
 }
 
 impl BodyGuardLayer {
     /// Refuses bodies over `limit`: a number of bytes, or a [`Limit`].
+    ///
+    /// In an app of axum's, its own limit of 2 MB for extractors stays where it is: see
+    /// `for_axum`.
     pub fn new(limit: impl Into<Limit>) -> Self {
         Self {
-            settings: Settings::new(limit.into()),
+            settings: Arc::new(Settings::new(limit.into())),
             respond: PlainText,
         }
     }
 
-    /// As [`new`](Self::new), and lifts axum's own default limit of 2 MB, so that
+    /// The constructor for axum's apps (feature `axum`): as [`new`](Self::new), and lifts axum's own default limit of 2 MB, so that
     /// this one is what `Bytes`, `String`, `Json`, `Form` and `Multipart` admit.
     ///
     /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
@@ -86,7 +89,7 @@ impl BodyGuardLayer {
     #[cfg(feature = "axum")]
     pub fn for_axum(limit: impl Into<Limit>) -> Self {
         let mut layer = Self::new(limit);
-        layer.settings.lift_axum = true;
+        layer.set().lift_axum = true;
         layer
     }
 }
@@ -103,12 +106,13 @@ impl<R> BodyGuardLayer<R> {
     /// ```
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
-        self.settings.status = status;
+        self.set().status = status;
         self
     }
 
     /// Answers 411 to a body of unknown length: chunked coding, and HTTP/2 without a
-    /// `Content-Length`. A request without a body needs no length.
+    /// `Content-Length`. A request without a body needs no length. Inside of a layer
+    /// that decompresses, no length is known.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
@@ -117,7 +121,7 @@ impl<R> BodyGuardLayer<R> {
     /// ```
     #[must_use]
     pub fn require_content_length(mut self) -> Self {
-        self.settings.require_length = true;
+        self.set().require_length = true;
         self
     }
 
@@ -131,7 +135,7 @@ impl<R> BodyGuardLayer<R> {
     /// ```
     #[must_use]
     pub fn hide_limit(mut self) -> Self {
-        self.settings.hide_limit = true;
+        self.set().hide_limit = true;
         self
     }
 
@@ -148,7 +152,7 @@ impl<R> BodyGuardLayer<R> {
     /// A body that declares too much is refused by the guard in any case.
     #[must_use]
     pub fn keep_handler_response(mut self) -> Self {
-        self.settings.keep_handler_response = true;
+        self.set().keep_handler_response = true;
         self
     }
 
@@ -160,10 +164,11 @@ impl<R> BodyGuardLayer<R> {
     /// body, refused or not.
     ///
     /// ```
+    /// # #[cfg(feature = "axum")] {
     /// use axum::{Router, response::IntoResponse, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB)
+    /// let guard = BodyGuardLayer::for_axum(4 * MIB)
     ///     .capture(|head| head.uri.path().to_owned())
     ///     .on_refusal(|r: &Refusal| {
     ///         let path = r.captured::<String>().map_or("", String::as_str);
@@ -172,6 +177,7 @@ impl<R> BodyGuardLayer<R> {
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);
+    /// # }
     /// ```
     #[must_use]
     pub fn capture<T, F>(mut self, capture: F) -> Self
@@ -179,23 +185,26 @@ impl<R> BodyGuardLayer<R> {
         T: Any + Send + Sync,
         F: Fn(&Parts) -> T + Send + Sync + 'static,
     {
-        self.settings.capture(capture);
+        self.set().capture(capture);
         self
     }
 
     /// Answers with what `respond` makes of the refusal, in the service's own body
-    /// type. The status is the closure's to set, from [`Refusal::status`].
+    /// type. The status is the closure's to set, from [`Refusal::status`]. It answers
+    /// for every [`Kind`](super::Kind) of refusal, a bad `Content-Length` among them.
     ///
     /// ```
+    /// # #[cfg(feature = "axum")] {
     /// use axum::{Json, Router, response::IntoResponse, routing::post};
     /// use serde_json::json;
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB)
+    /// let guard = BodyGuardLayer::for_axum(4 * MIB)
     ///     .on_refusal(|r: &Refusal| (r.status(), Json(json!({ "limit": r.limit() }))).into_response());
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);
+    /// # }
     /// ```
     pub fn on_refusal<F, B>(self, respond: F) -> BodyGuardLayer<Custom<F>>
     where
@@ -222,11 +231,16 @@ impl<R> BodyGuardLayer<R> {
     }
 }
 
+impl<R> BodyGuardLayer<R> {
+    fn set(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+}
+
 impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
     type Service = BodyGuard<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let settings = Arc::new(self.settings.clone());
-        BodyGuard::new(inner, settings, self.respond.clone())
+        BodyGuard::new(inner, Arc::clone(&self.settings), self.respond.clone())
     }
 }

@@ -9,6 +9,7 @@ use super::overrun::Overrun;
 /// error itself is the one that axum's extractors know, and says no numbers.
 ///
 /// ```
+/// # #[cfg(feature = "axum")] {
 /// use axum::{Extension, Router, body::Bytes, extract::rejection::BytesRejection, routing::post};
 /// use axum::http::StatusCode;
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::OverLimit};
@@ -19,8 +20,8 @@ use super::overrun::Overrun;
 /// ) -> Result<&'static str, (StatusCode, String)> {
 ///     match (body, over.received()) {
 ///         (Ok(_), _) => Ok("thank you"),
-///         (Err(_), Some(_)) => {
-///             let words = format!("photos have at most {} bytes", over.limit());
+///         (Err(_), Some(received)) => {
+///             let words = format!("{received} bytes, and the photo goes on");
 ///             Err((StatusCode::PAYLOAD_TOO_LARGE, words))
 ///         }
 ///         (Err(error), None) => Err((StatusCode::BAD_REQUEST, error.body_text())),
@@ -29,25 +30,31 @@ use super::overrun::Overrun;
 ///
 /// let app: Router = Router::new()
 ///     .route("/photo", post(photo))
-///     .layer(BodyGuardLayer::new(4 * MIB).keep_handler_response());
+///     .layer(BodyGuardLayer::for_axum(4 * MIB).keep_handler_response());
+/// # }
 /// ```
+///
+/// A body that declares too much never reaches the handler: the guard refuses it.
 #[derive(Clone, Debug)]
-pub struct OverLimit(Arc<Overrun>);
+pub struct OverLimit {
+    overrun: Arc<Overrun>,
+    limit: Option<u64>,
+}
 
 impl OverLimit {
-    pub(super) fn new(overrun: Arc<Overrun>) -> Self {
-        Self(overrun)
+    pub(super) fn new(overrun: Arc<Overrun>, limit: Option<u64>) -> Self {
+        Self { overrun, limit }
     }
 
-    /// The limit, in bytes.
+    /// The limit, in bytes; `None` where there is none.
     #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.0.limit()
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
     }
 
     /// How many bytes had come when the limit was passed; `None` while it holds.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
-        self.0.received()
+        self.overrun.received()
     }
 }

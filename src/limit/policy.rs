@@ -21,8 +21,12 @@ use http::request::Parts;
 /// let guard = BodyGuardLayer::new(by_plan);
 /// ```
 ///
+/// What decides by an extension has to be inside of the layer that leaves it: with
+/// `Router::layer`, that layer is added after the guard.
+///
 /// One guard decides once, before the handler runs. Of nested guards each has its
-/// say, and so the smallest limit wins.
+/// say, and so the smallest limit wins; the words are of the one that refuses, which
+/// for a declared length is the outermost that it is too long for.
 #[derive(Clone)]
 pub struct Limit(Kind);
 
@@ -72,7 +76,7 @@ impl Limit {
         Self(Kind::By(Arc::new(decide)))
     }
 
-    /// Another limit for one route of axum, named as in `Router::route`:
+    /// Another limit for one route of axum (feature `axum`), named as in `Router::route`:
     /// `/users/{id}/photo`. What is not named keeps the limit that this is called
     /// on.
     ///

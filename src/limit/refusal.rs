@@ -32,14 +32,14 @@ use super::{accept::Accepted, size::Size};
 /// let request = Request::post("/").body(Body::from("hello")).unwrap();
 /// let response = app.oneshot(request).await.unwrap();
 /// log(&response);
-/// assert_eq!(response.extensions().get::<Refusal>().unwrap().limit(), 4);
+/// assert_eq!(response.extensions().get::<Refusal>().unwrap().limit(), Some(4));
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Refusal {
     kind: Kind,
     status: StatusCode,
-    limit: u64,
+    limit: Option<u64>,
     secret: bool,
     request: Asked,
 }
@@ -89,15 +89,30 @@ impl fmt::Debug for Captured {
 impl Asked {
     pub(super) fn of(method: &Method, headers: &HeaderMap, captured: Option<Captured>) -> Self {
         Self {
-            accept: headers.get(ACCEPT).cloned(),
+            accept: accept(headers),
             by_head: method == Method::HEAD,
             captured,
         }
     }
 }
 
+/// The header as one list. In several lines (RFC 9110 §5.3) it seldom comes.
+fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(ACCEPT).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else {
+        return Some(first.clone());
+    };
+    let mut list = [first.as_bytes(), second.as_bytes()].join(&b", "[..]);
+    for line in lines {
+        list.extend_from_slice(b", ");
+        list.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&list).ok()
+}
+
 impl Refusal {
-    pub(super) fn new(kind: Kind, status: StatusCode, limit: u64, request: Asked) -> Self {
+    pub(super) fn new(kind: Kind, status: StatusCode, limit: Option<u64>, request: Asked) -> Self {
         Self {
             kind,
             status,
@@ -127,16 +142,16 @@ impl Refusal {
         self.kind
     }
 
-    /// The limit that applied, in bytes; `u64::MAX` where there was none.
+    /// The limit that applied, in bytes; `None` where there was none.
     #[must_use]
-    pub fn limit(&self) -> u64 {
+    pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
     /// Whether the client is not to learn the limit, see
     /// [`hide_limit`](super::BodyGuardLayer::hide_limit).
     #[must_use]
-    pub fn is_limit_secret(&self) -> bool {
+    pub fn is_limit_hidden(&self) -> bool {
         self.secret
     }
 
@@ -189,7 +204,8 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = Size(self.limit);
+        // A body can be too large only where there is a limit.
+        let limit = Size(self.limit.unwrap_or(u64::MAX));
         match self.kind {
             Kind::Declared { length } if self.secret => write!(
                 f,
@@ -229,7 +245,7 @@ mod tests {
 
     fn refusal(kind: Kind) -> Refusal {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
-        Refusal::new(kind, status, 4 << 20, Asked::default())
+        Refusal::new(kind, status, Some(4 << 20), Asked::default())
     }
 
     #[test]
@@ -245,7 +261,7 @@ mod tests {
         });
         assert_eq!(
             streamed.to_string(),
-            "The request body is too long: 4200000 bytes (4.0 MiB) had come, and at most \
+            "The request body is too long: 4200000 bytes (4.00 MiB) had come, and at most \
              4194304 bytes (4 MiB) are accepted here. Send a smaller one."
         );
     }

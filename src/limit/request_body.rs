@@ -7,24 +7,28 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
+use pin_project_lite::pin_project;
 
 use super::overrun::Overrun;
 use crate::BoxError;
 
-/// A request body that ends in an error once more bytes have come than its limit.
-///
-/// The first N bytes pass, and so do trailers; a frame that goes past N is
-/// withheld whole. The error is [`http_body_util::LengthLimitError`], boxed and
-/// bare, for that is what axum's extractors look for. After an error, or the
-/// end, the inner body is let go of, and there are no more frames.
-#[derive(Debug)]
-pub struct GuardedBody<B> {
-    inner: Option<B>,
-    remaining: u64,
-    overrun: Option<Arc<Overrun>>,
+pin_project! {
+    /// A request body that ends in an error once more bytes have come than its limit.
+    ///
+    /// The first N bytes pass, and so do trailers; a frame that goes past N is
+    /// withheld whole. The error is [`http_body_util::LengthLimitError`], boxed and
+    /// bare, for that is what axum's extractors look for. After an error, or the
+    /// end, the inner body is let go of, and there are no more frames.
+    #[derive(Debug)]
+    pub struct GuardedBody<B> {
+        #[pin]
+        inner: Option<B>,
+        remaining: u64,
+        overrun: Option<Arc<Overrun>>,
+    }
 }
 
-impl<B: Body> GuardedBody<B> {
+impl<B> GuardedBody<B> {
     pub(super) fn limited(inner: B, overrun: Arc<Overrun>) -> Self {
         Self {
             inner: Some(inner),
@@ -50,17 +54,16 @@ impl<B: Body> GuardedBody<B> {
             overrun: None,
         }
     }
-}
 
-impl<B> GuardedBody<B> {
     /// Past the end: what the service still holds of the request keeps neither
     /// the transport's buffers nor the answer's attention.
-    fn finish(&mut self) {
-        self.inner = None;
-        self.overrun = None;
+    fn finish(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.inner.set(None);
+        *this.overrun = None;
     }
 
-    fn overrun_by(&mut self, frame: u64) -> BoxError {
+    fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
         if let Some(overrun) = &self.overrun {
             let received = overrun.limit() - self.remaining;
             overrun.report(received.saturating_add(frame));
@@ -72,7 +75,7 @@ impl<B> GuardedBody<B> {
 
 impl<B> Body for GuardedBody<B>
 where
-    B: Body + Unpin,
+    B: Body,
     B::Error: Into<BoxError>,
 {
     type Data = B::Data;
@@ -82,10 +85,10 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(inner) = &mut self.inner else {
+        let Some(inner) = self.as_mut().project().inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
+        let frame = match ready!(inner.poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.finish();
@@ -98,10 +101,9 @@ where
         };
         let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
         let Some(remaining) = self.remaining.checked_sub(length) else {
-            let error = self.overrun_by(length);
-            return Poll::Ready(Some(Err(error)));
+            return Poll::Ready(Some(Err(self.overrun_by(length))));
         };
-        self.remaining = remaining;
+        *self.project().remaining = remaining;
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -114,9 +116,11 @@ where
             return SizeHint::with_exact(0);
         };
         let promised = inner.size_hint();
+        // One more than may pass: a hint that is exact lets a client of hyper's send
+        // the body on by its length alone, and never look whether more comes.
+        let most = self.remaining.saturating_add(1);
         let mut hint = SizeHint::new();
-        let upper = promised.upper().unwrap_or(u64::MAX);
-        hint.set_upper(upper.min(self.remaining));
+        hint.set_upper(promised.upper().map_or(most, |upper| upper.min(most)));
         hint.set_lower(promised.lower().min(self.remaining));
         hint
     }
@@ -229,8 +233,9 @@ mod tests {
             .size_hint()
         };
         assert_eq!(full(4, 10).exact(), Some(4));
-        assert_eq!(full(10, 4).upper(), Some(4));
-        assert_eq!(guarded(7, []).size_hint().upper(), Some(7));
+        assert_eq!(full(10, 4).upper(), Some(5));
+        assert_eq!(guarded(7, []).size_hint().upper(), Some(8));
+        assert_eq!(guarded(0, []).size_hint().exact(), None, "a byte may wait");
         assert_eq!(guarded(7, []).size_hint().lower(), 0);
     }
 

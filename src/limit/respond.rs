@@ -16,6 +16,25 @@ use super::{Accepted, Refusal, ResponseBody};
 /// in by [`BodyGuardLayer::on_refusal`](super::BodyGuardLayer::on_refusal); the
 /// trait itself is for answers that work with any service, such as those here.
 ///
+/// ```
+/// use bytes::Bytes;
+/// use http::Response;
+/// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::{OnRefusal, ResponseBody}};
+///
+/// #[derive(Clone)]
+/// struct Curt;
+///
+/// impl<B> OnRefusal<B> for Curt {
+///     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+///         let mut response = Response::new(ResponseBody::from(Bytes::from("no\n")));
+///         *response.status_mut() = refusal.status();
+///         response
+///     }
+/// }
+///
+/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(Curt);
+/// ```
+///
 /// # Panics in callbacks
 ///
 /// A panic goes through to the server: hyper drops the connection.
@@ -64,14 +83,14 @@ impl<B> OnRefusal<B> for ProblemJson {
         let member = |name: &str, bytes: Option<u64>| {
             bytes.map_or_else(String::new, |bytes| format!(r#","{name}":{bytes}"#))
         };
-        let told = !refusal.is_limit_secret();
-        let limited = refusal.declared().or(refusal.received()).is_some();
+        let told = !refusal.is_limit_hidden();
+        let too_large = refusal.declared().or(refusal.received()).is_some();
         // Our own words and numbers: no character of them needs an escape.
         let json = format!(
             r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{refusal}"{}{}{}}}"#,
             refusal.title(),
             refusal.status().as_u16(),
-            member("limit", Some(refusal.limit()).filter(|_| told && limited)),
+            member("limit", refusal.limit().filter(|_| told && too_large)),
             member("declared", refusal.declared()),
             member("received", refusal.received().filter(|_| told)),
         );
@@ -110,7 +129,7 @@ impl<B> OnRefusal<B> for Negotiated {
 
 fn response<B>(refusal: &Refusal, kind: &'static str, text: String) -> Response<ResponseBody<B>> {
     let length = HeaderValue::from(text.len());
-    let mut response = Response::new(ResponseBody::text(Bytes::from(text)));
+    let mut response = Response::new(ResponseBody::from(Bytes::from(text)));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -61,13 +61,20 @@ impl<B> ResponseBody<B> {
         };
         Self { state }
     }
+}
 
-    pub(super) fn text(text: Bytes) -> Self {
+/// An answer of one's own, in one piece.
+impl<B> From<Bytes> for ResponseBody<B> {
+    fn from(text: Bytes) -> Self {
         let state = State::Text { text };
         Self { state }
     }
+}
 
-    pub(super) fn empty() -> Self {
+/// An empty body: layers that answer by themselves, as tower-http's CORS does, ask for
+/// it.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
         let state = State::Ended;
         Self { state }
     }

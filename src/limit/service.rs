@@ -32,27 +32,21 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R: Clone> BodyGuard<S, R> {
-    /// Counts what the service reads of a body, up to the limit.
-    fn watch<B: Body>(&self, parts: &mut Parts, body: B, limit: u64) -> (GuardedBody<B>, Watch<R>) {
-        let overrun = Arc::new(Overrun::new(limit));
-        if self.settings.keep_handler_response {
-            let over = OverLimit::new(Arc::clone(&overrun));
-            parts.extensions.insert(over);
-        }
-        let watch = Watch {
-            overrun: Arc::clone(&overrun),
+    /// What it takes to answer in the handler's place.
+    fn watch(&self, parts: &Parts, overrun: &Arc<Overrun>) -> Watch<R> {
+        Watch {
+            overrun: Arc::clone(overrun),
             request: self.settings.asked(parts),
             settings: Arc::clone(&self.settings),
             respond: self.respond.clone(),
-        };
-        (GuardedBody::limited(body, overrun), watch)
+        }
     }
 }
 
 impl<S, ReqB, ResB, R> Service<Request<ReqB>> for BodyGuard<S, R>
 where
     S: Service<Request<GuardedBody<ReqB>>, Response = Response<ResB>>,
-    ReqB: Body + Unpin,
+    ReqB: Body,
     ReqB::Error: Into<BoxError>,
     ResB: Body,
     R: OnRefusal<ResB> + Clone,
@@ -74,20 +68,31 @@ where
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
 
-        if bodiless {
-            let request = Request::from_parts(parts, GuardedBody::ended());
-            return ResponseFuture::called(self.inner.call(request), None);
+        // A handler that looks for it finds it with every request.
+        let told = self.settings.keep_handler_response;
+        let counts = limit.filter(|_| !bodiless);
+        let overrun =
+            (counts.is_some() || told).then(|| Arc::new(Overrun::new(counts.unwrap_or(u64::MAX))));
+        if let Some(overrun) = overrun.as_ref().filter(|_| told) {
+            parts
+                .extensions
+                .insert(OverLimit::new(Arc::clone(overrun), limit));
         }
-        let (body, watch) = match limit {
-            Some(limit) => {
-                let (body, watch) = self.watch(&mut parts, body, limit);
-                (body, Some(watch))
+
+        let (body, watch) = match overrun {
+            _ if bodiless => (GuardedBody::ended(), None),
+            Some(overrun) if counts.is_some() => {
+                let watch = self.watch(&parts, &overrun);
+                (GuardedBody::limited(body, overrun), Some(watch))
             }
-            None => (GuardedBody::unlimited(body), None),
+            _ => (GuardedBody::unlimited(body), None),
         };
         let request = Request::from_parts(parts, body);
         #[cfg(feature = "axum")]
-        let request = self.settings.lift_axum(request);
+        let request = match bodiless {
+            true => request,
+            false => self.settings.lift_axum(request),
+        };
         ResponseFuture::called(self.inner.call(request), watch)
     }
 }

@@ -78,15 +78,26 @@ impl Settings {
             Ok(_) => return Ok(limit),
             Err(_) => (Kind::BadLength, StatusCode::BAD_REQUEST),
         };
-        Err(self.refusal(kind, status, limit.unwrap_or(u64::MAX), self.asked(head)))
+        Err(self.refusal(kind, status, limit, self.asked(head)))
     }
 
     /// The refusal of a body that went past its limit.
     pub(super) fn streamed(&self, received: u64, limit: u64, request: Asked) -> Refusal {
-        self.refusal(Kind::Streamed { received }, self.status, limit, request)
+        self.refusal(
+            Kind::Streamed { received },
+            self.status,
+            Some(limit),
+            request,
+        )
     }
 
-    fn refusal(&self, kind: Kind, status: StatusCode, limit: u64, request: Asked) -> Refusal {
+    fn refusal(
+        &self,
+        kind: Kind,
+        status: StatusCode,
+        limit: Option<u64>,
+        request: Asked,
+    ) -> Refusal {
         Refusal::new(kind, status, limit, request).secret(self.hide_limit)
     }
 }

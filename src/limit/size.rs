@@ -23,9 +23,9 @@ impl fmt::Display for Size {
         if bytes % whole == 0 {
             write!(f, " ({} {unit})", bytes / whole)
         } else {
-            // Cut, not rounded: 1048575 bytes must not read as 1024.0 KiB.
-            let tenths = u128::from(bytes) * 10 / u128::from(whole);
-            write!(f, " ({}.{} {unit})", tenths / 10, tenths % 10)
+            // Cut, not rounded: 1048575 bytes must not read as 1024.00 KiB.
+            let hundredths = u128::from(bytes) * 100 / u128::from(whole);
+            write!(f, " ({}.{:02} {unit})", hundredths / 100, hundredths % 100)
         }
     }
 }
@@ -49,12 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn others_are_cut_to_a_tenth() {
-        assert_eq!(Size(4_200_000).to_string(), "4200000 bytes (4.0 MiB)");
-        assert_eq!(Size(1_048_575).to_string(), "1048575 bytes (1023.9 KiB)");
+    fn others_are_cut_to_a_hundredth() {
+        assert_eq!(Size(4_200_000).to_string(), "4200000 bytes (4.00 MiB)");
+        assert_eq!(Size(1_048_575).to_string(), "1048575 bytes (1023.99 KiB)");
         assert_eq!(
             Size(u64::MAX).to_string(),
-            "18446744073709551615 bytes (15.9 EiB)"
+            "18446744073709551615 bytes (15.99 EiB)"
         );
     }
 }

@@ -9,9 +9,11 @@ use crate::connection::Connection;
 /// A close needs no linger where it is *known* that everything was read:
 /// 1. the service saw the end of the latest request,
 /// 2. no byte came after the head of that request that could be of another one,
-/// 3. the server has asked for more since, and nothing was there. hyper asks
-///    only when its own buffer is empty (`proto/h1/conn.rs`,
-///    `mid_message_detect_eof`), so no part of a further request is in there.
+/// 3. the server has asked for more before it answered, and nothing was there.
+///    While a request is being answered hyper asks only when its own buffer is
+///    empty (`proto/h1/conn.rs`, `mid_message_detect_eof`), so no part of a further
+///    request is in there. After the answer it asks for the rest of half a head,
+///    too: that says nothing.
 ///
 /// Whatever is not known lingers.
 #[derive(Debug)]
@@ -19,8 +21,11 @@ pub(super) struct Evidence {
     connection: Arc<Connection>,
     /// The latest read found nothing.
     quiet: bool,
-    /// How many requests had begun when bytes came that were of none of them.
+    /// How many requests had begun when bytes came, or may have come, that were of
+    /// none of them.
     unclaimed: u64,
+    /// The latest write waits for room.
+    stalled: bool,
 }
 
 impl Evidence {
@@ -29,6 +34,7 @@ impl Evidence {
             connection,
             quiet: false,
             unclaimed: 0,
+            stalled: false,
         }
     }
 
@@ -52,6 +58,27 @@ impl Evidence {
     /// A read has found nothing.
     pub(super) fn found_nothing(&mut self) {
         self.quiet = true;
+    }
+
+    /// A part of an answer was written.
+    pub(super) fn wrote(&mut self) {
+        if !self.quiet {
+            self.unclaimed = self.connection.begun();
+        }
+        self.stall(false);
+    }
+
+    /// What is written waits for room, or does not any more.
+    pub(super) fn stall(&mut self, stalled: bool) {
+        if self.stalled != stalled {
+            self.stalled = stalled;
+            self.connection.stall(stalled);
+        }
+    }
+
+    /// Writing is to fail: a drain came to its bound.
+    pub(super) fn is_cut(&self) -> bool {
+        self.connection.is_cut()
     }
 
     pub(super) fn all_read(&self) -> bool {
@@ -101,6 +128,18 @@ mod tests {
         connection.finish(connection.begin());
         evidence.found_nothing();
         assert!(evidence.all_read(), "the head belongs to the second");
+    }
+
+    /// In one read with the request before it: hyper has it in its buffer, answers,
+    /// and only then asks for the rest.
+    #[test]
+    fn half_a_head_behind_a_request_is_not_read() {
+        let (connection, mut evidence) = joined();
+        evidence.came();
+        connection.finish(connection.begin());
+        evidence.wrote();
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
     }
 
     #[test]

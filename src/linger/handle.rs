@@ -2,14 +2,16 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     bounds::{Bounds, End},
-    delivery::Drain,
+    delivery::{Delivery, Drain},
 };
 
 /// The hook's settings and its counters, shared by all the connections it is
@@ -59,7 +61,8 @@ use crate::{
 ///   with counters of its own.
 /// - Lingering needs a tokio runtime with timers enabled. A connection that is
 ///   dropped outside a runtime is closed plainly, and so is each one that still
-///   lingers when its runtime ends.
+///   lingers when its runtime ends: see [`closed`](Self::closed) for a graceful
+///   shutdown.
 /// - A client that sends before it reads stops a long answer for good, since nobody
 ///   reads what it sends. The hook alone cannot know that nobody will; [joined](Self::join) with
 ///   delivery it does.
@@ -69,6 +72,9 @@ pub struct Linger(Arc<Shared>);
 struct Shared {
     settings: Settings,
     counters: Counters,
+    /// Connections that are closing: from the half-close to the end of the linger.
+    closing: AtomicUsize,
+    none_closing: Notify,
 }
 
 #[derive(Clone, Copy)]
@@ -95,12 +101,12 @@ pub struct Stats {
     /// Connections that were lingered for. One whose client has closed by the
     /// time the server lets go is none.
     pub started: u64,
-    /// Of these, how many ended because the client closed: it had all the time
-    /// it wanted to read its answer.
+    /// Of these, how many ended because the client closed: it had all the time it
+    /// wanted to read its answer, or wanted none.
     pub delivered: u64,
     /// Of these, how many ended at a bound, or because the client reset.
     pub cut: u64,
-    /// Bytes that were read only to be thrown away.
+    /// Bytes that the lingers that have ended have thrown away.
     pub discarded_bytes: u64,
 }
 
@@ -166,12 +172,57 @@ impl Linger {
         }
     }
 
+    /// Waits until no connection lingers.
+    ///
+    /// After a server's graceful shutdown has returned, connections may linger still,
+    /// and the end of the runtime cuts them: give them some time first.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "axum")]
+    /// # async fn run(
+    /// #     listener: tokio::net::TcpListener,
+    /// #     app: axum::Router,
+    /// #     signal: impl Future<Output = ()> + Send + 'static,
+    /// # ) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use tokio::time::timeout;
+    /// use tower_bodyguard::Linger;
+    ///
+    /// let linger = Linger::new();
+    /// linger.serve(listener, app).with_graceful_shutdown(signal).await?;
+    /// if timeout(Duration::from_secs(10), linger.closed()).await.is_err() {
+    ///     eprintln!("cutting {} clients off", linger.stats().lingering());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits; it may be dropped and called again.
+    pub async fn closed(&self) {
+        loop {
+            let none_closing = self.0.none_closing.notified();
+            if self.0.closing.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none_closing.await;
+        }
+    }
+
+    /// Keeps [`closed`](Self::closed) waiting until it is dropped.
+    pub(super) fn permit(&self) -> Permit {
+        self.0.closing.fetch_add(1, Ordering::AcqRel);
+        Permit(self.clone())
+    }
+
     pub(super) fn bounds(&self) -> &Bounds {
         &self.0.settings.bounds
     }
 
-    pub(crate) fn drain_settings(&self) -> Drain {
-        self.0.settings.drain
+    /// Delivery by these settings, for a service.
+    pub(crate) fn delivery<S>(&self, service: S) -> Delivery<S> {
+        Delivery::new(service, self.0.settings.drain)
     }
 
     pub(super) fn started(&self) {
@@ -198,7 +249,27 @@ impl Linger {
         Self(Arc::new(Shared {
             settings,
             counters: Counters::default(),
+            closing: AtomicUsize::new(0),
+            none_closing: Notify::new(),
         }))
+    }
+}
+
+/// A connection that is closing.
+pub(super) struct Permit(Linger);
+
+impl Permit {
+    pub(super) fn linger(&self) -> &Linger {
+        &self.0
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let shared = &self.0.0;
+        if shared.closing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            shared.none_closing.notify_waiters();
+        }
     }
 }
 

@@ -15,9 +15,10 @@ use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     evidence::Evidence,
+    handle::Permit,
     task,
 };
-use crate::bounds::Discarding;
+use crate::bounds::{Discarding, End};
 use crate::connection::Connection;
 
 /// A socket whose close lets the client finish.
@@ -68,7 +69,7 @@ pub struct LingerIo<T> {
     linger: Linger,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
-    hand_over: fn(T, Linger, HalfClosed),
+    hand_over: fn(Left<T>),
     /// What delivery knows, where it is joined.
     evidence: Option<Evidence>,
     /// What was discarded while the answer waited for room; from then on reads
@@ -78,6 +79,19 @@ pub struct LingerIo<T> {
     written: Written,
     /// The client has closed its side, or is gone: it will send no more.
     peer_closed: bool,
+    /// A bound was reached before the answer was out.
+    is_cut: bool,
+    /// Taken when the sending side is closed.
+    permit: Option<Permit>,
+}
+
+/// What is left of a connection when the server lets go of it.
+pub(super) struct Left<T> {
+    pub(super) io: T,
+    pub(super) half_closed: HalfClosed,
+    /// What was discarded while the answer was written.
+    pub(super) discarding: Option<Discarding>,
+    pub(super) permit: Permit,
 }
 
 /// Whether the sending side is closed.
@@ -119,6 +133,8 @@ impl<T> LingerIo<T> {
             half_closed: HalfClosed(false),
             written: Written::Nothing,
             peer_closed: false,
+            is_cut: false,
+            permit: None,
         }
     }
 
@@ -178,8 +194,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // What was discarded is missing: what follows is no part of anything. The
-        // server gives up reading by itself, see `Connection::close`.
+        // What was discarded is missing: what follows is no part of anything. Nobody
+        // waits for it: the answer says that the connection closes, and the server
+        // closes it when that is out.
         if self.discarding.is_some() {
             return Poll::Pending;
         }
@@ -204,11 +221,17 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     ///
     /// # Errors
     ///
-    /// `TimedOut` where the client keeps sending past a bound of the linger, and
-    /// does not read meanwhile.
+    /// `TimedOut` where the client keeps sending past a bound, and does not read
+    /// meanwhile.
     fn wait_to_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let closing = self.evidence.as_ref().is_some_and(Evidence::is_closing);
-        if !closing || self.peer_closed {
+        let Some(evidence) = &mut self.evidence else {
+            return Ok(());
+        };
+        evidence.stall(true);
+        if evidence.is_cut() {
+            return Err(self.cut(End::Total));
+        }
+        if !evidence.is_closing() || self.peer_closed {
             return Ok(());
         }
         let Some(io) = &mut self.io else {
@@ -226,12 +249,21 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             };
             let bounds = self.linger.bounds();
             let discarding = self.discarding.get_or_insert_with(|| Discarding::new(now));
-            if discarding.received(bytes as u64, now, bounds).is_some() {
-                return Err(io::ErrorKind::TimedOut.into());
+            if let Some(end) = discarding.received(bytes as u64, now, bounds) {
+                return Err(self.cut(end));
             }
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// A bound is reached before the answer was out: there is no second linger.
+    fn cut(&mut self, end: End) -> io::Error {
+        self.is_cut = true;
+        let discarded = self.discarding.as_ref().map_or(0, Discarding::discarded);
+        self.linger.started();
+        self.linger.ended(end, discarded);
+        io::ErrorKind::TimedOut.into()
     }
 
     /// Discarding is bounded by how long the answer stands still, not by how long
@@ -247,6 +279,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             Poll::Ready(Ok(_)) => {
                 if self.written == Written::Nothing {
                     self.written = Written::begins_with(begin);
+                }
+                if let Some(evidence) = &mut self.evidence {
+                    evidence.wrote();
                 }
                 if let Some(discarding) = &mut self.discarding {
                     discarding.restart(Instant::now().into_std());
@@ -274,7 +309,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
-        self.after_write(cx, write, bufs.first().map_or(&[], |buf| buf))
+        let begin = bufs.iter().find(|buf| !buf.is_empty());
+        self.after_write(cx, write, begin.map_or(&[], |buf| buf))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -296,19 +332,36 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
             result => result?,
         }
         self.half_closed = HalfClosed(true);
+        // Here and not when it is dropped: whoever waits for the last linger may do so
+        // between the two.
+        if !self.needs_no_linger() {
+            self.permit = Some(self.linger.permit());
+        }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<T> LingerIo<T> {
+    fn needs_no_linger(&self) -> bool {
+        let all_read = self.evidence.as_ref().is_some_and(Evidence::all_read);
+        let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
+        self.peer_closed || self.is_cut || all_read || for_nothing
     }
 }
 
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
-        let all_read = self.evidence.as_ref().is_some_and(Evidence::all_read);
-        let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
-        if self.peer_closed || all_read || for_nothing {
+        if self.needs_no_linger() {
             return;
         }
         if let Some(io) = self.io.take() {
-            (self.hand_over)(io, self.linger.clone(), self.half_closed);
+            let permit = self.permit.take();
+            (self.hand_over)(Left {
+                io,
+                half_closed: self.half_closed,
+                discarding: self.discarding.take(),
+                permit: permit.unwrap_or_else(|| self.linger.permit()),
+            });
         }
     }
 }

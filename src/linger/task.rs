@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
-    io::HalfClosed,
+    handle::Permit,
+    io::{HalfClosed, Left},
 };
 use crate::{
     bounds::{Discarding, End},
@@ -25,7 +25,7 @@ use crate::{
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
 /// Closes its sending side first, where that is open.
-pub(super) fn linger<T>(io: T, linger: Linger, half_closed: HalfClosed)
+pub(super) fn linger<T>(left: Left<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -33,11 +33,14 @@ where
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
+    let now = Instant::now().into_std();
+    let mut discarding = left.discarding.unwrap_or_else(|| Discarding::new(now));
+    discarding.restart(now);
     let mut connection = Connection {
-        io,
-        discarding: Discarding::new(Instant::now().into_std()),
-        linger,
-        half_closed,
+        io: left.io,
+        discarding,
+        half_closed: left.half_closed,
+        permit: left.permit,
         counted: false,
     };
     // Many a client has closed by now, and needs no task.
@@ -55,20 +58,20 @@ where
 struct Connection<T> {
     io: T,
     discarding: Discarding,
-    linger: Linger,
     half_closed: HalfClosed,
+    permit: Permit,
     counted: bool,
 }
 
 impl<T> Connection<T> {
     fn count(&mut self) {
-        self.linger.started();
+        self.permit.linger().started();
         self.counted = true;
     }
 
     fn end(&mut self, end: End) {
         if std::mem::take(&mut self.counted) {
-            self.linger.ended(end, self.discarding.discarded());
+            self.permit.linger().ended(end, self.discarding.discarded());
         }
     }
 }
@@ -94,7 +97,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => {
-                    let bounds = self.linger.bounds();
+                    let bounds = self.permit.linger().bounds();
                     self.discarding.received(bytes as u64, now, bounds)
                 }
                 Ok(Found::End) => Some(End::Complete),
@@ -124,9 +127,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
             return Poll::Ready(end);
         }
         let Connection {
-            discarding, linger, ..
+            discarding, permit, ..
         } = this.connection;
-        this.patience.poll_over(cx, discarding, linger.bounds())
+        let bounds = permit.linger().bounds();
+        this.patience.poll_over(cx, discarding, bounds)
     }
 }
 
@@ -150,12 +154,25 @@ mod tests {
     };
 
     use super::*;
+    use crate::Linger;
+
+    fn let_go<T>(io: T, linger: &Linger)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        super::linger(Left {
+            io,
+            half_closed: HalfClosed(true),
+            discarding: None,
+            permit: linger.permit(),
+        });
+    }
 
     /// A client and its lingering server side; time is paused, and a duplex pipe
     /// needs none to pass.
     fn lingering(linger: &Linger) -> DuplexStream {
         let (client, server) = duplex(64);
-        super::linger(server, linger.clone(), HalfClosed(true));
+        let_go(server, linger);
         client
     }
 
@@ -184,7 +201,7 @@ mod tests {
         let linger = Linger::new();
         let (client, server) = duplex(64);
         drop(client);
-        super::linger(server, linger.clone(), HalfClosed(true));
+        let_go(server, &linger);
         assert_eq!(linger.stats(), Linger::new().stats());
     }
 
@@ -227,7 +244,7 @@ mod tests {
     async fn a_flood_leaves_others_their_turn() {
         let linger = Linger::new();
         let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
-        super::linger(endless, linger.clone(), HalfClosed(true));
+        let_go(endless, &linger);
         // On one thread this goes on only where the task yields.
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -239,7 +256,7 @@ mod tests {
     fn without_a_runtime_the_socket_is_closed() {
         let linger = Linger::new();
         let (_client, server) = duplex(64);
-        super::linger(server, linger.clone(), HalfClosed(true));
+        let_go(server, &linger);
         assert_eq!(linger.stats().started, 0);
     }
 }

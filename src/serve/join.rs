@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
@@ -9,11 +7,15 @@ use crate::{
 
 impl Linger {
     /// Joins a socket with the service of its connection, for an accept loop of
-    /// one's own. Give both to hyper: no early answer over HTTP/1 is lost,
-    /// connections that can be kept are kept, and a close costs nothing where
+    /// one's own. Give both to hyper: within the bounds no early answer over HTTP/1 is
+    /// lost, connections that can be kept are kept, and a close costs nothing where
     /// everything was read.
     ///
-    /// A service is of one connection: join a clone of it with each socket.
+    /// A service is of one connection: join a clone of it with each socket. What
+    /// buffers writes, TLS among it, goes around what this returns, and not inside.
+    ///
+    /// The service gets its request bodies as [`TrackedBody`](crate::delivery::TrackedBody)
+    /// of the server's own: best it takes any body, as a `Router` does.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")] {
@@ -40,11 +42,7 @@ impl Linger {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = LingerIo::new(io, self).joined();
-        let delivery = Delivery::joined(
-            service,
-            self.drain_settings(),
-            io.connection().map(Arc::clone),
-        );
+        let delivery = self.delivery(service).joined(io.connection().cloned());
         (io, delivery)
     }
 }

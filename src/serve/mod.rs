@@ -7,5 +7,5 @@ mod join;
 
 #[cfg(feature = "axum")]
 pub use self::axum::{
-    AxumBodies, Joined, JoinedFuture, JoinedService, LingerExt, LingerListener, Lingering,
+    Joined, JoinedFuture, JoinedResponseFuture, JoinedService, LingerExt, LingerListener, Lingering,
 };

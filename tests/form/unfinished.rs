@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use super::stage::{SERVED, Stage, connect, file, files_in, form, start_by, test};
 use crate::support::{
     Framing, LARGE, MIB, SendFirst,
-    client::read_response,
+    client::{Ended, Response, read_response, read_to_end},
     outside::{Form, until},
 };
 
@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("sigterm_cuts_an_upload_off_after_the_grace", cut_off),
         test("sigterm_removes_the_temporary_folder", temporary_folder),
         test("sigterm_lets_an_upload_end_within_the_grace", let_end),
+        test("sigterm_lets_the_refused_finish", let_the_refused_finish),
     ]
 }
 
@@ -109,4 +110,31 @@ fn let_end() {
     let kept = files_in(around.path());
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|file| file.extension().is_none()));
+}
+
+/// They are still sending when the server is told to stop, and do not read before the
+/// end.
+fn let_the_refused_finish() {
+    for flags in SERVED {
+        let stage = Stage::start(&[flags, &["--grace", "1m"]].concat());
+        let upload = SendFirst::post("/raw", Framing::ContentLength, LARGE);
+        let mut clients: Vec<_> = (0..10).map(|_| connect(stage.addr())).collect();
+        for client in &mut clients {
+            client.write_all(upload.head().as_bytes()).unwrap();
+            client.write_all(&vec![0; 8 << 20]).unwrap();
+        }
+        stage.form.send_sigterm();
+        until("nobody else is let in", || {
+            TcpStream::connect(stage.addr()).is_err()
+        });
+        for mut client in clients {
+            for _ in 0..56 {
+                client.write_all(&vec![0; 1 << 20]).expect("it is read");
+            }
+            let (received, ended) = read_to_end(&mut client);
+            assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+            assert_eq!(Response::parse(&received).unwrap().0.status, 413);
+        }
+        assert!(stage.form.end().success());
+    }
 }

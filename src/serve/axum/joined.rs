@@ -1,5 +1,5 @@
 use std::{
-    convert::Infallible,
+    convert::{Infallible, identity},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -18,14 +18,17 @@ use tower_service::Service;
 use super::{LingerListener, Lingering};
 use crate::{
     connection::Connection,
-    delivery::{Delivery, Drain, TrackedBody},
+    delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
     linger::{Linger, LingerIo},
 };
 
 impl Linger {
     /// axum's own [`serve`](fn@axum::serve), with delivery and the hook joined on each
-    /// connection: no early answer over HTTP/1 is lost, and connections that can be
-    /// kept are kept.
+    /// connection: within the bounds no early answer over HTTP/1 is lost, and
+    /// connections that can be kept are kept.
+    ///
+    /// It takes the listener itself: one that `.linger()` has wrapped would linger
+    /// twice, and on every close.
     ///
     /// What it returns is axum's own [`Serve`], with its graceful shutdown.
     ///
@@ -56,7 +59,7 @@ impl Linger {
         let listener = listener.tap_io((|_| {}) as fn(&mut LingerIo<L::Io>));
         let joined = Joined {
             inner: make_service,
-            drain: self.drain_settings(),
+            linger: self.clone(),
         };
         axum::serve(listener, joined)
     }
@@ -66,7 +69,7 @@ impl Linger {
 #[derive(Clone, Debug)]
 pub struct Joined<M> {
     inner: M,
-    drain: Drain,
+    linger: Linger,
 }
 
 impl<'a, L, M> Service<IncomingStream<'a, Lingering<L>>> for Joined<M>
@@ -86,7 +89,7 @@ where
         let connection = stream.io().connection().cloned();
         JoinedFuture {
             service: self.inner.call(stream),
-            drain: self.drain,
+            linger: self.linger.clone(),
             connection,
         }
     }
@@ -98,7 +101,7 @@ pin_project! {
     pub struct JoinedFuture<F> {
         #[pin]
         service: F,
-        drain: Drain,
+        linger: Linger,
         connection: Option<Arc<Connection>>,
     }
 }
@@ -112,21 +115,59 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let service = ready!(this.service.poll(cx))?;
-        let service = AxumBodies(service);
-        Poll::Ready(Ok(Delivery::joined(
-            service,
-            *this.drain,
-            this.connection.take(),
-        )))
+        let delivery = this.linger.delivery(AxumBodies(service));
+        Poll::Ready(Ok(JoinedService(delivery.joined(this.connection.take()))))
     }
 }
 
-/// The service of one connection.
-pub type JoinedService<S> = Delivery<AxumBodies<S>>;
+/// The service of one connection: delivery, with axum's own bodies on both sides.
+#[derive(Clone, Debug)]
+pub struct JoinedService<S>(Delivery<AxumBodies<S>>);
+
+impl<S> Service<Request> for JoinedService<S>
+where
+    S: Service<Request, Response = Response>,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = JoinedResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let delivery = self.0.call(request);
+        JoinedResponseFuture { delivery }
+    }
+}
+
+pin_project! {
+    /// The future of [`JoinedService`]'s responses.
+    #[derive(Debug)]
+    pub struct JoinedResponseFuture<F> {
+        #[pin]
+        delivery: ResponseFuture<F, Body, Body>,
+    }
+}
+
+impl<F, E> Future for JoinedResponseFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.project().delivery.poll(cx))?;
+        // A body whose end nobody waits for needs no second box.
+        let plain = |body: DeliveredBody<Body>| body.into_plain().map_or_else(Body::new, identity);
+        Poll::Ready(Ok(response.map(plain)))
+    }
+}
 
 /// Gives a service of axum its own body type.
 #[derive(Clone, Debug)]
-pub struct AxumBodies<S>(S);
+struct AxumBodies<S>(S);
 
 impl<S> Service<Request<TrackedBody<Body>>> for AxumBodies<S>
 where
@@ -141,8 +182,8 @@ where
     }
 
     fn call(&mut self, request: Request<TrackedBody<Body>>) -> Self::Future {
-        // A body that nobody follows needs no second box.
-        self.0
-            .call(request.map(|body| body.into_untracked().unwrap_or_else(Body::new)))
+        // Nor does a body that nobody follows.
+        let own = |body: TrackedBody<Body>| body.into_untracked().map_or_else(Body::new, identity);
+        self.0.call(request.map(own))
     }
 }

@@ -4,6 +4,6 @@ mod joined;
 mod listener;
 
 pub use self::{
-    joined::{AxumBodies, Joined, JoinedFuture, JoinedService},
+    joined::{Joined, JoinedFuture, JoinedResponseFuture, JoinedService},
     listener::{LingerExt, LingerListener, Lingering},
 };

@@ -1,0 +1,52 @@
+//! What is to become of a request's body, as far as its head says.
+
+use http_body::Body;
+
+use super::{
+    Drain,
+    drain::{self, Purpose},
+    exchange::{Exchange, Remainder},
+    verdict::Verdict,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) drain: Drain,
+    /// Both sides would keep the connection.
+    pub(super) persistent: bool,
+}
+
+impl Plan {
+    /// Deals with a rest of which the answer says that the connection closes.
+    pub(super) fn close<B>(&self, rest: Remainder<B>, exchange: &Exchange<B>, asked: bool)
+    where
+        B: Body + Unpin + Send + 'static,
+    {
+        if rest.is_joined() {
+            rest.close();
+        } else if asked {
+            // Without a hook, reading on is what delivers the answer.
+            drain::spawn(rest, self.drain, Purpose::Deliver, exchange.clone());
+        }
+    }
+
+    /// Deals with a rest that was let go of after the answer: nothing can be said
+    /// any more.
+    pub(super) fn let_go<B>(&self, rest: Remainder<B>, exchange: &Exchange<B>)
+    where
+        B: Body + Unpin + Send + 'static,
+    {
+        if rest.is_end_stream() {
+            return rest.finish();
+        }
+        let purpose = match rest
+            .facts(false, self.persistent)
+            .verdict(self.drain.budget())
+        {
+            Verdict::Drain => Purpose::Keep,
+            Verdict::Close => Purpose::Deliver,
+            Verdict::CloseUnasked => return,
+        };
+        drain::spawn(rest, self.drain, purpose, exchange.clone());
+    }
+}
