@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
-use tower_bodyguard::limit::Accepted;
+use tower_bodyguard::limit::{Accepted, Negotiated, OnRefusal};
 use tower_bodyguard::{BodyGuardLayer, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
@@ -81,14 +81,13 @@ pub(crate) fn finish(config: &Config, app: Router) -> Router {
         )
 }
 
-/// The guard's answer to a body over the limit.
+/// The guard's answer to a body over the limit: a page of ours for browsers, and for
+/// others what they ask for.
 fn refused(refusal: &Refusal) -> Response {
-    let format = if refusal.accepted() == Accepted::Html {
-        Format::Html
-    } else {
-        Format::Text
-    };
-    page::problem(format, refusal.status(), &refusal.to_string())
+    match refusal.accepted() {
+        Accepted::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
+        _ => OnRefusal::<Body>::respond(&Negotiated, refusal).map(Body::new),
+    }
 }
 
 async fn form(State(config): State<Config>) -> Response {

@@ -21,6 +21,14 @@ use crate::{
 /// The default is 1 MiB and 5 s. The bytes are about what a new TCP and TLS
 /// connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
 /// allows.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bodyguard::{Drain, Linger, MIB};
+///
+/// let drain = Drain::new().bytes(4 * MIB).total(Duration::from_secs(2));
+/// let linger = Linger::new().drain(drain);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     bytes: u64,

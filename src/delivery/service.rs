@@ -18,7 +18,28 @@ use super::{
 };
 use crate::connection::Connection;
 
-/// The service that [`DeliveryLayer`](super::DeliveryLayer) makes.
+/// The service that [`DeliveryLayer`](super::DeliveryLayer) makes, and
+/// [`Linger::join`](crate::Linger::join).
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{Empty, Full};
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_bodyguard::{DeliveryLayer, delivery::TrackedBody};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let unread = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
+///     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
+/// });
+/// let service = DeliveryLayer::new().layer(unread);
+/// // More than is worth reading to keep the connection.
+/// let request = Request::new(Full::from(vec![0; 2_000_000]));
+/// let response = service.oneshot(request).await.unwrap();
+/// assert_eq!(response.headers()["connection"], "close");
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,

@@ -3,6 +3,24 @@
 use http::HeaderValue;
 
 /// The form in which a client would rather have a refusal, by its `Accept`.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::response::{Html, IntoResponse, Response};
+/// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::Accepted};
+///
+/// fn refused(refusal: &Refusal) -> Response {
+///     let words = match refusal.accepted() {
+///         Accepted::Html => Html(format!("<h1>{refusal}</h1>")).into_response(),
+///         _ => refusal.to_string().into_response(),
+///     };
+///     (refusal.status(), words).into_response()
+/// }
+///
+/// let guard = BodyGuardLayer::for_axum(4 * MIB).on_refusal(refused);
+/// # let _: axum::Router = axum::Router::new().layer(guard);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accepted {

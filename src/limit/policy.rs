@@ -57,6 +57,17 @@ impl Limit {
     }
 
     /// No limit at all: the guard only looks at the head.
+    ///
+    /// ```
+    /// use http::Method;
+    /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
+    ///
+    /// let limit = Limit::by(|head| match head.method {
+    ///     Method::PUT => Limit::none(),
+    ///     _ => Limit::bytes(2 * MIB),
+    /// });
+    /// let guard = BodyGuardLayer::new(limit);
+    /// ```
     #[must_use]
     pub const fn none() -> Self {
         Self(Kind::Fixed(None))

@@ -45,6 +45,18 @@ pub struct Refusal {
 }
 
 /// What was wrong with the request.
+///
+/// ```
+/// use tower_bodyguard::{Refusal, limit::Kind};
+///
+/// fn label(refusal: &Refusal) -> &'static str {
+///     match refusal.kind() {
+///         Kind::Declared { .. } | Kind::Streamed { .. } => "too large",
+///         Kind::BadLength | Kind::LengthRequired => "length",
+///         _ => "other",
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {

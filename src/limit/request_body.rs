@@ -19,6 +19,29 @@ pin_project! {
     /// withheld whole. The error is [`http_body_util::LengthLimitError`], boxed and
     /// bare, for that is what axum's extractors look for. After an error, or the
     /// end, the inner body is let go of, and there are no more frames.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full, LengthLimitError};
+    /// use tower::{ServiceBuilder, ServiceExt};
+    /// use tower_bodyguard::{BoxError, BodyGuardLayer, GuardedBody};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// async fn see(
+    ///     request: Request<GuardedBody<Full<Bytes>>>,
+    /// ) -> Result<Response<Full<Bytes>>, BoxError> {
+    ///     let error = request.into_body().collect().await.unwrap_err();
+    ///     assert!(error.is::<LengthLimitError>());
+    ///     Err(error)
+    /// }
+    ///
+    /// let service = ServiceBuilder::new().layer(BodyGuardLayer::new(4)).service_fn(see);
+    /// let response = service.oneshot(Request::new(Full::from("hello"))).await.unwrap();
+    /// assert_eq!(response.status(), 413);
+    /// # }
+    /// ```
     #[derive(Debug)]
     pub struct GuardedBody<B> {
         #[pin]

@@ -44,6 +44,13 @@ pub trait OnRefusal<B> {
 }
 
 /// The default answer: the refusal in words, as `text/plain`.
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::PlainText};
+///
+/// // As it would be without.
+/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(PlainText);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainText;
 
@@ -54,10 +61,22 @@ pub struct PlainText;
 /// {"type":"about:blank","title":"Content Too Large","status":413,
 ///  "detail":"The request body has …","limit":4194304,"declared":20971520}
 /// ```
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
+///
+/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(ProblemJson);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemJson;
 
 /// The refusal as a small HTML page, with a way back.
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::HtmlPage};
+///
+/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(HtmlPage);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HtmlPage;
 

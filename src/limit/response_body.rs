@@ -21,6 +21,18 @@ pin_project! {
     /// is on its way already, the body ends in [`BrokenOff`]: on HTTP/1 hyper
     /// then closes before the last chunk or the declared length, on HTTP/2 it
     /// resets the stream. The client can tell that something went wrong.
+    ///
+    /// An [`OnRefusal`](super::OnRefusal) of one's own makes it from bytes:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body::Body;
+    /// use http_body_util::Empty;
+    /// use tower_bodyguard::limit::ResponseBody;
+    ///
+    /// let body: ResponseBody<Empty<Bytes>> = Bytes::from("too large").into();
+    /// assert_eq!(body.size_hint().exact(), Some(9));
+    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -146,6 +158,26 @@ where
 }
 
 /// The error of a response that had begun when its request went past the limit.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_bodyguard::{BodyGuardLayer, GuardedBody, limit::BrokenOff};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // Answers with what it is sent, while it is sent.
+/// let echo = service_fn(|request: Request<GuardedBody<Full<Bytes>>>| async {
+///     Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
+/// });
+/// let service = ServiceBuilder::new().layer(BodyGuardLayer::new(4)).service(echo);
+/// let response = service.oneshot(Request::new(Full::from("hello"))).await.unwrap();
+/// let error = response.into_body().collect().await.unwrap_err();
+/// assert!(error.is::<BrokenOff>());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct BrokenOff {
     limit: u64,

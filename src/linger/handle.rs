@@ -93,6 +93,14 @@ struct Counters {
 
 /// What a [`Linger`] has done so far.
 ///
+/// ```
+/// use tower_bodyguard::Linger;
+///
+/// let linger = Linger::new();
+/// let stats = linger.stats();
+/// assert_eq!((stats.started, stats.lingering()), (0, 0));
+/// ```
+///
 /// The numbers are read one after the other: while connections come and go, they
 /// may be apart by those under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,6 +141,16 @@ impl Linger {
     }
 
     /// How long a client may be silent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{Linger, MIB};
+    ///
+    /// let linger = Linger::new()
+    ///     .idle(Duration::from_secs(10))
+    ///     .total(Duration::from_secs(120))
+    ///     .bytes(500 * MIB);
+    /// ```
     #[must_use]
     pub fn idle(self, idle: Duration) -> Self {
         self.with(|settings| settings.bounds.idle = idle)

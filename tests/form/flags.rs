@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a_413_to_64_mib_sent_first_arrives", large_upload),
         test("plain_the_same_upload_is_reset", plain),
         test("status_400_refuses_with_that", status),
+        test("a_refusal_is_as_the_client_asks", negotiated),
         test("limit_is_exact_on_raw", exact_limit),
         test("limit_understands_units", units),
         test("bad_flags_are_explained", bad_flags),
@@ -42,7 +43,22 @@ fn large_upload() {
     }
 }
 
-/// By the meter of the trial above.
+fn negotiated() {
+    let stage = Stage::start(&[]);
+    for (accept, kind) in [
+        ("text/html", "text/html; charset=utf-8"),
+        ("application/json", "application/problem+json"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        let answer = SendFirst::post("/raw", Framing::ContentLength, LARGE)
+            .header(&format!("Accept: {accept}"))
+            .to(stage.addr())
+            .assert_delivered(413);
+        assert_eq!(answer.header("content-type"), Some(kind));
+    }
+}
+
+/// By the meter of the trials above.
 fn plain() {
     let stage = Stage::start(&["--plain"]);
     for upload in [

@@ -33,6 +33,20 @@ pub trait LingerExt: Listener + Sized {
     }
 
     /// As [`linger`](Self::linger), with bounds and counters of one's own.
+    ///
+    /// ```no_run
+    /// use std::{net::SocketAddr, time::Duration};
+    /// use axum::{Router, extract::ConnectInfo, routing::get};
+    /// use tower_bodyguard::{Linger, LingerExt};
+    ///
+    /// # async fn run(listener: tokio::net::TcpListener) -> std::io::Result<()> {
+    /// let linger = Linger::new().total(Duration::from_secs(120));
+    /// let app = Router::new()
+    ///     .route("/", get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move { from.to_string() }))
+    ///     .into_make_service_with_connect_info::<SocketAddr>();
+    /// axum::serve(listener.linger_with(&linger), app).await
+    /// # }
+    /// ```
     fn linger_with(self, linger: &Linger) -> Lingering<Self> {
         LingerListener::new(self, linger).tap_io(|_| {})
     }
