@@ -15,7 +15,7 @@ use std::{
 use axum::{
     Form, Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Multipart},
+    extract::DefaultBodyLimit,
     http::{Request, StatusCode},
     routing::{any, post},
 };
@@ -23,7 +23,7 @@ use futures_util::StreamExt;
 use support::{
     LARGE, MIB, SendFirst,
     client::{Ended, FRAMINGS, Framing, PATIENCE, read_to_end},
-    server::{Server, guarded},
+    server::{Server, guarded, multipart},
 };
 use tower::ServiceExt;
 use tower_bodyguard::{BodyGuardLayer, Refusal};
@@ -33,22 +33,6 @@ async fn swallow(body: Body) -> &'static str {
     let mut frames = body.into_data_stream();
     while let Some(Ok(_)) = frames.next().await {}
     "all is well"
-}
-
-async fn multipart(mut form: Multipart) -> Result<String, StatusCode> {
-    let mut sum = 0;
-    while let Some(field) = form
-        .next_field()
-        .await
-        .map_err(|_| StatusCode::IM_A_TEAPOT)?
-    {
-        sum += field
-            .bytes()
-            .await
-            .map_err(|_| StatusCode::IM_A_TEAPOT)?
-            .len();
-    }
-    Ok(sum.to_string())
 }
 
 fn extractors() -> Router {

@@ -23,16 +23,10 @@ use futures_util::StreamExt;
 use support::{
     LARGE, SendFirst,
     client::{
-        Ended, FRAMINGS, Framing, PATIENCE, Response, read_response, read_to_end, write_chunk,
+        Ended, FRAMINGS, Framing, Response, connect, read_response, read_to_end, write_chunk,
     },
     server::Server,
 };
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
 
 /// `/early` answers unread, `/first` after one frame; `/count` says how often it
 /// was asked before.

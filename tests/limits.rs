@@ -7,14 +7,14 @@ mod support;
 use axum::{
     Form, Json, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Multipart},
+    extract::DefaultBodyLimit,
     http::{Request, StatusCode},
     routing::{get, post},
 };
 use support::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing},
-    server::{Server, counting},
+    server::{Server, counting, multipart},
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_bodyguard::{BodyGuardLayer, Limit};
@@ -126,22 +126,6 @@ async fn no_limit_is_no_licence() {
     assert_eq!(status(&app, Request::post("/"), 10_000_000).await, 200);
     let bad = Request::post("/").header("content-length", "many");
     assert_eq!(status(&app, bad, 1).await, 400);
-}
-
-async fn multipart(mut form: Multipart) -> Result<String, StatusCode> {
-    let mut sum = 0;
-    while let Some(field) = form
-        .next_field()
-        .await
-        .map_err(|_| StatusCode::IM_A_TEAPOT)?
-    {
-        sum += field
-            .bytes()
-            .await
-            .map_err(|_| StatusCode::IM_A_TEAPOT)?
-            .len();
-    }
-    Ok(sum.to_string())
 }
 
 /// 100 MiB are 100 MiB, and axum's own 2 MB surprise nobody.

@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::io::{Read, Write};
 
 use axum::{
     Router,
@@ -19,16 +16,9 @@ use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use support::{
     LARGE, MIB, SendFirst,
-    client::{Ended, Framing, PATIENCE, Response, read_response, read_to_end},
+    client::{Ended, Framing, Response, connect, read_head, read_response, read_to_end},
     server::{Server, guarded},
 };
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket
-}
 
 fn early() -> Router {
     Router::new()
@@ -176,13 +166,7 @@ fn rfc9110_9_3_2_head_keeps_in_step() {
         let mut head = SendFirst::post(path, Framing::ContentLength, 100_000);
         head.method = "HEAD";
         head.write(&mut socket).unwrap();
-        let mut received = Vec::new();
-        while !received.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            socket.read_exact(&mut byte).unwrap();
-            received.push(byte[0]);
-        }
-        let text = String::from_utf8(received).unwrap();
+        let text = read_head(&mut socket);
         assert!(text.contains("content-length: "), "{text}");
     }
     socket.write_all(NEXT.as_bytes()).unwrap();

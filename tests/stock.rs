@@ -6,24 +6,18 @@ mod support;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, TcpStream},
 };
 
 use axum::{Router, http::StatusCode, routing::post};
 use support::{
     LARGE, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, Response, read_response, read_to_end},
+    client::{FRAMINGS, Framing, PATIENCE, Response, connect, read_response, read_to_end},
     server::Server,
 };
 
 fn stock() -> Server {
     Server::plain(Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED })))
-}
-
-fn connect(addr: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket
 }
 
 /// Whether anything but a close follows.

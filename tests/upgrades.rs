@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr},
     sync::{Arc, Mutex, mpsc},
 };
 
@@ -18,7 +18,7 @@ use axum::{
 };
 use hyper_util::rt::TokioIo;
 use support::{
-    client::{PATIENCE, read_response},
+    client::{PATIENCE, connect, read_head, read_response},
     server::Server,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,17 +53,10 @@ fn a_tunnel_is_readable_after_its_half_close() {
     for serve in [Server::hooked, Server::joined] {
         let (app, tells) = tunnel();
         let server = serve(app);
-        let mut socket = TcpStream::connect(server.addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = connect(server.addr);
         let ask = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: upgrade\r\nUpgrade: tunnel\r\n\r\n";
         socket.write_all(ask).unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            socket.read_exact(&mut byte).unwrap();
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        assert!(read_head(&mut socket).starts_with("HTTP/1.1 101 "));
         socket.write_all(b"hello").unwrap();
         let mut goodbye = String::new();
         socket.read_to_string(&mut goodbye).unwrap();
@@ -91,8 +84,7 @@ fn connect_info_goes_on_working() {
         linger.serve(listener, app()).await.unwrap();
     });
     for server in [hooked, joined] {
-        let mut socket = TcpStream::connect(server.addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = connect(server.addr);
         socket
             .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             .unwrap();

@@ -16,6 +16,7 @@ use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     evidence::Evidence,
     handle::Permit,
+    left::{HalfClosed, Left, Written},
     task,
 };
 use crate::bounds::{Discarding, End};
@@ -83,39 +84,6 @@ pub struct LingerIo<T> {
     is_cut: bool,
     /// Taken when the sending side is closed.
     permit: Option<Permit>,
-}
-
-/// What is left of a connection when the server lets go of it.
-pub(super) struct Left<T> {
-    pub(super) io: T,
-    pub(super) half_closed: HalfClosed,
-    /// What was discarded while the answer was written.
-    pub(super) discarding: Option<Discarding>,
-    pub(super) permit: Permit,
-}
-
-/// Whether the sending side is closed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct HalfClosed(pub(super) bool);
-
-/// What the connection has carried to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
-    Nothing,
-    /// Answers whose own framing says where they end. Ciphertext is like that: TLS
-    /// has its `close_notify` (RFC 9112 §9.8).
-    Framed,
-    /// Answers of HTTP/1.0, which may go on to the end of the connection.
-    ToTheEnd,
-}
-
-impl Written {
-    fn begins_with(bytes: &[u8]) -> Self {
-        match bytes.starts_with(b"HTTP/1.0 ") {
-            true => Self::ToTheEnd,
-            false => Self::Framed,
-        }
-    }
 }
 
 impl<T> LingerIo<T> {

@@ -13,6 +13,7 @@ mod discard;
 mod evidence;
 mod handle;
 mod io;
+mod left;
 mod task;
 
 pub use self::{

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     handle::Permit,
-    io::{HalfClosed, Left},
+    left::{HalfClosed, Left},
 };
 use crate::{
     bounds::{Discarding, End},

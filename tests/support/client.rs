@@ -94,10 +94,7 @@ impl SendFirst {
 
     /// Over a new connection.
     pub fn to(&self, addr: SocketAddr) -> Outcome {
-        let socket = TcpStream::connect(addr).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        self.over(socket)
+        self.over(connect(addr))
     }
 
     /// Over a connection that times out by itself.
@@ -236,6 +233,25 @@ fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             return Some((content, bytes));
         }
     }
+}
+
+/// A connection that no test waits too long for.
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(addr).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Reads a head, and nothing of what follows it.
+pub fn read_head(socket: &mut impl Read) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).expect("a whole head");
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).expect("heads are text")
 }
 
 /// Reads until one whole response is there.
