@@ -69,7 +69,7 @@ mod patience;
 pub mod serve;
 
 pub use self::{
-    delivery::{Delivery, DeliveryLayer, Drain},
+    delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
     linger::{Linger, LingerIo},

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{
@@ -12,7 +13,7 @@ use http_body_util::{
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    DeliveryLayer, Drain,
+    DeliveryLayer, Drain, StreamLinger,
     delivery::{DeliveredBody, TrackedBody},
 };
 
@@ -180,18 +181,48 @@ async fn a_switch_of_protocols_is_let_alone() {
     drop(sender);
 }
 
-/// `Connection` is a header of HTTP/1 alone.
+/// `Connection` is a header of HTTP/1 alone, and a stream is no connection: it is read
+/// on for a while once the answer is out, and then let go of.
 #[tokio::test(start_paused = true)]
-async fn http_2_passes_untouched() {
-    let (_sender, mut request) = upload();
+async fn a_stream_of_http_2_lingers() {
+    let (mut sender, mut request) = upload();
     *request.version_mut() = Version::HTTP_2;
-    let answer = deliver(request, |request| async move {
-        assert!(request.into_body().into_untracked().is_ok());
-        ok()
-    })
-    .await;
+    let answer = deliver(request, |_| async { ok() }).await;
     assert!(!says_close(&answer));
+    // While the answer is on its way, letting go would cancel it.
+    sleep(Duration::from_secs(10)).await;
+    assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
+    drop(answer);
+    sleep(Duration::from_secs(1)).await;
+    assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
+    sleep(Duration::from_secs(2)).await;
+    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
     assert_eq!(tasks(), 0);
+}
+
+/// Beyond the number that may linger, a stream is held unread, for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_a_place_is_held() {
+    let (mut sender, mut request) = upload();
+    *request.version_mut() = Version::HTTP_2;
+    let none = DeliveryLayer::new().stream_linger(StreamLinger::new().at_once(0));
+    let unread = service_fn(|_: Request<TrackedBody<Upload>>| async { Ok::<_, Infallible>(ok()) });
+    drop(none.layer(unread).oneshot(request).await.unwrap());
+    sleep(Duration::from_millis(10)).await;
+    for _ in 0..4 {
+        assert!(
+            sender
+                .send_data(Bytes::from_static(b"unread"))
+                .await
+                .is_ok()
+        );
+    }
+    assert!(
+        sender.send_data(Bytes::new()).now_or_never().is_none(),
+        "nobody reads"
+    );
+    sleep(Duration::from_millis(20)).await;
+    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
 }
 
 #[tokio::test(start_paused = true)]

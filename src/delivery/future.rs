@@ -119,7 +119,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         self.plan.persistent &= !has_token(response.headers(), &CONNECTION, "close");
         let Self { exchange, plan } = self;
         let later = Later {
-            plan,
+            plan: plan.clone(),
             let_go: Plan::let_go,
         };
         let rest = match exchange.settle(later) {
@@ -134,6 +134,11 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         if rest.is_end_stream() {
             rest.finish();
             return send(response);
+        }
+
+        if plan.multiplexed {
+            plan.let_go(rest, &exchange);
+            return Judged::Send(response.map(|body| DeliveredBody::noted(body, exchange.note())));
         }
 
         let facts = rest.facts(is_too_large(&response), plan.persistent);

@@ -1,8 +1,10 @@
+use std::sync::Arc;
+
 use tower_layer::Layer;
 
-use super::{Delivery, Drain};
+use super::{Delivery, Drain, StreamLinger, streams::Streams};
 
-/// Sees to it that early answers over HTTP/1 go out on an honest connection.
+/// Sees to it that early answers go out on an honest connection.
 ///
 /// # The problem
 ///
@@ -23,7 +25,10 @@ use super::{Delivery, Drain};
 /// | awaited by nobody (`Expect: 100-continue` not yet answered) | never asked for; the answer says `Connection: close` |
 /// | still held by somebody, as when streaming both ways | hands off until it is let go of |
 ///
-/// HTTP/2 requests pass untouched, and so do upgrades.
+/// Upgrades are let alone once they are agreed on.
+///
+/// On HTTP/2 a stream that is owed bytes is read on for a while after its answer
+/// ([`StreamLinger`]), and then reset with `NO_ERROR`. Other streams go on.
 ///
 /// # Where it belongs
 ///
@@ -40,24 +45,31 @@ use super::{Delivery, Drain};
 ///     .route("/", post(|| async { StatusCode::UNAUTHORIZED }))
 ///     .layer(DeliveryLayer::new());
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DeliveryLayer {
     drain: Drain,
+    streams: Arc<Streams>,
 }
 
 impl DeliveryLayer {
-    /// With the default [`Drain`].
+    /// With the default [`Drain`] and [`StreamLinger`].
     #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            drain: Drain::new(),
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// What a kept connection is worth.
     #[must_use]
-    pub const fn drain(mut self, drain: Drain) -> Self {
+    pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// How long a stream of HTTP/2 is read on after an early answer. The number of
+    /// such streams is counted for all the services that this layer makes.
+    #[must_use]
+    pub fn stream_linger(mut self, settings: StreamLinger) -> Self {
+        self.streams = Streams::new(settings);
         self
     }
 }
@@ -66,6 +78,6 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, self.drain)
+        Delivery::new(inner, self.drain, Arc::clone(&self.streams))
     }
 }

@@ -1,17 +1,23 @@
 //! What is to become of a request's body, as far as its head says.
 
+use std::sync::Arc;
+
 use http_body::Body;
 
 use super::{
     Drain,
     drain::{self, Purpose},
     exchange::{Exchange, Remainder},
+    streams::Streams,
     verdict::Verdict,
 };
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) drain: Drain,
+    pub(super) streams: Arc<Streams>,
+    /// HTTP/2: the body's stream ends by itself, and its connection goes on.
+    pub(super) multiplexed: bool,
     /// Both sides would keep the connection.
     pub(super) persistent: bool,
 }
@@ -38,6 +44,9 @@ impl Plan {
     {
         if rest.is_end_stream() {
             return rest.finish();
+        }
+        if self.multiplexed {
+            return self.streams.linger(rest, exchange.clone());
         }
         let purpose = match rest
             .facts(false, self.persistent)

@@ -15,6 +15,7 @@ use super::{
     exchange::{Exchange, Remainder},
     future::Watch,
     plan::Plan,
+    streams::Streams,
 };
 use crate::connection::Connection;
 
@@ -44,14 +45,16 @@ use crate::connection::Connection;
 pub struct Delivery<S> {
     inner: S,
     drain: Drain,
+    streams: Arc<Streams>,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, drain: Drain) -> Self {
+    pub(crate) fn new(inner: S, drain: Drain, streams: Arc<Streams>) -> Self {
         Self {
             inner,
             drain,
+            streams,
             connection: None,
         }
     }
@@ -79,9 +82,10 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let http1 = request.version() <= Version::HTTP_11;
         let bodiless = request.body().is_end_stream();
-        if bodiless || !http1 {
-            // A stream of HTTP/2 is not counted: its connection always lingers.
-            if let Some(connection) = self.connection.as_ref().filter(|_| http1) {
+        // A stream of HTTP/2 is not counted: its connection always lingers.
+        let counted = self.connection.as_ref().filter(|_| http1);
+        if bodiless {
+            if let Some(connection) = counted {
                 connection.finish(connection.begin());
             }
             let request = request.map(TrackedBody::untracked);
@@ -90,16 +94,15 @@ where
 
         let (parts, body) = request.into_parts();
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
-        let numbered = self
-            .connection
-            .as_ref()
-            .map(|connection| (Arc::clone(connection), connection.begin()));
+        let numbered = counted.map(|connection| (Arc::clone(connection), connection.begin()));
         let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
             exchange: exchange.clone(),
             plan: Plan {
                 drain: self.drain,
+                streams: Arc::clone(&self.streams),
+                multiplexed: !http1,
                 persistent: parts.version == Version::HTTP_11
                     && !has_token(&parts.headers, &CONNECTION, "close"),
             },

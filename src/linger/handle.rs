@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{
     bounds::{Bounds, End},
-    delivery::{Delivery, Drain},
+    delivery::{Delivery, Drain, StreamLinger, Streams},
 };
 
 /// The hook's settings and its counters, shared by all the connections it is
@@ -71,6 +71,7 @@ pub struct Linger(Arc<Shared>);
 
 struct Shared {
     settings: Settings,
+    streams: Arc<Streams>,
     counters: Counters,
     /// Connections that are closing: from the half-close to the end of the linger.
     closing: AtomicUsize,
@@ -81,6 +82,7 @@ struct Shared {
 struct Settings {
     bounds: Bounds,
     drain: Drain,
+    stream_linger: StreamLinger,
 }
 
 #[derive(Default)]
@@ -137,6 +139,7 @@ impl Linger {
                 bytes: None,
             },
             drain: Drain::new(),
+            stream_linger: StreamLinger::new(),
         })
     }
 
@@ -173,6 +176,13 @@ impl Linger {
     #[must_use]
     pub fn drain(self, drain: Drain) -> Self {
         self.with(|settings| settings.drain = drain)
+    }
+
+    /// How long a stream of HTTP/2 is read on after an early answer, where
+    /// [delivery](crate::Delivery) is joined.
+    #[must_use]
+    pub fn stream_linger(self, stream_linger: StreamLinger) -> Self {
+        self.with(|settings| settings.stream_linger = stream_linger)
     }
 
     /// The counters as they stand.
@@ -240,7 +250,7 @@ impl Linger {
 
     /// Delivery by these settings, for a service.
     pub(crate) fn delivery<S>(&self, service: S) -> Delivery<S> {
-        Delivery::new(service, self.0.settings.drain)
+        Delivery::new(service, self.0.settings.drain, Arc::clone(&self.0.streams))
     }
 
     pub(super) fn started(&self) {
@@ -266,6 +276,7 @@ impl Linger {
     fn with_settings(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             settings,
+            streams: Streams::new(settings.stream_linger),
             counters: Counters::default(),
             closing: AtomicUsize::new(0),
             none_closing: Notify::new(),

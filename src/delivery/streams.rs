@@ -1,0 +1,235 @@
+//! HTTP/2: a stream lingers, too.
+//!
+//! RFC 9113 §8.1 lets a server answer early and then reset the stream with
+//! `NO_ERROR`, "without losing the response". Many a client loses it: one that is
+//! still sending when the reset comes treats the stream as failed. So the stream is
+//! read on for a while after its answer, for most clients stop by themselves or
+//! finish, and only then let go of, which is what makes h2 reset it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::exchange::{Exchange, Remainder};
+use crate::{
+    bounds::{Bounds, Discarding, End},
+    patience::Patience,
+};
+
+/// How long a stream of HTTP/2 is read on after an early answer.
+///
+/// The default is 64 MiB and 2 s, and 64 streams at once in all the connections that
+/// share the settings: whole on a fast network, and over in time for a person at a
+/// browser. A stream that finds no place among them is held unread for 20 ms and then
+/// let go of, which is enough for clients that stop by themselves, such as curl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLinger {
+    bytes: u64,
+    total: Duration,
+    at_once: usize,
+}
+
+/// For a client to see its answer before the reset: curl 7.88 needs both not to come
+/// in one breath.
+const HOLD: Duration = Duration::from_millis(20);
+
+/// Until the answer is out. A client that does not read it holds its stream no longer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+impl StreamLinger {
+    /// With the default bounds.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            bytes: 64 << 20,
+            total: Duration::from_secs(2),
+            at_once: 64,
+        }
+    }
+
+    /// How many bytes of a stream are read after its answer.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// How long a stream is read after its answer.
+    #[must_use]
+    pub const fn total(mut self, total: Duration) -> Self {
+        self.total = total;
+        self
+    }
+
+    /// How many streams are read on at once. 0 reads none.
+    #[must_use]
+    pub const fn at_once(mut self, streams: usize) -> Self {
+        self.at_once = streams;
+        self
+    }
+}
+
+impl Default for StreamLinger {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The settings, and how many streams linger by them.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    settings: StreamLinger,
+    lingering: AtomicUsize,
+}
+
+impl Streams {
+    pub(crate) fn new(settings: StreamLinger) -> Arc<Self> {
+        let lingering = AtomicUsize::new(0);
+        Arc::new(Self {
+            settings,
+            lingering,
+        })
+    }
+
+    /// Reads on in a task of its own, or holds the stream where there is no place.
+    pub(super) fn linger<B>(self: &Arc<Self>, rest: Remainder<B>, exchange: Exchange<B>)
+    where
+        B: Body + Unpin + Send + 'static,
+    {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let place = Place::take(self);
+        let after = match place {
+            Some(_) => Bounds {
+                idle: self.settings.total,
+                total: self.settings.total,
+                bytes: Some(self.settings.bytes),
+            },
+            None => Bounds {
+                idle: HOLD,
+                total: HOLD,
+                bytes: None,
+            },
+        };
+        runtime.spawn(Lingering {
+            rest,
+            exchange,
+            reads: place.is_some(),
+            _place: place,
+            phase: Phase::Answering,
+            discarding: Discarding::new(Instant::now().into_std()),
+            after,
+            patience: Patience::default(),
+        });
+    }
+}
+
+/// One of the places; given back when dropped.
+struct Place(Arc<Streams>);
+
+impl Place {
+    fn take(streams: &Arc<Streams>) -> Option<Self> {
+        let most = streams.settings.at_once;
+        let taken =
+            streams
+                .lingering
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lingering| {
+                    (lingering < most).then_some(lingering + 1)
+                });
+        taken.is_ok().then(|| Self(Arc::clone(streams)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// To let go now would be a CANCEL, for `END_STREAM` is not yet queued.
+    Answering,
+    /// From here on the bounds count.
+    Answered,
+}
+
+pin_project! {
+    /// Keeps a stream's body until the client is done with it, or a bound is reached.
+    struct Lingering<B> {
+        rest: Remainder<B>,
+        exchange: Exchange<B>,
+        reads: bool,
+        _place: Option<Place>,
+        phase: Phase,
+        discarding: Discarding,
+        after: Bounds,
+        #[pin]
+        patience: Patience,
+    }
+}
+
+/// Frames to discard before other tasks have their turn.
+const FRAMES_PER_TURN: usize = 64;
+
+const WHILE_ANSWERING: Bounds = Bounds {
+    idle: ANSWER,
+    total: ANSWER,
+    bytes: None,
+};
+
+impl<B: Body + Unpin> Lingering<B> {
+    /// Reads what is there.
+    fn poll_frames(self: Pin<&mut Self>, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<End> {
+        let this = self.project();
+        let now = Instant::now().into_std();
+        for _ in 0..FRAMES_PER_TURN {
+            let end = match ready!(this.rest.poll_frame(cx)) {
+                None => Some(End::Complete),
+                Some(Err(_)) => Some(End::Reset),
+                Some(Ok(bytes)) => this.discarding.received(bytes, now, bounds),
+            };
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<B: Body + Unpin> Future for Lingering<B> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.phase == Phase::Answering && self.exchange.poll_answered(cx).is_ready() {
+            let mut this = self.as_mut().project();
+            *this.phase = Phase::Answered;
+            *this.discarding = Discarding::new(Instant::now().into_std());
+            this.patience.set(Patience::default());
+        }
+        let bounds = match self.phase {
+            Phase::Answering => WHILE_ANSWERING,
+            Phase::Answered => self.after,
+        };
+        if self.reads && self.as_mut().poll_frames(cx, &bounds).is_ready() {
+            return Poll::Ready(());
+        }
+        let this = self.project();
+        this.patience
+            .poll_over(cx, this.discarding, &bounds)
+            .map(drop)
+    }
+}

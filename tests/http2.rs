@@ -1,0 +1,300 @@
+//! HTTP/2: a stream lingers, too. A client of frames, with prior knowledge.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{future::poll_fn, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Method, Request, StatusCode},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use h2::{
+    Reason, SendStream,
+    client::{SendRequest, handshake},
+};
+use http_body_util::BodyExt;
+use support::{
+    MIB,
+    client::PATIENCE,
+    server::{Server, counting},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tower_bodyguard::{BodyGuardLayer, Linger, StreamLinger};
+
+const CHUNK: usize = 16 * 1024;
+
+type Client = SendRequest<Bytes>;
+
+fn app() -> Router {
+    async fn trailer(body: Body) -> String {
+        let collected = body.collect().await.unwrap();
+        let sum = collected
+            .trailers()
+            .and_then(|trailers| trailers.get("x-sum"));
+        sum.map_or_else(String::new, |sum| sum.to_str().unwrap().to_owned())
+    }
+    counting()
+        .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
+        .route("/trailer", post(trailer))
+        .layer(BodyGuardLayer::new(10 * MIB))
+        .route("/get", get(|| async { "here" }))
+}
+
+async fn server() -> Server {
+    server_with(StreamLinger::new()).await
+}
+
+async fn server_with(settings: StreamLinger) -> Server {
+    let linger = Linger::new().stream_linger(settings);
+    let start = move || {
+        Server::run_with(linger, |listener, linger| async move {
+            linger.serve(listener, app()).await.unwrap();
+        })
+    };
+    // It blocks on a runtime of its own.
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+/// A connection. What ends it is seen by its streams.
+async fn connect(server: &Server) -> Client {
+    let socket = TcpStream::connect(server.addr).await.unwrap();
+    let (client, connection) = handshake(socket).await.unwrap();
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    client
+}
+
+/// What became of an upload.
+#[derive(Debug)]
+struct Seen {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// The reset that stopped the upload, or `None` where it was sent whole.
+    reset: Option<Reason>,
+}
+
+/// Sends `length` bytes, as far as it is let, and reads the answer meanwhile.
+async fn upload(client: &Client, path: &str, length: u64) -> Seen {
+    let request = Request::post(format!("http://test{path}"))
+        .body(())
+        .unwrap();
+    exchange(client, request, length, None).await
+}
+
+async fn exchange(
+    client: &Client,
+    request: Request<()>,
+    length: u64,
+    trailers: Option<HeaderMap>,
+) -> Seen {
+    let done = async {
+        let mut client = client
+            .clone()
+            .ready()
+            .await
+            .expect("the connection is open");
+        let (response, stream) = client.send_request(request, false).unwrap();
+        let answer = async {
+            let (parts, mut body) = response.await.expect("an answer").into_parts();
+            let mut bytes = Vec::new();
+            while let Some(data) = body.data().await {
+                let data = data.expect("the answer is not cut short");
+                body.flow_control().release_capacity(data.len()).unwrap();
+                bytes.extend_from_slice(&data);
+            }
+            (parts, Bytes::from(bytes))
+        };
+        let (reset, (parts, body)) = tokio::join!(send(stream, length, trailers), answer);
+        Seen {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            reset,
+        }
+    };
+    timeout(PATIENCE, done).await.expect("it comes to an end")
+}
+
+async fn send(
+    mut stream: SendStream<Bytes>,
+    length: u64,
+    trailers: Option<HeaderMap>,
+) -> Option<Reason> {
+    let chunk = Bytes::from(vec![0; CHUNK]);
+    let mut left = length;
+    while left > 0 {
+        stream.reserve_capacity(CHUNK.min(left as usize));
+        let room = poll_fn(|cx| stream.poll_capacity(cx)).await;
+        let Some(Ok(room)) = room else {
+            let reset = poll_fn(|cx| stream.poll_reset(cx)).await;
+            return Some(reset.expect("a reset, and not the end of the connection"));
+        };
+        let part = chunk.slice(..room.min(left as usize).min(CHUNK));
+        left -= part.len() as u64;
+        let last = left == 0 && trailers.is_none();
+        if stream.send_data(part, last).is_err() {
+            let reset = poll_fn(|cx| stream.poll_reset(cx)).await;
+            return Some(reset.expect("a reset, and not the end of the connection"));
+        }
+    }
+    if let Some(trailers) = trailers {
+        stream.send_trailers(trailers).unwrap();
+    }
+    None
+}
+
+/// The account of the connection's window: what was refused is not missing from it.
+async fn assert_unharmed(client: &Client) {
+    let seen = upload(client, "/", 8 * MIB).await;
+    assert_eq!((seen.status, seen.reset), (StatusCode::OK, None));
+    assert_eq!(seen.body, (8 * MIB).to_string());
+}
+
+#[tokio::test]
+async fn a_client_that_sends_everything_gets_its_answer() {
+    let server = server().await;
+    let client = connect(&server).await;
+    for path in ["/", "/early"] {
+        let seen = upload(&client, path, 20_000_000).await;
+        assert!(seen.status.is_client_error());
+        assert_eq!(seen.reset, None, "it was read to its end");
+        assert_eq!(seen.headers.get("connection"), None);
+    }
+    assert_unharmed(&client).await;
+}
+
+/// RFC 9113 §8.1: the answer's end, and then a reset with `NO_ERROR`.
+#[tokio::test]
+async fn a_client_that_sends_on_is_reset_without_an_error() {
+    let server = server_with(StreamLinger::new().total(Duration::from_millis(100))).await;
+    let client = connect(&server).await;
+    for path in ["/", "/early"] {
+        let seen = upload(&client, path, 1 << 40).await;
+        assert!(seen.status.is_client_error());
+        assert_eq!(seen.reset, Some(Reason::NO_ERROR));
+    }
+    assert_unharmed(&client).await;
+}
+
+#[tokio::test]
+async fn a_stream_is_read_on_to_its_bound_of_bytes() {
+    let server = server_with(StreamLinger::new().bytes(3 * MIB)).await;
+    let client = connect(&server).await;
+    let seen = upload(&client, "/early", 2 * MIB).await;
+    assert_eq!(seen.reset, None);
+    let seen = upload(&client, "/early", 1 << 40).await;
+    assert_eq!(seen.reset, Some(Reason::NO_ERROR));
+}
+
+#[tokio::test]
+async fn a_hundred_refused_in_a_row_do_no_harm() {
+    let server = server_with(StreamLinger::new().total(Duration::from_millis(20))).await;
+    let client = connect(&server).await;
+    for _ in 0..100 {
+        let seen = upload(&client, "/early", 1 << 40).await;
+        assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(seen.reset, Some(Reason::NO_ERROR));
+    }
+    assert_unharmed(&client).await;
+}
+
+/// More than may linger at once: the others are held for a moment, and reset.
+#[tokio::test]
+async fn a_hundred_refused_at_once_do_no_harm() {
+    let server = server_with(StreamLinger::new().at_once(10)).await;
+    let client = connect(&server).await;
+    let uploads = (0..100).map(|_| upload(&client, "/early", 2_000_000));
+    for seen in join_all(uploads).await {
+        assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
+        assert!(
+            matches!(seen.reset, None | Some(Reason::NO_ERROR)),
+            "{seen:?}"
+        );
+    }
+    assert_unharmed(&client).await;
+}
+
+#[tokio::test]
+async fn other_streams_go_on() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let refused = upload(&client, "/early", 60_000_000);
+    let others = async {
+        for _ in 0..20 {
+            assert_unharmed(&client).await;
+        }
+    };
+    let (refused, ()) = tokio::join!(refused, others);
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+}
+
+/// Small frames cost h2 a budget of their own, which only reading restores.
+#[tokio::test]
+async fn thousands_of_small_frames_do_not_end_the_connection() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let request = Request::post("http://test/early").body(()).unwrap();
+    let mut ready = client.clone().ready().await.unwrap();
+    let (response, mut stream) = ready.send_request(request, false).unwrap();
+    for _ in 0..10_000 {
+        if stream
+            .send_data(Bytes::from_static(b"ten bytes!"), false)
+            .is_err()
+        {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(response.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    drop(stream);
+    assert_unharmed(&client).await;
+}
+
+#[tokio::test]
+async fn a_refused_head_has_no_body() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let request = Request::builder()
+        .method(Method::HEAD)
+        .uri("http://test/")
+        .header("content-length", 20 * MIB)
+        .body(())
+        .unwrap();
+    let seen = exchange(&client, request, 20 * MIB, None).await;
+    assert_eq!(seen.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(seen.body.is_empty());
+    assert!(seen.headers.contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn trailers_of_accepted_bodies_pass() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let request = Request::post("http://test/trailer").body(()).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "7".parse().unwrap());
+    let seen = exchange(&client, request, 1000, Some(trailers)).await;
+    assert_eq!(
+        (seen.status, seen.body.as_ref()),
+        (StatusCode::OK, &b"7"[..])
+    );
+}
+
+/// Over the limit while it streams: the guard's answer, whole.
+#[tokio::test]
+async fn a_streamed_overrun_is_answered() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let seen = upload(&client, "/", 30_000_000).await;
+    assert_eq!(seen.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let words = String::from_utf8_lossy(&seen.body).into_owned();
+    assert!(words.contains("10485760 bytes (10 MiB)"), "{words}");
+    assert_unharmed(&client).await;
+}
