@@ -49,6 +49,7 @@
 //!   chunked coding alike.
 //! - What is read only to be thrown away is bounded in time, and in bytes where
 //!   asked.
+//! - Over HTTP/2 a refused upload ends its own stream, and no other.
 //!
 //! # Features
 //!

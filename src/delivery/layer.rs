@@ -33,7 +33,7 @@ use super::{Delivery, Drain, StreamLinger, streams::Streams};
 /// # Where it belongs
 ///
 /// Outermost, around every layer that may answer. Joined with the hook, as
-/// `linger.serve` does it for axum, it needs no layer, and no answer is lost. **As
+/// `linger.serve` does it for axum, it needs no layer, and loses no answer within the bounds. **As
 /// a layer it reads on for the time of the [`Drain`] to deliver an answer; what a
 /// client sends after that meets a reset.**
 ///

@@ -33,6 +33,14 @@ use crate::{
 /// share the settings: whole on a fast network, and over in time for a person at a
 /// browser. A stream that finds no place among them is held unread for 20 ms and then
 /// let go of, which is enough for clients that stop by themselves, such as curl.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bodyguard::{Linger, StreamLinger};
+///
+/// // For clients that cannot stop before they have sent everything.
+/// let linger = Linger::new().stream_linger(StreamLinger::new().total(Duration::from_secs(20)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLinger {
     bytes: u64,
