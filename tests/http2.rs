@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode},
-    routing::{get, post},
+    routing::post,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -41,8 +41,8 @@ fn app() -> Router {
     counting()
         .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
         .route("/trailer", post(trailer))
+        .route("/echo", post(|body: Body| async { body }))
         .layer(BodyGuardLayer::new(10 * MIB))
-        .route("/get", get(|| async { "here" }))
 }
 
 async fn server() -> Server {
@@ -296,5 +296,27 @@ async fn a_streamed_overrun_is_answered() {
     assert_eq!(seen.status, StatusCode::PAYLOAD_TOO_LARGE);
     let words = String::from_utf8_lossy(&seen.body).into_owned();
     assert!(words.contains("10485760 bytes (10 MiB)"), "{words}");
+    assert_unharmed(&client).await;
+}
+
+/// A response that had begun when the limit was passed does not end as if all were well.
+#[tokio::test]
+async fn a_response_under_way_is_broken_off() {
+    let server = server().await;
+    let client = connect(&server).await;
+    let request = Request::post("http://test/echo").body(()).unwrap();
+    let mut ready = client.clone().ready().await.unwrap();
+    let (response, stream) = ready.send_request(request, false).unwrap();
+    let sending = tokio::spawn(send(stream, 11 * MIB, None));
+    let (parts, mut body) = response.await.unwrap().into_parts();
+    assert_eq!(parts.status, StatusCode::OK);
+    let error = loop {
+        match body.data().await.expect("no end as if all were well") {
+            Ok(data) => body.flow_control().release_capacity(data.len()).unwrap(),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    sending.abort();
     assert_unharmed(&client).await;
 }
