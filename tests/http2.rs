@@ -159,7 +159,7 @@ async fn assert_unharmed(client: &Client) {
 
 #[tokio::test]
 async fn a_client_that_sends_everything_gets_its_answer() {
-    let server = server().await;
+    let server = server_with(StreamLinger::new().total(PATIENCE)).await;
     let client = connect(&server).await;
     for path in ["/", "/early"] {
         let seen = upload(&client, path, 20_000_000).await;
@@ -185,7 +185,7 @@ async fn a_client_that_sends_on_is_reset_without_an_error() {
 
 #[tokio::test]
 async fn a_stream_is_read_on_to_its_bound_of_bytes() {
-    let server = server_with(StreamLinger::new().bytes(3 * MIB)).await;
+    let server = server_with(StreamLinger::new().bytes(3 * MIB).total(PATIENCE)).await;
     let client = connect(&server).await;
     let seen = upload(&client, "/early", 2 * MIB).await;
     assert_eq!(seen.reset, None);
