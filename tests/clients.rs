@@ -41,7 +41,7 @@ fn main() {
 fn trials(fixture: &Arc<Fixture>) -> Vec<Trial> {
     let curl = || [Need::program("curl")];
     let node = || [Need::program("node")];
-    let clients: [(&str, Vec<Need>, Upload); 14] = [
+    let clients: [(&str, Vec<Need>, Upload); 13] = [
         ("curl_form", curl().into(), |url, file| {
             curl_form(url, file, "Expect:")
         }),
@@ -55,11 +55,6 @@ fn trials(fixture: &Arc<Fixture>) -> Vec<Trial> {
             curl_raw(url, file, "Expect: 100-continue")
         }),
         ("curl_raw_chunked", curl().into(), curl_chunked),
-        ("curl_raw_http2", curl().into(), |url, file| {
-            let mut curl = curl_raw(url, file, "Expect:");
-            curl.arg("--http2-prior-knowledge");
-            curl
-        }),
         ("wget_raw", [Need::program("wget")].into(), wget),
         ("http_client_form", python("http.client"), |url, file| {
             script("http.client", "form", url, file)
