@@ -10,16 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 ///    read to their ends.
 /// 2. `finished` is the largest number of which the end of the body was seen. It
 ///    never passes `begun`.
-/// 3. `closing` and `cut` are never taken back, and `closing` is set only before
-///    an answer that says `Connection: close` is handed to the server: so that no
-///    other request is served on the connection.
+/// 3. `closing` is never taken back, and set only before an answer that says
+///    `Connection: close` is handed to the server: so that no other request is
+///    served on the connection.
+/// 4. `cut` is a request's number, and says nothing of those after it: hyper may
+///    find the end of a body that was let go of, and keep the connection.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
     finished: AtomicU64,
     closing: AtomicBool,
     stalled: AtomicBool,
-    cut: AtomicBool,
+    cut: AtomicU64,
 }
 
 impl Connection {
@@ -64,13 +66,31 @@ impl Connection {
         self.stalled.load(Ordering::Acquire)
     }
 
-    /// A bound is reached while the answer is still stalled: writing fails from
-    /// here on.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::Release);
+    /// A bound is reached while the answer to a request is still stalled: writing it
+    /// fails from here on.
+    pub(crate) fn cut(&self, request: u64) {
+        self.cut.fetch_max(request, Ordering::AcqRel);
     }
 
+    /// Whether the answer to the latest request is [cut](Self::cut).
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
+        let cut = self.cut.load(Ordering::Acquire);
+        cut != 0 && cut == self.begun()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_ends_with_its_request() {
+        let connection = Connection::default();
+        assert!(!connection.is_cut());
+        let first = connection.begin();
+        connection.cut(first);
+        assert!(connection.is_cut());
+        connection.begin();
+        assert!(!connection.is_cut());
     }
 }

@@ -173,8 +173,8 @@ impl<B> Remainder<B> {
 
     /// It was read on for as long as is allowed, and the answer is still stalled.
     pub(super) fn cut(self) {
-        if let Some((connection, _)) = &self.request {
-            connection.cut();
+        if let Some((connection, request)) = &self.request {
+            connection.cut(*request);
         }
     }
 }
