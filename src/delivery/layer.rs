@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{Delivery, Drain, StreamLinger, streams::Streams};
+use crate::linger::Linger;
 
 /// Sees to it that early answers go out on an honest connection.
 ///
@@ -71,6 +72,30 @@ impl DeliveryLayer {
     pub fn stream_linger(mut self, settings: StreamLinger) -> Self {
         self.streams = Streams::new(settings);
         self
+    }
+}
+
+impl Linger {
+    /// Delivery by these settings, as a layer: for servers that make no service for
+    /// each connection, tonic's among them. It is the outermost.
+    ///
+    /// Where [`join`](Self::join) or `serve` can be had, delivery is joined already.
+    ///
+    /// ```
+    /// use tower::ServiceBuilder;
+    /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+    ///
+    /// let linger = Linger::new();
+    /// let layers = ServiceBuilder::new()
+    ///     .layer(linger.layer())
+    ///     .layer(BodyGuardLayer::new(4 * MIB));
+    /// ```
+    #[must_use]
+    pub fn layer(&self) -> DeliveryLayer {
+        DeliveryLayer {
+            drain: self.drain_settings(),
+            streams: Arc::clone(self.streams()),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{
     bounds::{Bounds, End},
-    delivery::{Delivery, Drain, StreamLinger, Streams},
+    delivery::{Drain, StreamLinger, Streams},
 };
 
 /// The hook's settings and its counters, shared by all the connections it is
@@ -248,9 +248,12 @@ impl Linger {
         &self.0.settings.bounds
     }
 
-    /// Delivery by these settings, for a service.
-    pub(crate) fn delivery<S>(&self, service: S) -> Delivery<S> {
-        Delivery::new(service, self.0.settings.drain, Arc::clone(&self.0.streams))
+    pub(crate) fn drain_settings(&self) -> Drain {
+        self.0.settings.drain
+    }
+
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.0.streams
     }
 
     pub(super) fn started(&self) {

@@ -1,4 +1,5 @@
 use tokio::io::{AsyncRead, AsyncWrite};
+use tower_layer::Layer;
 
 use crate::{
     delivery::Delivery,
@@ -42,7 +43,8 @@ impl Linger {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = LingerIo::new(io, self).joined();
-        let delivery = self.delivery(service).joined(io.connection().cloned());
+        let delivery = self.layer().layer(service);
+        let delivery = delivery.joined(io.connection().cloned());
         (io, delivery)
     }
 }

@@ -4,8 +4,12 @@
 #[cfg(feature = "axum")]
 mod axum;
 mod join;
+#[cfg(feature = "tonic")]
+mod tonic;
 
 #[cfg(feature = "axum")]
 pub use self::axum::{
     Joined, JoinedFuture, JoinedResponseFuture, JoinedService, LingerExt, LingerListener, Lingering,
 };
+#[cfg(feature = "tonic")]
+pub use self::tonic::LingerIncoming;

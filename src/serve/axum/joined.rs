@@ -13,6 +13,7 @@ use axum::{
     serve::{IncomingStream, Listener, ListenerExt, Serve},
 };
 use pin_project_lite::pin_project;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{LingerListener, Lingering};
@@ -115,7 +116,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let service = ready!(this.service.poll(cx))?;
-        let delivery = this.linger.delivery(AxumBodies(service));
+        let delivery = this.linger.layer().layer(AxumBodies(service));
         Poll::Ready(Ok(JoinedService(delivery.joined(this.connection.take()))))
     }
 }
