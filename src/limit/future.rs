@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     OnRefusal, Refusal, ResponseBody, overrun::Overrun, refusal::Asked, settings::Settings,
+    under_way::UnderWay,
 };
 
 pin_project! {
@@ -117,7 +118,10 @@ impl<R> Watch<R> {
                 if settled || keeps {
                     ResponseBody::of_service(body)
                 } else {
-                    ResponseBody::unless_overrun(body, Arc::clone(&self.overrun))
+                    let overrun = Arc::clone(&self.overrun);
+                    let request = std::mem::take(&mut self.request);
+                    let settings = Arc::clone(&self.settings);
+                    ResponseBody::unless_overrun(body, UnderWay::new(overrun, request, settings))
                 }
             })
         })
@@ -129,7 +133,10 @@ where
     B: Body,
     R: OnRefusal<B>,
 {
-    let mut response = respond.respond(&refusal);
+    let mut response = match refusal.call() {
+        Some(call) => call.refuse(&refusal),
+        None => respond.respond(&refusal),
+    };
     if refusal.by_head() {
         response = without_body(response);
     }

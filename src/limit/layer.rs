@@ -20,6 +20,27 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 ///
 /// A body of exactly `limit` bytes passes.
 ///
+/// # gRPC
+///
+/// A call of gRPC's, told by its content type, is refused in gRPC's own way, whatever
+/// the layer was told to answer with: HTTP 200, `grpc-status` 8 (RESOURCE_EXHAUSTED),
+/// or 3 (INVALID_ARGUMENT) for a bad or missing length, and a `grpc-message` with the
+/// numbers. For gRPC-Web and its text form they are in the body as well. A response
+/// that has begun ends with the same trailers.
+///
+/// **The limit counts all the bytes of a call**: of a client that streams, every
+/// message together, with 5 bytes before each. A stream that lives for hours is better
+/// exempt:
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
+///
+/// let guard = BodyGuardLayer::new(Limit::by(|head| match head.uri.path() {
+///     "/chat.v1.Chat/Talk" => None,
+///     _ => Some(16 * MIB),
+/// }));
+/// ```
+///
 /// # Example
 ///
 /// ```
@@ -191,7 +212,8 @@ impl<R> BodyGuardLayer<R> {
 
     /// Answers with what `respond` makes of the refusal, in the service's own body
     /// type. The status is the closure's to set, from [`Refusal::status`]. It answers
-    /// for every [`Kind`](super::Kind) of refusal, a bad `Content-Length` among them.
+    /// for every [`Kind`](super::Kind) of refusal, a bad `Content-Length` among them, but
+    /// is not asked for calls of gRPC's, whose clients read nothing else.
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

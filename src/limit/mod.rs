@@ -7,6 +7,7 @@
 mod accept;
 mod content_length;
 mod future;
+mod grpc;
 mod layer;
 mod over_limit;
 mod overrun;
@@ -18,6 +19,7 @@ mod response_body;
 mod service;
 mod settings;
 mod size;
+mod under_way;
 
 pub use self::{
     accept::Accepted,
@@ -28,6 +30,7 @@ pub use self::{
     refusal::{Kind, Refusal},
     request_body::GuardedBody,
     respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
-    response_body::{BrokenOff, ResponseBody},
+    response_body::ResponseBody,
     service::BodyGuard,
+    under_way::BrokenOff,
 };

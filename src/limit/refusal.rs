@@ -2,7 +2,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 
-use super::{accept::Accepted, size::Size};
+use super::{accept::Accepted, grpc::Call, size::Size};
 
 /// Why a request was refused, and the numbers.
 ///
@@ -83,9 +83,24 @@ pub enum Kind {
 /// What the answer must know of the request once its head is with the handler.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
-    accept: Option<HeaderValue>,
+    form: Form,
     by_head: bool,
     captured: Option<Captured>,
+}
+
+/// What tells the form of the answer.
+#[derive(Clone, Debug)]
+enum Form {
+    /// The content type, of a call of gRPC's.
+    Call(Call),
+    /// `Accept`, of any other request.
+    Accept(Option<HeaderValue>),
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::Accept(None)
+    }
 }
 
 /// Of a type that the layer's user knows.
@@ -101,9 +116,17 @@ impl fmt::Debug for Captured {
 impl Asked {
     pub(super) fn of(method: &Method, headers: &HeaderMap, captured: Option<Captured>) -> Self {
         Self {
-            accept: accept(headers),
+            form: Call::of(headers).map_or_else(|| Form::Accept(accept(headers)), Form::Call),
             by_head: method == Method::HEAD,
             captured,
+        }
+    }
+
+    /// The call of gRPC's that the request makes, if it makes one.
+    pub(super) fn call(&self) -> Option<&Call> {
+        match &self.form {
+            Form::Call(call) => Some(call),
+            Form::Accept(_) => None,
         }
     }
 }
@@ -189,7 +212,10 @@ impl Refusal {
     /// What the client would rather be answered in: see [`Accepted`].
     #[must_use]
     pub fn accepted(&self) -> Accepted {
-        Accepted::of(self.request.accept.as_ref())
+        match &self.request.form {
+            Form::Call(_) => Accepted::Text,
+            Form::Accept(accept) => Accepted::of(accept.as_ref()),
+        }
     }
 
     /// What [`capture`](super::BodyGuardLayer::capture) took from the request's
@@ -197,6 +223,11 @@ impl Refusal {
     #[must_use]
     pub fn captured<T: 'static>(&self) -> Option<&T> {
         self.request.captured.as_ref()?.0.downcast_ref()
+    }
+
+    /// The call of gRPC's that is refused, if it is one.
+    pub(super) fn call(&self) -> Option<&Call> {
+        self.request.call()
     }
 
     /// Whether the request was a HEAD, whose answer has no body.

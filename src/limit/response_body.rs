@@ -1,8 +1,5 @@
 use std::{
-    error::Error,
-    fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::{overrun::Overrun, size::Size};
+use super::under_way::UnderWay;
 use crate::BoxError;
 
 pin_project! {
@@ -18,9 +15,10 @@ pin_project! {
     /// the words of a refusal.
     ///
     /// Where the request body goes past its limit while the service's response
-    /// is on its way already, the body ends in [`BrokenOff`]: on HTTP/1 hyper
-    /// then closes before the last chunk or the declared length, on HTTP/2 it
-    /// resets the stream. The client can tell that something went wrong.
+    /// is on its way already, the body ends in [`BrokenOff`](super::BrokenOff): on HTTP/1
+    /// hyper then closes before the last chunk or the declared length, on HTTP/2 it
+    /// resets the stream. The client can tell that something went wrong. A call of
+    /// gRPC's ends with the trailers of a refusal instead.
     ///
     /// An [`OnRefusal`](super::OnRefusal) of one's own makes it from bytes:
     ///
@@ -48,7 +46,7 @@ pin_project! {
             #[pin]
             body: B,
             // `None` where the request body has ended within its limit.
-            overrun: Option<Arc<Overrun>>,
+            under_way: Option<UnderWay>,
         },
         Text { text: Bytes },
         Ended,
@@ -60,16 +58,16 @@ impl<B> ResponseBody<B> {
     pub(super) fn of_service(body: B) -> Self {
         let state = State::Service {
             body,
-            overrun: None,
+            under_way: None,
         };
         Self { state }
     }
 
     /// The service's own, as long as the request body keeps to its limit.
-    pub(super) fn unless_overrun(body: B, overrun: Arc<Overrun>) -> Self {
+    pub(super) fn unless_overrun(body: B, under_way: UnderWay) -> Self {
         let state = State::Service {
             body,
-            overrun: Some(overrun),
+            under_way: Some(under_way),
         };
         Self { state }
     }
@@ -116,8 +114,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut state = self.project().state;
-        let (body, overrun) = match state.as_mut().project() {
-            StateProj::Service { body, overrun } => (body, overrun),
+        let (body, under_way) = match state.as_mut().project() {
+            StateProj::Service { body, under_way } => (body, under_way),
             StateProj::Text { text } => {
                 let text = std::mem::take(text);
                 state.set(State::Ended);
@@ -127,18 +125,21 @@ where
         };
 
         let polled = body.poll_frame(cx);
-        if let Some(watched) = overrun {
+        if let Some(watched) = under_way {
             if polled.is_pending() {
-                watched.wake_on_report(cx);
+                watched.wake_on_overrun(cx);
             }
             // After the poll: that may have been what read the request body.
-            if let Some(received) = watched.received() {
-                let error = BrokenOff {
-                    limit: watched.limit(),
-                    received,
-                };
+            if let Some(end) = watched.take_end() {
                 state.set(State::Ended);
-                return Poll::Ready(Some(Err(error.into())));
+                return Poll::Ready(Some(end.map_err(Into::into)));
+            }
+            let ended = match &polled {
+                Poll::Ready(Some(Ok(frame))) => watched.is_end(frame),
+                _ => false,
+            };
+            if ended {
+                *under_way = None;
             }
         }
         polled.map_err(Into::into)
@@ -157,60 +158,33 @@ where
     }
 }
 
-/// The error of a response that had begun when its request went past the limit.
-///
-/// ```
-/// use bytes::Bytes;
-/// use http::{Request, Response};
-/// use http_body_util::{BodyExt, Full};
-/// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_bodyguard::{BodyGuardLayer, GuardedBody, limit::BrokenOff};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// // Answers with what it is sent, while it is sent.
-/// let echo = service_fn(|request: Request<GuardedBody<Full<Bytes>>>| async {
-///     Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
-/// });
-/// let service = ServiceBuilder::new().layer(BodyGuardLayer::new(4)).service(echo);
-/// let response = service.oneshot(Request::new(Full::from("hello"))).await.unwrap();
-/// let error = response.into_body().collect().await.unwrap_err();
-/// assert!(error.is::<BrokenOff>());
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct BrokenOff {
-    limit: u64,
-    received: u64,
-}
-
-impl fmt::Display for BrokenOff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the response is broken off: it had begun when the request body, with {}, went past \
-             its limit of {}",
-            Size(self.received),
-            Size(self.limit),
-        )
-    }
-}
-
-impl Error for BrokenOff {}
-
 #[cfg(test)]
 mod tests {
     use std::{
         convert::Infallible,
         future::poll_fn,
         pin::pin,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         task::{Wake, Waker},
     };
 
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
     use http_body_util::StreamBody;
 
     use super::*;
+    use crate::limit::{BrokenOff, Limit, overrun::Overrun, refusal::Asked, settings::Settings};
+
+    /// The response to a request with this content type.
+    fn under_way(overrun: &Arc<Overrun>, content_type: &'static str) -> UnderWay {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        let asked = Asked::of(&Method::POST, &headers, None);
+        let settings = Arc::new(Settings::new(Limit::bytes(4)));
+        UnderWay::new(Arc::clone(overrun), asked, settings)
+    }
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -228,7 +202,10 @@ mod tests {
     #[test]
     fn a_response_that_waits_is_woken_and_broken_off() {
         let overrun = Arc::new(Overrun::new(4));
-        let mut body = pin!(ResponseBody::unless_overrun(silent(), overrun.clone()));
+        let mut body = pin!(ResponseBody::unless_overrun(
+            silent(),
+            under_way(&overrun, "text/plain")
+        ));
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
         let cx = &mut Context::from_waker(&waker);
@@ -251,9 +228,81 @@ mod tests {
             reads.report(5);
             Poll::Ready(None::<Result<Frame<Bytes>, Infallible>>)
         }));
-        let body = ResponseBody::unless_overrun(ends_as_if_all_were_well, overrun);
+        let body = ResponseBody::unless_overrun(
+            ends_as_if_all_were_well,
+            under_way(&overrun, "text/plain"),
+        );
         let mut body = pin!(body);
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(frame.unwrap().unwrap_err().is::<BrokenOff>());
+    }
+    fn frames(
+        frames: impl IntoIterator<Item = Frame<Bytes>>,
+    ) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let frames = frames.into_iter().map(Ok).collect::<Vec<_>>();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    async fn next<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B::Error>> {
+        poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    fn status(code: &'static str) -> Frame<Bytes> {
+        let status = HeaderValue::from_static(code);
+        Frame::trailers(
+            [(HeaderName::from_static("grpc-status"), status)]
+                .into_iter()
+                .collect(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_call_of_grpc_ends_with_its_status() {
+        let overrun = Arc::new(Overrun::new(4));
+        let message = Frame::data(Bytes::from_static(b"message"));
+        let body = frames([message, status("0")]);
+        let mut body = ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc"));
+        assert!(next(&mut body).await.unwrap().unwrap().is_data());
+        overrun.report(5);
+        let end = next(&mut body).await.unwrap().unwrap().into_trailers();
+        assert_eq!(end.unwrap()["grpc-status"], "8");
+        assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_of_the_web_ends_with_its_status_in_the_body() {
+        let overrun = Arc::new(Overrun::new(4));
+        let body = frames([Frame::data(Bytes::from_static(b"\0\0\0\0\x01."))]);
+        let mut body =
+            ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc-web"));
+        assert!(next(&mut body).await.unwrap().unwrap().is_data());
+        overrun.report(5);
+        let end = next(&mut body).await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(end[0], 0x80);
+        assert_eq!(end[1..5], (end.len() as u32 - 5).to_be_bytes());
+        assert!(end[5..].starts_with(b"grpc-status:8\r\n"));
+        assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_call_that_has_its_status_gets_no_second_one() {
+        for (content_type, end) in [
+            ("application/grpc", status("0")),
+            (
+                "application/grpc-web",
+                Frame::data(Bytes::from_static(b"\x80\0\0\0\0")),
+            ),
+            (
+                "application/grpc-web-text",
+                Frame::data(Bytes::from_static(b"gAAAAAA=")),
+            ),
+        ] {
+            let overrun = Arc::new(Overrun::new(4));
+            let mut body =
+                ResponseBody::unless_overrun(frames([end]), under_way(&overrun, content_type));
+            assert!(next(&mut body).await.is_some());
+            overrun.report(5);
+            assert!(next(&mut body).await.is_none(), "{content_type}");
+        }
     }
 }

@@ -1,0 +1,193 @@
+//! gRPC: a refusal that its clients can read, told by the call's content type.
+//!
+//! They look for a status of gRPC's own in the trailers, and make UNKNOWN of a bare
+//! 413. The forms are those of gRPC's documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Buf, BufMut, Bytes};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{ACCEPT, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body::Frame;
+
+use super::{Kind, Refusal, ResponseBody};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The first byte of a frame of gRPC-Web that holds trailers, uncompressed.
+const TRAILERS: u8 = 0x80;
+
+/// What that is in base64: its six upper bits.
+const TRAILERS_IN_BASE64: u8 = b'g';
+
+/// A call of gRPC's, as far as its answer depends on it.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// The answer's.
+    content_type: HeaderValue,
+    form: Form,
+}
+
+/// Where the trailers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// `application/grpc`: into the trailers of HTTP.
+    Grpc,
+    /// `application/grpc-web`: behind the messages in the body.
+    Web,
+    /// `application/grpc-web-text`: there too, in base64.
+    WebText,
+}
+
+impl Form {
+    /// By the media type, whatever the messages are made of: `+proto`, `+json`.
+    fn of(value: &HeaderValue) -> Option<Self> {
+        let value = value.as_bytes();
+        let end = value
+            .iter()
+            .position(|byte| matches!(byte, b';' | b'+' | b' ' | b','));
+        let name = &value[..end.unwrap_or(value.len())];
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("application/grpc") {
+            Some(Self::Grpc)
+        } else if is("application/grpc-web") {
+            Some(Self::Web)
+        } else if is("application/grpc-web-text") {
+            Some(Self::WebText)
+        } else {
+            None
+        }
+    }
+}
+
+impl Call {
+    /// `None` where the request is none of gRPC's.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let asked = headers.get(CONTENT_TYPE)?;
+        let form = Form::of(asked)?;
+        // A client of gRPC-Web may ask for the other of its forms.
+        let web = |accept: &HeaderValue| Form::of(accept).filter(|form| *form != Form::Grpc);
+        let accepted = headers
+            .get(ACCEPT)
+            .filter(|_| form != Form::Grpc)
+            .and_then(|accept| Some((accept, web(accept)?)));
+        let (content_type, form) = accepted.unwrap_or((asked, form));
+        Some(Self {
+            content_type: content_type.clone(),
+            form,
+        })
+    }
+
+    /// The whole answer: the status alone, where no message was sent.
+    pub(super) fn refuse<B>(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+        let mut response = Response::new(ResponseBody::default());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, self.content_type.clone());
+        headers.extend(trailers(refusal));
+        if self.form == Form::Grpc {
+            return response;
+        }
+        // Clients of gRPC-Web read the one or the other, and those in browsers what
+        // is exposed to scripts.
+        let exposed = HeaderValue::from_static("grpc-status,grpc-message");
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        let body = self.in_body(refusal);
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        response.map(|_| ResponseBody::from(body))
+    }
+
+    /// The end of a response that is under way.
+    pub(super) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> Frame<D> {
+        match self.form {
+            Form::Grpc => Frame::trailers(trailers(refusal)),
+            Form::Web | Form::WebText => Frame::data(self.in_body(refusal).into()),
+        }
+    }
+
+    /// Whether the service's own end of the response is in this frame.
+    pub(super) fn is_end<D: Buf>(&self, frame: &Frame<D>) -> bool {
+        let begins_with = |byte| {
+            let data = frame.data_ref();
+            data.is_some_and(|data| data.chunk().first() == Some(&byte))
+        };
+        match self.form {
+            Form::Grpc => frame.is_trailers(),
+            Form::Web => begins_with(TRAILERS),
+            Form::WebText => begins_with(TRAILERS_IN_BASE64),
+        }
+    }
+
+    /// The trailers as a frame of the body.
+    fn in_body(&self, refusal: &Refusal) -> Bytes {
+        let lines = format!(
+            "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
+            status(refusal)
+        );
+        let mut frame = Vec::with_capacity(5 + lines.len());
+        frame.put_u8(TRAILERS);
+        frame.put_u32(lines.len() as u32);
+        frame.put_slice(lines.as_bytes());
+        match self.form {
+            Form::WebText => STANDARD.encode(frame).into(),
+            Form::Grpc | Form::Web => frame.into(),
+        }
+    }
+}
+
+fn trailers(refusal: &Refusal) -> HeaderMap {
+    // Our own words and numbers: no character of them needs an escape.
+    let message = HeaderValue::try_from(refusal.to_string());
+    let message = message.expect("a refusal is said in printable ASCII");
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, status(refusal).into());
+    trailers.insert(GRPC_MESSAGE, message);
+    trailers
+}
+
+/// The code of gRPC's for the kind of refusal.
+fn status(refusal: &Refusal) -> u16 {
+    const INVALID_ARGUMENT: u16 = 3;
+    const RESOURCE_EXHAUSTED: u16 = 8;
+    match refusal.kind() {
+        Kind::Declared { .. } | Kind::Streamed { .. } => RESOURCE_EXHAUSTED,
+        Kind::BadLength | Kind::LengthRequired => INVALID_ARGUMENT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(value: &'static str) -> Option<Form> {
+        Form::of(&HeaderValue::from_static(value))
+    }
+
+    #[test]
+    fn what_is_grpc() {
+        assert_eq!(form("application/grpc"), Some(Form::Grpc));
+        assert_eq!(form("application/grpc+proto"), Some(Form::Grpc));
+        assert_eq!(form("Application/gRPC; charset=x"), Some(Form::Grpc));
+        assert_eq!(form("application/grpc-web+json"), Some(Form::Web));
+        assert_eq!(form("application/grpc-web-text"), Some(Form::WebText));
+        assert_eq!(form("application/grpcx"), None);
+        assert_eq!(form("application/json"), None);
+    }
+
+    #[test]
+    fn a_client_of_the_web_may_ask_for_its_other_form() {
+        let call = |content_type, accept| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            Call::of(&headers).map(|call| call.form)
+        };
+        let (web, text) = ("application/grpc-web", "application/grpc-web-text");
+        assert_eq!(call(web, text), Some(Form::WebText));
+        assert_eq!(call(text, web), Some(Form::Web));
+        assert_eq!(call(text, "*/*"), Some(Form::WebText));
+        assert_eq!(call("application/grpc", text), Some(Form::Grpc));
+        assert_eq!(call("text/plain", text), None);
+    }
+}
