@@ -1,11 +1,13 @@
-//! What delivery and the hook tell each other of one HTTP/1 connection.
+//! What delivery and the hook tell each other of one connection.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::cork::Cork;
 
 /// Shared by a connection's service and its socket.
 ///
 /// Invariants:
-/// 1. Requests are numbered from 1 as the service gets them. HTTP/1 serves them
+/// 1. Requests of HTTP/1 are numbered from 1 as the service gets them. HTTP/1 serves them
 ///    one after the other, so one that begins proves that those before it were
 ///    read to their ends.
 /// 2. `finished` is the largest number of which the end of the body was seen. It
@@ -22,9 +24,15 @@ pub(crate) struct Connection {
     closing: AtomicBool,
     stalled: AtomicBool,
     cut: AtomicU64,
+    cork: Cork,
 }
 
 impl Connection {
+    /// Of HTTP/2: the answers' parts leave together.
+    pub(crate) fn cork(&self) -> &Cork {
+        &self.cork
+    }
+
     /// A request has come; its number.
     pub(crate) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1

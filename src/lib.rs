@@ -61,6 +61,7 @@
 
 mod bounds;
 mod connection;
+mod cork;
 pub mod delivery;
 mod error;
 

@@ -11,11 +11,14 @@ use super::{
     streams::Streams,
     verdict::Verdict,
 };
+use crate::{connection::Connection, cork::Corked};
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) drain: Drain,
     pub(super) streams: Arc<Streams>,
+    /// Of a joined connection of HTTP/2, where the request declares a length.
+    pub(super) cork: Option<Arc<Connection>>,
     /// HTTP/2: the body's stream ends by itself, and its connection goes on.
     pub(super) multiplexed: bool,
     /// Both sides would keep the connection.
@@ -46,7 +49,8 @@ impl Plan {
             return rest.finish();
         }
         if self.multiplexed {
-            return self.streams.linger(rest, exchange.clone());
+            let corked = self.cork.as_ref().map(Corked::hold);
+            return self.streams.linger(rest, exchange.clone(), corked);
         }
         let purpose = match rest
             .facts(false, self.persistent)

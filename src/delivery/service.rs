@@ -95,6 +95,10 @@ where
         let (parts, body) = request.into_parts();
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
         let numbered = counted.map(|connection| (Arc::clone(connection), connection.begin()));
+        let joined = self.connection.as_ref();
+        let cork = joined
+            .filter(|_| !http1 && body.size_hint().exact().is_some())
+            .cloned();
         let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
@@ -102,6 +106,7 @@ where
             plan: Plan {
                 drain: self.drain,
                 streams: Arc::clone(&self.streams),
+                cork,
                 multiplexed: !http1,
                 persistent: parts.version == Version::HTTP_11
                     && !has_token(&parts.headers, &CONNECTION, "close"),

@@ -24,6 +24,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::exchange::{Exchange, Remainder};
 use crate::{
     bounds::{Bounds, Discarding, End},
+    cork::Corked,
     patience::Patience,
 };
 
@@ -110,9 +111,14 @@ impl Streams {
         })
     }
 
-    /// Reads on in a task of its own, or holds the stream where there is no place.
-    pub(super) fn linger<B>(self: &Arc<Self>, rest: Remainder<B>, exchange: Exchange<B>)
-    where
+    /// Reads on in a task of its own, or holds the stream where there is no place. The
+    /// cork is let go of when the answer is there, or soon.
+    pub(super) fn linger<B>(
+        self: &Arc<Self>,
+        rest: Remainder<B>,
+        exchange: Exchange<B>,
+        corked: Option<Corked>,
+    ) where
         B: Body + Unpin + Send + 'static,
     {
         let Ok(runtime) = Handle::try_current() else {
@@ -136,7 +142,7 @@ impl Streams {
             exchange,
             reads: place.is_some(),
             _place: place,
-            phase: Phase::Answering,
+            phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
             discarding: Discarding::new(Instant::now().into_std()),
             after,
             patience: Patience::default(),
@@ -166,8 +172,9 @@ impl Drop for Place {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// The answer is about to be there whole: none of it leaves before that.
+    Corked { _until: Corked },
     /// To let go now would be a CANCEL, for `END_STREAM` is not yet queued.
     Answering,
     /// From here on the bounds count.
@@ -192,11 +199,30 @@ pin_project! {
 /// Frames to discard before other tasks have their turn.
 const FRAMES_PER_TURN: usize = 64;
 
+/// A service that has its whole answer gives it to hyper in less.
+const CORK: Duration = Duration::from_millis(2);
+
+const WHILE_CORKED: Bounds = Bounds {
+    idle: CORK,
+    total: CORK,
+    bytes: None,
+};
+
 const WHILE_ANSWERING: Bounds = Bounds {
     idle: ANSWER,
     total: ANSWER,
     bytes: None,
 };
+
+impl<B> Lingering<B> {
+    /// With bounds that count from now.
+    fn go_on(self: Pin<&mut Self>, phase: Phase) {
+        let mut this = self.project();
+        *this.phase = phase;
+        *this.discarding = Discarding::new(Instant::now().into_std());
+        this.patience.set(Patience::default());
+    }
+}
 
 impl<B: Body + Unpin> Lingering<B> {
     /// Reads what is there.
@@ -222,22 +248,24 @@ impl<B: Body + Unpin> Future for Lingering<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.phase == Phase::Answering && self.exchange.poll_answered(cx).is_ready() {
-            let mut this = self.as_mut().project();
-            *this.phase = Phase::Answered;
-            *this.discarding = Discarding::new(Instant::now().into_std());
-            this.patience.set(Patience::default());
+        if !matches!(self.phase, Phase::Answered) && self.exchange.poll_answered(cx).is_ready() {
+            self.as_mut().go_on(Phase::Answered);
         }
-        let bounds = match self.phase {
-            Phase::Answering => WHILE_ANSWERING,
-            Phase::Answered => self.after,
-        };
-        if self.reads && self.as_mut().poll_frames(cx, &bounds).is_ready() {
-            return Poll::Ready(());
+        loop {
+            let bounds = match self.phase {
+                Phase::Corked { .. } => WHILE_CORKED,
+                Phase::Answering => WHILE_ANSWERING,
+                Phase::Answered => self.after,
+            };
+            if self.reads && self.as_mut().poll_frames(cx, &bounds).is_ready() {
+                return Poll::Ready(());
+            }
+            let this = self.as_mut().project();
+            ready!(this.patience.poll_over(cx, this.discarding, &bounds));
+            match self.phase {
+                Phase::Corked { .. } => self.as_mut().go_on(Phase::Answering),
+                Phase::Answering | Phase::Answered => return Poll::Ready(()),
+            }
         }
-        let this = self.project();
-        this.patience
-            .poll_over(cx, this.discarding, &bounds)
-            .map(drop)
     }
 }

@@ -23,8 +23,8 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 /// # gRPC
 ///
 /// A call of gRPC's, told by its content type, is refused in gRPC's own way, whatever
-/// the layer was told to answer with: HTTP 200, `grpc-status` 8 (RESOURCE_EXHAUSTED),
-/// or 3 (INVALID_ARGUMENT) for a bad or missing length, and a `grpc-message` with the
+/// the layer was told to answer with: HTTP 200, `grpc-status` 8 (`RESOURCE_EXHAUSTED`),
+/// or 3 (`INVALID_ARGUMENT`) for a bad or missing length, and a `grpc-message` with the
 /// numbers. For gRPC-Web and its text form they are in the body as well. A response
 /// that has begun ends with the same trailers.
 ///
@@ -36,8 +36,8 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
 ///
 /// let guard = BodyGuardLayer::new(Limit::by(|head| match head.uri.path() {
-///     "/chat.v1.Chat/Talk" => None,
-///     _ => Some(16 * MIB),
+///     "/chat.v1.Chat/Talk" => Limit::none(),
+///     _ => Limit::bytes(16 * MIB),
 /// }));
 /// ```
 ///

@@ -1,6 +1,9 @@
 //! Whether a connection that closes needs a linger at all.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use crate::connection::Connection;
 
@@ -45,6 +48,11 @@ impl Evidence {
     /// Nobody will use what the client still sends.
     pub(super) fn is_closing(&self) -> bool {
         self.connection.is_closing()
+    }
+
+    /// Ready when the socket may be written to.
+    pub(super) fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
+        self.connection.cork().poll_free(cx)
     }
 
     /// A read has brought bytes.

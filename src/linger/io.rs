@@ -225,6 +225,13 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         Ok(())
     }
 
+    fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.evidence {
+            Some(evidence) => evidence.poll_uncorked(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
     /// A bound is reached before the answer was out: there is no second linger.
     fn cut(&mut self, end: End) -> io::Error {
         self.is_cut = true;
@@ -267,6 +274,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_uncorked(cx));
         let write = self.as_mut().socket().poll_write(cx, buf);
         self.after_write(cx, write, buf)
     }
@@ -276,6 +284,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_uncorked(cx));
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
         let begin = bufs.iter().find(|buf| !buf.is_empty());
         self.after_write(cx, write, begin.map_or(&[], |buf| buf))
