@@ -69,6 +69,7 @@ pub mod limit;
 pub mod linger;
 mod patience;
 pub mod serve;
+mod tasks;
 
 pub use self::{
     delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},

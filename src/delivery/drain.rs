@@ -7,9 +7,12 @@ use std::{
 
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
-use super::exchange::{Exchange, Remainder};
+use super::{
+    exchange::{Exchange, Remainder},
+    shared::Shared,
+};
 use crate::{
     bounds::{Bounds, Discarding, End},
     patience::Patience,
@@ -108,43 +111,35 @@ const STALLED: Bounds = Bounds {
 pub(super) const FRAMES_PER_TURN: usize = 64;
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
-pub(super) fn spawn<B>(rest: Remainder<B>, drain: Drain, purpose: Purpose, exchange: Exchange<B>)
+pub(super) fn spawn<B>(rest: Remainder<B>, shared: &Shared, purpose: Purpose, exchange: Exchange<B>)
 where
     B: Body + Unpin + Send + 'static,
 {
     // Joined, the hook takes over as soon as the answer is out, and is cheaper.
     let past = purpose == Purpose::Deliver && rest.is_joined();
     let bounds = match purpose {
-        Purpose::Keep => drain.to_keep(),
+        Purpose::Keep => shared.drain.to_keep(),
         Purpose::Deliver if past => STALLED,
-        Purpose::Deliver => drain.to_deliver(),
+        Purpose::Deliver => shared.drain.to_deliver(),
     };
     let discarding = Discarding::new(Instant::now().into_std());
-    run(Draining {
-        past,
-        ..Draining::new(rest, bounds, discarding, exchange)
-    });
+    let mut draining = Draining::new(rest, bounds, discarding, exchange);
+    draining.past = past;
+    shared.tasks.spawn(draining);
 }
 
 /// As [`spawn`], to keep the connection, where a part has been read already.
 pub(super) fn go_on<B>(
     rest: Remainder<B>,
-    drain: Drain,
+    shared: &Shared,
     discarding: Discarding,
     exchange: Exchange<B>,
 ) where
     B: Body + Unpin + Send + 'static,
 {
-    run(Draining::new(rest, drain.to_keep(), discarding, exchange));
-}
-
-fn run<B>(draining: Draining<B>)
-where
-    B: Body + Unpin + Send + 'static,
-{
-    if let Ok(runtime) = Handle::try_current() {
-        runtime.spawn(draining);
-    }
+    let bounds = shared.drain.to_keep();
+    let draining = Draining::new(rest, bounds, discarding, exchange);
+    shared.tasks.spawn(draining);
 }
 
 pin_project! {
@@ -162,6 +157,15 @@ pin_project! {
         past: bool,
         #[pin]
         patience: Patience,
+    }
+
+    /// Ended by a shutdown under a stalled answer: nobody reads for that any more.
+    impl<B> PinnedDrop for Draining<B> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(rest) = this.project().rest.take().filter(Remainder::is_stalled) {
+                rest.cut();
+            }
+        }
     }
 }
 
@@ -262,7 +266,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::connection::Connection;
+    use crate::{connection::Connection, delivery::StreamLinger};
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
@@ -277,7 +281,8 @@ mod tests {
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
         let exchange = Exchange::new();
-        spawn(rest, drain, Purpose::Keep, exchange.clone());
+        let shared = Shared::new(drain, StreamLinger::new());
+        spawn(rest, &shared, Purpose::Keep, exchange.clone());
         Drained {
             sender,
             connection,

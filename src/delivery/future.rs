@@ -142,7 +142,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         }
 
         let facts = rest.facts(is_too_large(&response), plan.persistent);
-        let asked = match facts.verdict(plan.drain.budget()) {
+        let asked = match facts.verdict(plan.shared.drain.budget()) {
             Verdict::Drain => {
                 return Judged::Take(Taking {
                     response,
@@ -183,7 +183,7 @@ where
     /// Ready when the rest has been taken, nothing more is there at once, or more was
     /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let bounds = self.plan.drain.to_keep();
+        let bounds = self.plan.shared.drain.to_keep();
         let now = Instant::now().into_std();
         let mut came = false;
         for _ in 0..FRAMES_PER_TURN {
@@ -231,7 +231,7 @@ where
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
-        drain::go_on(rest, plan.drain, discarding, exchange);
+        drain::go_on(rest, &plan.shared, discarding, exchange);
         noted
     }
 }

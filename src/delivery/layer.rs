@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::{Delivery, Drain, StreamLinger, streams::Streams};
+use super::{Delivery, Drain, StreamLinger, shared::Shared};
 use crate::linger::Linger;
 
 /// Sees to it that early answers go out on an honest connection.
@@ -48,8 +48,7 @@ use crate::linger::Linger;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryLayer {
-    drain: Drain,
-    streams: Arc<Streams>,
+    shared: Arc<Shared>,
 }
 
 impl DeliveryLayer {
@@ -61,17 +60,19 @@ impl DeliveryLayer {
 
     /// What a kept connection is worth.
     #[must_use]
-    pub fn drain(mut self, drain: Drain) -> Self {
-        self.drain = drain;
-        self
+    pub fn drain(self, drain: Drain) -> Self {
+        Self {
+            shared: Shared::new(drain, self.shared.streams.settings()),
+        }
     }
 
     /// How long a stream of HTTP/2 is read on after an early answer. The number of
     /// such streams is counted for all the services that this layer makes.
     #[must_use]
-    pub fn stream_linger(mut self, settings: StreamLinger) -> Self {
-        self.streams = Streams::new(settings);
-        self
+    pub fn stream_linger(self, settings: StreamLinger) -> Self {
+        Self {
+            shared: Shared::new(self.shared.drain, settings),
+        }
     }
 }
 
@@ -93,8 +94,7 @@ impl Linger {
     #[must_use]
     pub fn layer(&self) -> DeliveryLayer {
         DeliveryLayer {
-            drain: self.drain_settings(),
-            streams: Arc::clone(self.streams()),
+            shared: Arc::clone(self.delivery()),
         }
     }
 }
@@ -103,6 +103,6 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, self.drain, Arc::clone(&self.streams))
+        Delivery::new(inner, Arc::clone(&self.shared))
     }
 }

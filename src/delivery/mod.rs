@@ -12,10 +12,11 @@ mod layer;
 mod plan;
 mod response_body;
 mod service;
+mod shared;
 mod streams;
 mod verdict;
 
-pub(crate) use self::streams::Streams;
+pub(crate) use self::shared::Shared;
 pub use self::{
     drain::Drain, exchange::TrackedBody, future::ResponseFuture, layer::DeliveryLayer,
     response_body::DeliveredBody, service::Delivery, streams::StreamLinger,

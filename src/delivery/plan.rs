@@ -5,18 +5,17 @@ use std::sync::Arc;
 use http_body::Body;
 
 use super::{
-    Drain,
     drain::{self, Purpose},
     exchange::{Exchange, Remainder},
-    streams::Streams,
+    shared::Shared,
+    streams,
     verdict::Verdict,
 };
 use crate::{connection::Connection, cork::Corked};
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    pub(super) drain: Drain,
-    pub(super) streams: Arc<Streams>,
+    pub(super) shared: Arc<Shared>,
     /// Of a joined connection of HTTP/2, where the request declares a length.
     pub(super) cork: Option<Arc<Connection>>,
     /// HTTP/2: the body's stream ends by itself, and its connection goes on.
@@ -35,7 +34,7 @@ impl Plan {
             rest.close();
         } else if asked {
             // Without a hook, reading on is what delivers the answer.
-            drain::spawn(rest, self.drain, Purpose::Deliver, exchange.clone());
+            drain::spawn(rest, &self.shared, Purpose::Deliver, exchange.clone());
         }
     }
 
@@ -50,16 +49,16 @@ impl Plan {
         }
         if self.multiplexed {
             let corked = self.cork.as_ref().map(Corked::hold);
-            return self.streams.linger(rest, exchange.clone(), corked);
+            return streams::linger(&self.shared, rest, exchange.clone(), corked);
         }
         let purpose = match rest
             .facts(false, self.persistent)
-            .verdict(self.drain.budget())
+            .verdict(self.shared.drain.budget())
         {
             Verdict::Drain => Purpose::Keep,
             Verdict::Close => Purpose::Deliver,
             Verdict::CloseUnasked => return,
         };
-        drain::spawn(rest, self.drain, purpose, exchange.clone());
+        drain::spawn(rest, &self.shared, purpose, exchange.clone());
     }
 }

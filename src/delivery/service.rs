@@ -11,11 +11,11 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    DeliveredBody, Drain, ResponseFuture, TrackedBody,
+    DeliveredBody, ResponseFuture, TrackedBody,
     exchange::{Exchange, Remainder},
     future::Watch,
     plan::Plan,
-    streams::Streams,
+    shared::Shared,
 };
 use crate::connection::Connection;
 
@@ -44,17 +44,15 @@ use crate::connection::Connection;
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,
-    drain: Drain,
-    streams: Arc<Streams>,
+    shared: Arc<Shared>,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, drain: Drain, streams: Arc<Streams>) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
         Self {
             inner,
-            drain,
-            streams,
+            shared,
             connection: None,
         }
     }
@@ -104,8 +102,7 @@ where
         let watch = Watch {
             exchange: exchange.clone(),
             plan: Plan {
-                drain: self.drain,
-                streams: Arc::clone(&self.streams),
+                shared: Arc::clone(&self.shared),
                 cork,
                 multiplexed: !http1,
                 persistent: parts.version == Version::HTTP_11

@@ -19,9 +19,12 @@ use std::{
 
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
-use super::exchange::{Exchange, Remainder};
+use super::{
+    exchange::{Exchange, Remainder},
+    shared::Shared,
+};
 use crate::{
     bounds::{Bounds, Discarding, End},
     cork::Corked,
@@ -97,64 +100,67 @@ impl Default for StreamLinger {
 
 /// The settings, and how many streams linger by them.
 #[derive(Debug, Default)]
-pub(crate) struct Streams {
+pub(super) struct Streams {
     settings: StreamLinger,
     lingering: AtomicUsize,
 }
 
 impl Streams {
-    pub(crate) fn new(settings: StreamLinger) -> Arc<Self> {
+    pub(super) fn new(settings: StreamLinger) -> Self {
         let lingering = AtomicUsize::new(0);
-        Arc::new(Self {
+        Self {
             settings,
             lingering,
-        })
+        }
     }
 
-    /// Reads on in a task of its own, or holds the stream where there is no place. The
-    /// cork is let go of when the answer is there, or soon.
-    pub(super) fn linger<B>(
-        self: &Arc<Self>,
-        rest: Remainder<B>,
-        exchange: Exchange<B>,
-        corked: Option<Corked>,
-    ) where
-        B: Body + Unpin + Send + 'static,
-    {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let place = Place::take(self);
-        let after = match place {
-            Some(_) => Bounds {
-                idle: self.settings.total,
-                total: self.settings.total,
-                bytes: Some(self.settings.bytes),
-            },
-            None => Bounds {
-                idle: HOLD,
-                total: HOLD,
-                bytes: None,
-            },
-        };
-        runtime.spawn(Lingering {
-            rest,
-            exchange,
-            reads: place.is_some(),
-            _place: place,
-            phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
-            discarding: Discarding::new(Instant::now().into_std()),
-            after,
-            patience: Patience::default(),
-        });
+    pub(super) fn settings(&self) -> StreamLinger {
+        self.settings
     }
 }
 
+/// Reads on in a task of its own, or holds the stream where there is no place. The
+/// cork is let go of when the answer is there, or soon.
+pub(super) fn linger<B>(
+    shared: &Arc<Shared>,
+    rest: Remainder<B>,
+    exchange: Exchange<B>,
+    corked: Option<Corked>,
+) where
+    B: Body + Unpin + Send + 'static,
+{
+    let settings = shared.streams.settings;
+    let place = Place::take(shared);
+    let after = match place {
+        Some(_) => Bounds {
+            idle: settings.total,
+            total: settings.total,
+            bytes: Some(settings.bytes),
+        },
+        None => Bounds {
+            idle: HOLD,
+            total: HOLD,
+            bytes: None,
+        },
+    };
+    shared.tasks.spawn(Lingering {
+        rest,
+        exchange,
+        reads: place.is_some(),
+        _place: place,
+        phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
+        discarding: Discarding::new(Instant::now().into_std()),
+        after,
+        patience: Patience::default(),
+    });
+}
+
 /// One of the places; given back when dropped.
-struct Place(Arc<Streams>);
+struct Place(Arc<Shared>);
 
 impl Place {
-    fn take(streams: &Arc<Streams>) -> Option<Self> {
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let streams = &shared.streams;
         let most = streams.settings.at_once;
         let taken =
             streams
@@ -162,13 +168,13 @@ impl Place {
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lingering| {
                     (lingering < most).then_some(lingering + 1)
                 });
-        taken.is_ok().then(|| Self(Arc::clone(streams)))
+        taken.is_ok().then(|| Self(Arc::clone(shared)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lingering.fetch_sub(1, Ordering::AcqRel);
+        self.0.streams.lingering.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

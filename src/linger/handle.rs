@@ -1,17 +1,19 @@
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
+use super::stats::{Counters, Stats};
 use crate::{
     bounds::{Bounds, End},
-    delivery::{Drain, StreamLinger, Streams},
+    delivery::{self, Drain, StreamLinger},
+    tasks::Tasks,
 };
 
 /// The hook's settings and its counters, shared by all the connections it is
@@ -61,8 +63,7 @@ use crate::{
 ///   with counters of its own.
 /// - Lingering needs a tokio runtime with timers enabled. A connection that is
 ///   dropped outside a runtime is closed plainly, and so is each one that still
-///   lingers when its runtime ends: see [`closed`](Self::closed) for a graceful
-///   shutdown.
+///   lingers when its runtime ends: see [`shutdown`](Self::shutdown).
 /// - A client that sends before it reads stops a long answer for good, since nobody
 ///   reads what it sends. The hook alone cannot know that nobody will; [joined](Self::join) with
 ///   delivery it does.
@@ -71,8 +72,10 @@ pub struct Linger(Arc<Shared>);
 
 struct Shared {
     settings: Settings,
-    streams: Arc<Streams>,
+    delivery: Arc<delivery::Shared>,
+    tasks: Arc<Tasks>,
     counters: Counters,
+    before_shutdown: OnceLock<Stats>,
     /// Connections that are closing: from the half-close to the end of the linger.
     closing: AtomicUsize,
     none_closing: Notify,
@@ -83,49 +86,7 @@ struct Settings {
     bounds: Bounds,
     drain: Drain,
     stream_linger: StreamLinger,
-}
-
-#[derive(Default)]
-struct Counters {
-    started: AtomicU64,
-    delivered: AtomicU64,
-    cut: AtomicU64,
-    discarded: AtomicU64,
-}
-
-/// What a [`Linger`] has done so far.
-///
-/// ```
-/// use tower_bodyguard::Linger;
-///
-/// let linger = Linger::new();
-/// let stats = linger.stats();
-/// assert_eq!((stats.started, stats.lingering()), (0, 0));
-/// ```
-///
-/// The numbers are read one after the other: while connections come and go, they
-/// may be apart by those under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Connections that were lingered for. One whose client has closed by the
-    /// time the server lets go is none.
-    pub started: u64,
-    /// Of these, how many ended because the client closed: it had all the time it
-    /// wanted to read its answer, or wanted none.
-    pub delivered: u64,
-    /// Of these, how many ended at a bound, or because the client reset.
-    pub cut: u64,
-    /// Bytes that the lingers that have ended have thrown away.
-    pub discarded_bytes: u64,
-}
-
-impl Stats {
-    /// Connections that linger now.
-    #[must_use]
-    pub fn lingering(&self) -> u64 {
-        self.started.saturating_sub(self.delivered + self.cut)
-    }
+    grace: Duration,
 }
 
 impl Linger {
@@ -140,6 +101,7 @@ impl Linger {
             },
             drain: Drain::new(),
             stream_linger: StreamLinger::new(),
+            grace: Duration::from_secs(10),
         })
     }
 
@@ -185,45 +147,23 @@ impl Linger {
         self.with(|settings| settings.stream_linger = stream_linger)
     }
 
+    /// How long bodies are read on after the signal that [`on`](Self::on) waits for, 10 s
+    /// if this is not called. It bounds how long refused uploads hold up a server's
+    /// graceful shutdown.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> Self {
+        self.with(|settings| settings.grace = grace)
+    }
+
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counters = &self.0.counters;
-        // Ends before starts, so that nothing ends that never started.
-        let delivered = counters.delivered.load(Ordering::Acquire);
-        let cut = counters.cut.load(Ordering::Acquire);
-        Stats {
-            started: counters.started.load(Ordering::Acquire),
-            delivered,
-            cut,
-            discarded_bytes: counters.discarded.load(Ordering::Relaxed),
-        }
+        self.0.counters.stats()
     }
 
     /// Waits until no connection lingers.
     ///
-    /// After a server's graceful shutdown has returned, connections may linger still,
-    /// and the end of the runtime cuts them: give them some time first.
-    ///
-    /// ```no_run
-    /// # #[cfg(feature = "axum")]
-    /// # async fn run(
-    /// #     listener: tokio::net::TcpListener,
-    /// #     app: axum::Router,
-    /// #     signal: impl Future<Output = ()> + Send + 'static,
-    /// # ) -> std::io::Result<()> {
-    /// use std::time::Duration;
-    /// use tokio::time::timeout;
-    /// use tower_bodyguard::Linger;
-    ///
-    /// let linger = Linger::new();
-    /// linger.serve(listener, app).with_graceful_shutdown(signal).await?;
-    /// if timeout(Duration::from_secs(10), linger.closed()).await.is_err() {
-    ///     eprintln!("cutting {} clients off", linger.stats().lingering());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// [`shutdown`](Self::shutdown) does so with a bound.
     ///
     /// # Cancel safety
     ///
@@ -248,26 +188,31 @@ impl Linger {
         &self.0.settings.bounds
     }
 
-    pub(crate) fn drain_settings(&self) -> Drain {
-        self.0.settings.drain
+    /// What delivery by this handle shares.
+    pub(crate) fn delivery(&self) -> &Arc<delivery::Shared> {
+        &self.0.delivery
     }
 
-    pub(crate) fn streams(&self) -> &Arc<Streams> {
-        &self.0.streams
+    /// The lingers that run.
+    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+        &self.0.tasks
+    }
+
+    pub(super) fn grace_setting(&self) -> Duration {
+        self.0.settings.grace
+    }
+
+    /// The counters when the first signal or shutdown came; now, if this is it.
+    pub(super) fn stats_before_shutdown(&self) -> Stats {
+        *self.0.before_shutdown.get_or_init(|| self.stats())
     }
 
     pub(super) fn started(&self) {
-        self.0.counters.started.fetch_add(1, Ordering::Release);
+        self.0.counters.started();
     }
 
     pub(super) fn ended(&self, end: End, discarded: u64) {
-        let counters = &self.0.counters;
-        counters.discarded.fetch_add(discarded, Ordering::Relaxed);
-        let ends = match end {
-            End::Complete => &counters.delivered,
-            End::Reset | End::Idle | End::Total | End::Bytes | End::Dropped => &counters.cut,
-        };
-        ends.fetch_add(1, Ordering::Release);
+        self.0.counters.ended(end, discarded);
     }
 
     fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
@@ -279,8 +224,10 @@ impl Linger {
     fn with_settings(settings: Settings) -> Self {
         Self(Arc::new(Shared {
             settings,
-            streams: Streams::new(settings.stream_linger),
+            delivery: delivery::Shared::new(settings.drain, settings.stream_linger),
+            tasks: Arc::default(),
             counters: Counters::default(),
+            before_shutdown: OnceLock::new(),
             closing: AtomicUsize::new(0),
             none_closing: Notify::new(),
         }))

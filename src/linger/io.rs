@@ -202,6 +202,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         if !evidence.is_closing() || self.peer_closed {
             return Ok(());
         }
+        if self.linger.delivery().tasks().is_over() {
+            return Err(self.cut(End::Dropped));
+        }
         let Some(io) = &mut self.io else {
             return Ok(());
         };

@@ -14,9 +14,8 @@ mod evidence;
 mod handle;
 mod io;
 mod left;
+mod shutdown;
+mod stats;
 mod task;
 
-pub use self::{
-    handle::{Linger, Stats},
-    io::LingerIo,
-};
+pub use self::{handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats};

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -30,9 +31,9 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // Dropped outside of a runtime, or while it ends: nobody could wait.
-    let Ok(runtime) = Handle::try_current() else {
+    if Handle::try_current().is_err() {
         return;
-    };
+    }
     let now = Instant::now().into_std();
     let mut discarding = left.discarding.unwrap_or_else(|| Discarding::new(now));
     discarding.restart(now);
@@ -47,7 +48,8 @@ where
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         connection.count();
-        runtime.spawn(Lingering {
+        let tasks = Arc::clone(connection.permit.linger().tasks());
+        tasks.spawn(Lingering {
             connection,
             patience: Patience::default(),
         });

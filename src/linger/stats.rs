@@ -1,0 +1,73 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::bounds::End;
+
+#[derive(Default)]
+pub(super) struct Counters {
+    started: AtomicU64,
+    delivered: AtomicU64,
+    cut: AtomicU64,
+    discarded: AtomicU64,
+}
+
+/// What a [`Linger`] has done so far.
+///
+/// ```
+/// use tower_bodyguard::Linger;
+///
+/// let linger = Linger::new();
+/// let stats = linger.stats();
+/// assert_eq!((stats.started, stats.lingering()), (0, 0));
+/// ```
+///
+/// The numbers are read one after the other: while connections come and go, they
+/// may be apart by those under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Connections that were lingered for. One whose client has closed by the
+    /// time the server lets go is none.
+    pub started: u64,
+    /// Of these, how many ended because the client closed: it had all the time it
+    /// wanted to read its answer, or wanted none.
+    pub delivered: u64,
+    /// Of these, how many ended at a bound, or because the client reset.
+    pub cut: u64,
+    /// Bytes that the lingers that have ended have thrown away.
+    pub discarded_bytes: u64,
+}
+
+impl Stats {
+    /// Connections that linger now.
+    #[must_use]
+    pub fn lingering(&self) -> u64 {
+        self.started.saturating_sub(self.delivered + self.cut)
+    }
+}
+
+impl Counters {
+    pub(super) fn stats(&self) -> Stats {
+        // Ends before starts, so that nothing ends that never started.
+        let delivered = self.delivered.load(Ordering::Acquire);
+        let cut = self.cut.load(Ordering::Acquire);
+        Stats {
+            started: self.started.load(Ordering::Acquire),
+            delivered,
+            cut,
+            discarded_bytes: self.discarded.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn started(&self) {
+        self.started.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn ended(&self, end: End, discarded: u64) {
+        self.discarded.fetch_add(discarded, Ordering::Relaxed);
+        let ends = match end {
+            End::Complete => &self.delivered,
+            End::Reset | End::Idle | End::Total | End::Bytes | End::Dropped => &self.cut,
+        };
+        ends.fetch_add(1, Ordering::Release);
+    }
+}
