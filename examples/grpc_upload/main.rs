@@ -1,0 +1,126 @@
+//! A gRPC upload whose calls have a limit, and whose refusals arrive.
+//!
+//! ```text
+//! cargo run --example grpc_upload --features tonic -- --limit 4MiB
+//! cargo run --example grpc_upload --features tonic -- --client --size 20MB
+//! ```
+//!
+//! The client is told `RESOURCE_EXHAUSTED`, and why; its connection goes on.
+//!
+//! The limit is for a whole call, all of its messages together. tonic has one of its
+//! own, `max_decoding_message_size`, which is for each message, and 4 MiB where it is
+//! not set. Streams pass that one, however long they are; this one they do not.
+//!
+//! - `upload.rs`: the service
+//! - `client.rs`: its client
+
+mod client;
+#[path = "../upload_form/signals.rs"]
+mod signals;
+mod upload;
+
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Server, server::TcpIncoming};
+use tower_bodyguard::{BodyGuardLayer, Linger};
+
+use crate::upload::Upload;
+
+/// How long calls may go on after ctrl-c or SIGTERM.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// A gRPC upload with a limit, and its client.
+#[derive(Debug, Parser)]
+#[command(name = "grpc_upload")]
+struct Flags {
+    /// Where to listen, or with --client whom to call; to listen on port 0 takes any free port
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
+    addr: SocketAddr,
+
+    /// The most that a call may send, in bytes, or with a unit: 500k, 4MiB, 1GB
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    limit: u64,
+
+    /// Be the client: send something and say what came of it
+    #[arg(long)]
+    client: bool,
+
+    /// How much the client sends
+    #[arg(long, value_name = "SIZE", default_value = "20MB", value_parser = size, requires = "client")]
+    size: u64,
+}
+
+fn size(s: &str) -> Result<u64, String> {
+    parse_size::parse_size(s)
+        .map_err(|e| format!("{e}; give a number of bytes, or one with a unit, as in 500k or 4MiB"))
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let result = if flags.client {
+        call(&flags).await
+    } else {
+        serve(&flags).await
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("grpc_upload: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn call(flags: &Flags) -> Result<(), Box<dyn Error>> {
+    let url = format!("http://{}", flags.addr);
+    let total = client::put(url, flags.size)
+        .await
+        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+    println!("{total} bytes");
+    Ok(())
+}
+
+async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
+    let stop = signals::stop().map_err(|e| format!("cannot catch signals: {e}"))?;
+    let tcp = TcpIncoming::bind(flags.addr).map_err(|e| {
+        format!(
+            "cannot listen on {}: {e}; choose another --addr",
+            flags.addr
+        )
+    })?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on http://{}", tcp.local_addr()?)?;
+    stdout.flush()?;
+
+    let linger = Linger::new();
+    let server = Server::builder()
+        .layer(linger.layer())
+        .layer(BodyGuardLayer::new(flags.limit))
+        .add_service(Upload)
+        .serve_with_incoming_shutdown(linger.incoming(tcp), stop.clone().cancelled_owned());
+    let served = async {
+        server.await?;
+        // Clients may have yet to read their answers.
+        linger.closed().await;
+        Ok(())
+    };
+    tokio::select! {
+        result = served => result,
+        () = overtime(&stop) => {
+            eprintln!("grpc_upload: cutting off the calls that still run after {GRACE:?}");
+            Ok(())
+        }
+    }
+}
+
+async fn overtime(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}

@@ -1,0 +1,62 @@
+//! The service, as a generator would make it of this:
+//!
+//! ```proto
+//! package upload.v1;
+//!
+//! service Upload {
+//!   rpc Put(stream google.protobuf.BytesValue) returns (google.protobuf.UInt64Value);
+//! }
+//! ```
+//!
+//! By hand, since prost has both messages: they are `Bytes` and `u64`.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tonic::body::Body;
+use tonic::server::{Grpc, NamedService};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::{Service, service_fn};
+
+pub(crate) const PUT: &str = "/upload.v1.Upload/Put";
+
+/// Says how many bytes came. An error of the stream is returned as it is: past the limit
+/// the guard answers in its place.
+async fn put(request: Request<Streaming<Bytes>>) -> Result<Response<u64>, Status> {
+    let mut messages = request.into_inner();
+    let mut total = 0;
+    while let Some(message) = messages.message().await? {
+        total += message.len() as u64;
+    }
+    Ok(Response::new(total))
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upload;
+
+impl NamedService for Upload {
+    const NAME: &'static str = "upload.v1.Upload";
+}
+
+impl Service<http::Request<Body>> for Upload {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(async move {
+            if request.uri().path() != PUT {
+                return Ok(Status::unimplemented("").into_http());
+            }
+            let mut grpc = Grpc::new(ProstCodec::<u64, Bytes>::default());
+            Ok(grpc.client_streaming(service_fn(put), request).await)
+        })
+    }
+}
