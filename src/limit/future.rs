@@ -114,16 +114,13 @@ impl<R> Watch<R> {
             });
         }
         answer.map(|response| {
-            response.map(|body| {
-                if settled || keeps {
-                    ResponseBody::of_service(body)
-                } else {
-                    let overrun = Arc::clone(&self.overrun);
-                    let request = std::mem::take(&mut self.request);
-                    let settings = Arc::clone(&self.settings);
-                    ResponseBody::unless_overrun(body, UnderWay::new(overrun, request, settings))
-                }
-            })
+            if settled || keeps {
+                return response.map(ResponseBody::of_service);
+            }
+            let overrun = Arc::clone(&self.overrun);
+            let settings = Arc::clone(&self.settings);
+            let under_way = UnderWay::new(overrun, settings, response.headers());
+            response.map(|body| ResponseBody::unless_overrun(body, under_way))
         })
     }
 }

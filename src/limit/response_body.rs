@@ -130,16 +130,12 @@ where
                 watched.wake_on_overrun(cx);
             }
             // After the poll: that may have been what read the request body.
-            if let Some(end) = watched.take_end() {
+            if let Some(end) = watched.end() {
                 state.set(State::Ended);
                 return Poll::Ready(Some(end.map_err(Into::into)));
             }
-            let ended = match &polled {
-                Poll::Ready(Some(Ok(frame))) => watched.is_end(frame),
-                _ => false,
-            };
-            if ended {
-                *under_way = None;
+            if let Poll::Ready(Some(Ok(frame))) = &polled {
+                watched.sent(frame);
             }
         }
         polled.map_err(Into::into)
@@ -171,19 +167,18 @@ mod tests {
         task::{Wake, Waker},
     };
 
-    use http::{HeaderMap, HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
+    use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::limit::{BrokenOff, Limit, overrun::Overrun, refusal::Asked, settings::Settings};
+    use crate::limit::{BrokenOff, Limit, overrun::Overrun, settings::Settings};
 
-    /// The response to a request with this content type.
+    /// A response with this content type.
     fn under_way(overrun: &Arc<Overrun>, content_type: &'static str) -> UnderWay {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let asked = Asked::of(&Method::POST, &headers, None);
         let settings = Arc::new(Settings::new(Limit::bytes(4)));
-        UnderWay::new(Arc::clone(overrun), asked, settings)
+        UnderWay::new(Arc::clone(overrun), settings, &headers)
     }
 
     #[derive(Default)]
@@ -282,6 +277,25 @@ mod tests {
         assert_eq!(end[1..5], (end.len() as u32 - 5).to_be_bytes());
         assert!(end[5..].starts_with(b"grpc-status:8\r\n"));
         assert!(next(&mut body).await.is_none());
+    }
+
+    /// Half a message, and what would be trailers if it were whole.
+    #[tokio::test]
+    async fn a_message_that_is_cut_is_no_place_for_a_status() {
+        let overrun = Arc::new(Overrun::new(4));
+        let halves = [b"\0\0\0\0\x02A" as &[u8], b"\x80"];
+        let body = frames(halves.map(|half| Frame::data(Bytes::from_static(half))));
+        let mut body =
+            ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc-web"));
+        assert!(next(&mut body).await.unwrap().unwrap().is_data());
+        overrun.report(5);
+        assert!(
+            next(&mut body)
+                .await
+                .unwrap()
+                .unwrap_err()
+                .is::<BrokenOff>()
+        );
     }
 
     #[tokio::test]

@@ -1,24 +1,36 @@
 use std::{error::Error, fmt, sync::Arc, task::Context};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::Frame;
 
-use super::{overrun::Overrun, refusal::Asked, settings::Settings, size::Size};
+use super::{
+    grpc::{Begun, End},
+    overrun::Overrun,
+    refusal::Asked,
+    settings::Settings,
+    size::Size,
+};
 
 /// A response that has begun while bytes of its request may still come.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     overrun: Arc<Overrun>,
-    request: Asked,
     settings: Arc<Settings>,
+    call: Option<Begun>,
 }
 
 impl UnderWay {
-    pub(super) fn new(overrun: Arc<Overrun>, request: Asked, settings: Arc<Settings>) -> Self {
+    /// Of the response with this head.
+    pub(super) fn new(
+        overrun: Arc<Overrun>,
+        settings: Arc<Settings>,
+        response: &HeaderMap,
+    ) -> Self {
         Self {
             overrun,
-            request,
             settings,
+            call: Begun::of(response),
         }
     }
 
@@ -27,23 +39,25 @@ impl UnderWay {
         self.overrun.wake_on_report(cx);
     }
 
-    /// How the response ends, once the request is past its limit.
-    pub(super) fn take_end<D: From<Bytes>>(&mut self) -> Option<Result<Frame<D>, BrokenOff>> {
+    /// How the response ends, once the request is past its limit: in a last frame, or
+    /// in an error. Not at all where it has ended already.
+    pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, BrokenOff>> {
         let received = self.overrun.received()?;
         let limit = self.overrun.limit();
-        let request = std::mem::take(&mut self.request);
-        let refusal = self.settings.streamed(received, limit, request);
-        Some(match refusal.call() {
-            Some(call) => Ok(call.end(&refusal)),
-            None => Err(BrokenOff { limit, received }),
-        })
+        let refusal = self.settings.streamed(received, limit, Asked::default());
+        let end = self.call.as_ref().map(|call| call.end(&refusal));
+        match end {
+            Some(End::Refused(frame)) => Some(Ok(frame)),
+            Some(End::Ended) => None,
+            Some(End::BrokenOff) | None => Some(Err(BrokenOff { limit, received })),
+        }
     }
 
-    /// Whether the service has ended a call of gRPC's in this frame: a second status
-    /// would be none.
-    pub(super) fn is_end<D: Buf>(&self, frame: &Frame<D>) -> bool {
-        let call = self.request.call();
-        call.is_some_and(|call| call.is_end(frame))
+    /// A frame that is handed on.
+    pub(super) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
+        if let Some(call) = &mut self.call {
+            call.sent(frame);
+        }
     }
 }
 

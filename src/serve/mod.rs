@@ -3,6 +3,8 @@
 
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "axum-server")]
+mod axum_server;
 mod join;
 #[cfg(feature = "tonic")]
 mod tonic;
@@ -11,5 +13,7 @@ mod tonic;
 pub use self::axum::{
     Joined, JoinedFuture, JoinedResponseFuture, JoinedService, LingerExt, LingerListener, Lingering,
 };
+#[cfg(feature = "axum-server")]
+pub use self::axum_server::{LingerAccepting, LingerAcceptor};
 #[cfg(feature = "tonic")]
 pub use self::tonic::LingerIncoming;

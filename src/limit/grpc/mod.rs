@@ -3,6 +3,8 @@
 //! They look for a status of gRPC's own in the trailers, and make UNKNOWN of a bare
 //! 413. The forms are those of gRPC's documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
 
+mod messages;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Buf, BufMut, Bytes};
 use http::{
@@ -11,6 +13,7 @@ use http::{
 };
 use http_body::Frame;
 
+use self::messages::{At, Messages};
 use super::{Kind, Refusal, ResponseBody};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -18,9 +21,6 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The first byte of a frame of gRPC-Web that holds trailers, uncompressed.
 const TRAILERS: u8 = 0x80;
-
-/// What that is in base64: its six upper bits.
-const TRAILERS_IN_BASE64: u8 = b'g';
 
 /// A call of gRPC's, as far as its answer depends on it.
 #[derive(Clone, Debug)]
@@ -60,6 +60,22 @@ impl Form {
             None
         }
     }
+
+    /// The trailers as a frame of the body.
+    fn in_body(self, refusal: &Refusal) -> Bytes {
+        let lines = format!(
+            "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
+            status(refusal)
+        );
+        let mut frame = Vec::with_capacity(5 + lines.len());
+        frame.put_u8(TRAILERS);
+        frame.put_u32(lines.len() as u32);
+        frame.put_slice(lines.as_bytes());
+        match self {
+            Self::WebText => STANDARD.encode(frame).into(),
+            Self::Grpc | Self::Web => frame.into(),
+        }
+    }
 }
 
 impl Call {
@@ -93,45 +109,52 @@ impl Call {
         // is exposed to scripts.
         let exposed = HeaderValue::from_static("grpc-status,grpc-message");
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-        let body = self.in_body(refusal);
+        let body = self.form.in_body(refusal);
         headers.insert(CONTENT_LENGTH, body.len().into());
         response.map(|_| ResponseBody::from(body))
     }
+}
 
-    /// The end of a response that is under way.
-    pub(super) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> Frame<D> {
-        match self.form {
-            Form::Grpc => Frame::trailers(trailers(refusal)),
-            Form::Web | Form::WebText => Frame::data(self.in_body(refusal).into()),
+/// A response of gRPC's that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    form: Form,
+    messages: Messages,
+}
+
+/// How such a response is to end.
+pub(super) enum End<D> {
+    /// With the refusal.
+    Refused(Frame<D>),
+    /// As the service has ended it: a second status would be none.
+    Ended,
+    /// It cannot: a message is half sent.
+    BrokenOff,
+}
+
+impl Begun {
+    /// By what the service has chosen. `None` for a response that is none of gRPC's.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let form = Form::of(headers.get(CONTENT_TYPE)?)?;
+        let messages = Messages::new(form == Form::WebText);
+        Some(Self { form, messages })
+    }
+
+    /// A frame that is handed on.
+    pub(super) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
+        match (self.form, frame.data_ref()) {
+            (Form::Web | Form::WebText, Some(data)) => self.messages.follow(data),
+            (Form::Grpc, None) => self.messages.end(),
+            _ => {}
         }
     }
 
-    /// Whether the service's own end of the response is in this frame.
-    pub(super) fn is_end<D: Buf>(&self, frame: &Frame<D>) -> bool {
-        let begins_with = |byte| {
-            let data = frame.data_ref();
-            data.is_some_and(|data| data.chunk().first() == Some(&byte))
-        };
-        match self.form {
-            Form::Grpc => frame.is_trailers(),
-            Form::Web => begins_with(TRAILERS),
-            Form::WebText => begins_with(TRAILERS_IN_BASE64),
-        }
-    }
-
-    /// The trailers as a frame of the body.
-    fn in_body(&self, refusal: &Refusal) -> Bytes {
-        let lines = format!(
-            "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
-            status(refusal)
-        );
-        let mut frame = Vec::with_capacity(5 + lines.len());
-        frame.put_u8(TRAILERS);
-        frame.put_u32(lines.len() as u32);
-        frame.put_slice(lines.as_bytes());
-        match self.form {
-            Form::WebText => STANDARD.encode(frame).into(),
-            Form::Grpc | Form::Web => frame.into(),
+    pub(super) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> End<D> {
+        match (self.messages.at(), self.form) {
+            (At::End, _) => End::Ended,
+            (At::Within, _) => End::BrokenOff,
+            (At::Boundary, Form::Grpc) => End::Refused(Frame::trailers(trailers(refusal))),
+            (At::Boundary, form) => End::Refused(Frame::data(form.in_body(refusal).into())),
         }
     }
 }
