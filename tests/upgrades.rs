@@ -11,17 +11,25 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request},
+    extract::{
+        ConnectInfo, Request,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    },
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
+use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
 use support::{
     client::{PATIENCE, connect, read_head, read_response},
     server::Server,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tower_bodyguard::LingerExt;
 
 /// A tunnel whose server says goodbye, closes its sending side, and reads on: it tells
@@ -90,5 +98,69 @@ fn connect_info_goes_on_working() {
             .unwrap();
         let said = read_response(&mut socket).unwrap().body;
         assert_eq!(said, socket.local_addr().unwrap().to_string());
+    }
+}
+
+fn web_socket() -> Router {
+    async fn echo(mut socket: WebSocket) {
+        while let Some(Ok(message)) = socket.recv().await {
+            match message {
+                Message::Text(text) if text == "leave" => {
+                    let close = CloseFrame {
+                        code: 4000,
+                        reason: "as you say".into(),
+                    };
+                    socket.send(Message::Close(Some(close))).await.unwrap();
+                }
+                Message::Binary(_) => socket.send(message).await.unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let upgrade = |upgrade: WebSocketUpgrade| async { upgrade.on_upgrade(echo) };
+    Router::new().route("/", get(upgrade))
+}
+
+/// Both directions at once, and a close that says why, by either side.
+#[tokio::test]
+async fn a_web_socket_is_untouched() {
+    use tokio_tungstenite::tungstenite::{self, protocol::frame::coding::CloseCode};
+
+    for serve in [Server::hooked, Server::joined] {
+        let start = move || serve(web_socket());
+        let server = tokio::task::spawn_blocking(start).await.unwrap();
+        for server_leaves in [true, false] {
+            let socket = TcpStream::connect(server.addr).await.unwrap();
+            let uri = format!("ws://{}/", server.addr);
+            let (mut socket, _) = tokio_tungstenite::client_async(uri, socket).await.unwrap();
+            let message = vec![7; 1 << 20];
+            for _ in 0..8 {
+                let message = tungstenite::Message::binary(message.clone());
+                socket.send(message).await.unwrap();
+            }
+            for _ in 0..8 {
+                let echo = socket.next().await.unwrap().unwrap();
+                assert_eq!(echo.into_data(), message);
+            }
+            let expected = if server_leaves {
+                socket.send("leave".into()).await.unwrap();
+                CloseCode::from(4000)
+            } else {
+                let close = tungstenite::protocol::CloseFrame {
+                    code: CloseCode::Normal,
+                    reason: "enough".into(),
+                };
+                socket.close(Some(close)).await.unwrap();
+                CloseCode::Normal
+            };
+            let end = timeout(PATIENCE, socket.next()).await.unwrap().unwrap();
+            let tungstenite::Message::Close(Some(close)) = end.unwrap() else {
+                panic!("no close with a reason");
+            };
+            assert_eq!(close.code, expected);
+            // Only then the connection, and that with a FIN.
+            let end = timeout(PATIENCE, socket.next()).await.unwrap();
+            assert!(end.is_none(), "{end:?}");
+        }
     }
 }

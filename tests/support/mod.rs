@@ -7,6 +7,7 @@
 pub mod client;
 pub mod outside;
 pub mod server;
+pub mod tls;
 
 pub use self::client::{Ended, Framing, Outcome, SendFirst};
 

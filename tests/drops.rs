@@ -1,0 +1,159 @@
+//! hyper drops a socket without shutting it down after a panic, an error of the service
+//! or of a response's body, and a header that does not come in time. What was answered
+//! before arrives, to a client that writes 64 MiB before it reads; what broke off does
+//! not look whole.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    routing::{get, post},
+};
+use futures_util::stream;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use support::{
+    Ended, LARGE, SendFirst,
+    client::{Framing, Response, connect, read_to_end},
+    server::Server,
+};
+use tower::{ServiceExt, service_fn};
+
+/// A response that breaks off after its first words.
+async fn broken() -> Body {
+    let words = [Ok("as far as "), Err(io::Error::other("broken"))];
+    Body::from_stream(stream::iter(words))
+}
+
+fn app() -> Router {
+    Router::new()
+        .route("/here", get(|| async { "here" }))
+        .route("/broken", post(broken).get(broken))
+        .route("/panic", post(panics))
+}
+
+async fn panics() {
+    panic!("as the test wants it");
+}
+
+/// A GET that is answered, then an upload, then everything is read: the first answer,
+/// and what follows it.
+#[track_caller]
+fn behind_an_answer(addr: SocketAddr, path: &'static str) -> Vec<u8> {
+    let mut socket = connect(addr);
+    let first = b"GET /here HTTP/1.1\r\nHost: test\r\n\r\n";
+    socket.write_all(first).unwrap();
+    let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
+    upload.write(&mut socket).unwrap();
+    let (received, ended) = read_to_end(&mut socket);
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+    let (response, rest) = Response::parse(&received).expect("the first answer is whole");
+    assert_eq!(response.body, "here");
+    rest.to_vec()
+}
+
+#[test]
+fn after_a_panic() {
+    for server in Server::both(&app()) {
+        assert!(behind_an_answer(server.addr, "/panic").is_empty());
+    }
+}
+
+#[test]
+fn after_an_error_of_a_responses_body() {
+    for server in Server::both(&app()) {
+        let rest = behind_an_answer(server.addr, "/broken");
+        assert!(Response::parse(&rest).is_none(), "it looks whole");
+    }
+}
+
+/// Of HTTP/1.0 the end of the connection is the end of the response: where the client
+/// has sent more, at least, it is a reset, as it is without the hook.
+#[test]
+fn what_breaks_off_over_http_1_0_does_not_look_whole() {
+    for server in Server::both(&app()) {
+        let mut socket = connect(server.addr);
+        let head = format!("POST /broken HTTP/1.0\r\nContent-Length: {LARGE}\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        let sent = socket.write_all(&vec![0; LARGE as usize]);
+        let (_, ended) = read_to_end(&mut socket);
+        assert!(
+            sent.is_err() || matches!(ended, Ended::Badly(_)),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn after_an_error_of_the_service() {
+    let server = Server::run(|listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let fails = service_fn(|request: Request<_>| async {
+                match request.uri().path() {
+                    "/fails" => Err(io::Error::other("as the test wants it")),
+                    _ => Ok(app().oneshot(request).await.unwrap()),
+                }
+            });
+            let (io, service) = linger.join(socket, fails);
+            let service = TowerToHyperService::new(service);
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
+        }
+    });
+    assert!(behind_an_answer(server.addr, "/fails").is_empty());
+}
+
+/// Half a head, and no more: the server gives up, and the client is a slow reader.
+#[test]
+fn after_a_header_timeout() {
+    let server = Server::run(|listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (io, service) = linger.join(socket, app());
+            let service = TowerToHyperService::new(service);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_millis(50))
+                .serve_connection(TokioIo::new(io), service);
+            tokio::spawn(connection);
+        }
+    });
+    let mut socket = connect(server.addr);
+    socket
+        .write_all(b"GET /here HTTP/1.1\r\nHost: test\r\n\r\nGET /he")
+        .unwrap();
+    while server.linger.stats().lingering() == 0 {
+        std::thread::yield_now();
+    }
+    socket.write_all(&vec![0; LARGE as usize]).unwrap();
+    let (received, ended) = read_to_end(&mut socket);
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+    let (response, _) = Response::parse(&received).expect("it is whole");
+    assert_eq!(response.body, "here");
+}
+
+/// The meter measures: without the hook the answer before the panic is lost.
+#[test]
+fn without_the_hook_they_are_reset() {
+    let server = Server::plain(app());
+    let mut socket = connect(server.addr);
+    socket
+        .write_all(b"GET /here HTTP/1.1\r\nHost: test\r\n\r\n")
+        .unwrap();
+    let upload = SendFirst::post("/panic", Framing::ContentLength, LARGE);
+    let sent = upload.write(&mut socket);
+    let (_, ended) = read_to_end(&mut socket);
+    assert!(sent.is_err() || matches!(ended, Ended::Badly(_)));
+}

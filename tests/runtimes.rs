@@ -1,0 +1,87 @@
+//! Runtimes of other shapes: one thread, tasks that never leave it, none at all.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{future::Future, net::SocketAddr, sync::mpsc, thread};
+
+use axum::{Router, http::StatusCode, routing::post};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use support::{
+    LARGE, SendFirst,
+    client::{FRAMINGS, PATIENCE},
+};
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    task::{LocalSet, spawn_local},
+};
+use tower_bodyguard::Linger;
+
+fn app() -> Router {
+    let long = || async { (StatusCode::FORBIDDEN, "n".repeat(4 << 20)) };
+    Router::new()
+        .route("/", post(|| async { StatusCode::UNAUTHORIZED }))
+        .route("/long", post(long))
+}
+
+/// Runs `serve` on a thread of its own, until the clients have been answered; then the
+/// runtime ends.
+fn on_one_thread<F>(serve: impl FnOnce(TcpListener, Linger) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let linger = Linger::new();
+    let (tell, told) = mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = thread::spawn({
+        let linger = linger.clone();
+        move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            LocalSet::new().block_on(&runtime, async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                tokio::select! {
+                    () = serve(listener, linger) => {}
+                    _ = stopped => {}
+                }
+            });
+        }
+    });
+    let addr: SocketAddr = told.recv_timeout(PATIENCE).unwrap();
+    for framing in FRAMINGS {
+        SendFirst::post("/", framing, LARGE)
+            .to(addr)
+            .assert_delivered(401);
+        SendFirst::post("/long", framing, LARGE)
+            .to(addr)
+            .assert_delivered(403);
+    }
+    stop.send(()).unwrap();
+    server.join().expect("no panic at the end");
+    assert_eq!(linger.stats().lingering(), 0);
+}
+
+#[test]
+fn a_current_thread() {
+    on_one_thread(|listener, linger| async move {
+        linger.serve(listener, app()).await.unwrap();
+    });
+}
+
+#[test]
+fn a_local_set() {
+    on_one_thread(|listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (io, service) = linger.join(socket, app());
+            let service = TowerToHyperService::new(service);
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+            spawn_local(async move {
+                // How a connection ended is the client's to assert.
+                let _ = connection.await;
+            });
+        }
+    });
+}

@@ -1,0 +1,337 @@
+//! Every server that users of tower run, with delivery and the hook joined: clients
+//! that write 64 MiB before they read, over TCP, TLS and Unix sockets.
+#![cfg(all(feature = "axum", feature = "axum-server"))]
+
+mod support;
+
+use std::{
+    future::Future,
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::mpsc,
+};
+
+use axum::{
+    Router,
+    http::StatusCode,
+    routing::{get, post},
+};
+use axum_server::tls_rustls::RustlsConfig;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use support::{
+    LARGE, MIB, SendFirst,
+    client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
+    server::{Server, guarded},
+    tls::{Certificate, Connector},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::oneshot,
+};
+use tokio_rustls::rustls::{
+    SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
+use tower_bodyguard::{Delivery, Linger, linger};
+
+fn app() -> Router {
+    guarded(4 * MIB)
+        .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
+        .route("/here", get(|| async { "here" }))
+}
+
+/// A server, and how to get there.
+struct Served {
+    name: &'static str,
+    server: Server,
+    way: Way,
+}
+
+enum Way {
+    Tcp,
+    Tls(Connector),
+    Unix { path: PathBuf, _folder: TempDir },
+}
+
+trait Socket: Read + Write {
+    /// Says that the client will send no more.
+    fn finish(&self) -> io::Result<()>;
+}
+
+impl Socket for std::net::TcpStream {
+    fn finish(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for support::tls::TlsClient {
+    fn finish(&self) -> io::Result<()> {
+        self.get_ref().shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn finish(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Served {
+    fn connect(&self) -> Box<dyn Socket> {
+        println!("{}", self.name);
+        match &self.way {
+            Way::Tcp => Box::new(connect(self.server.addr)),
+            Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
+            Way::Unix { path, .. } => {
+                let socket = UnixStream::connect(path).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.set_write_timeout(Some(PATIENCE)).unwrap();
+                Box::new(socket)
+            }
+        }
+    }
+}
+
+fn tcp(name: &'static str, server: Server) -> Served {
+    let way = Way::Tcp;
+    Served { name, server, way }
+}
+
+fn tls(
+    name: &'static str,
+    version: &'static SupportedProtocolVersion,
+    start: fn(&Certificate) -> Server,
+) -> Served {
+    let certificate = Certificate::new();
+    Served {
+        name,
+        server: start(&certificate),
+        way: Way::Tls(certificate.client(version)),
+    }
+}
+
+fn servers() -> Vec<Served> {
+    vec![
+        tcp("axum::serve", Server::hooked(app())),
+        tcp("linger.serve", Server::joined(app())),
+        unix(),
+        tcp("http1", accepting(by_http1)),
+        tcp("auto", accepting(by_auto)),
+        tcp("axum-server", axum_server()),
+        tls("tokio-rustls, TLS 1.2", &TLS12, over_rustls),
+        tls("tokio-rustls, TLS 1.3", &TLS13, over_rustls),
+        // As a server, native-tls has no other version with OpenSSL.
+        tls("tokio-native-tls, TLS 1.2", &TLS12, over_native_tls),
+        tls("axum-server, TLS 1.2", &TLS12, axum_server_over_rustls),
+        tls("axum-server, TLS 1.3", &TLS13, axum_server_over_rustls),
+    ]
+}
+
+/// An accept loop, whose connections are joined.
+fn accepting<F>(serve: fn(TcpStream, Linger) -> F) -> Server
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Server::run(move |listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(socket, linger.clone()));
+        }
+    })
+}
+
+async fn by_http1(socket: TcpStream, linger: Linger) {
+    let (io, service) = linger.join(socket, app());
+    let service = TowerToHyperService::new(service);
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+    // How a connection ended is the client's to assert.
+    let _ = connection.await;
+}
+
+async fn by_auto(socket: TcpStream, linger: Linger) {
+    let (io, service) = linger.join(socket, app());
+    auto(io, service).await;
+}
+
+async fn auto<T>(io: T, service: Delivery<Router>)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(service);
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+    let _ = connection.await;
+}
+
+fn unix() -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let server = Server::run(|_, linger| {
+        let listener = UnixListener::bind(&path).unwrap();
+        async move { linger.serve(listener, app()).await.unwrap() }
+    });
+    Served {
+        name: "linger.serve over a Unix socket",
+        server,
+        way: Way::Unix {
+            path,
+            _folder: folder,
+        },
+    }
+}
+
+fn over_rustls(certificate: &Certificate) -> Server {
+    let acceptor = certificate.acceptor();
+    Server::run(move |listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (io, service) = linger.join(socket, app());
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { auto(acceptor.accept(io).await.unwrap(), service).await });
+        }
+    })
+}
+
+fn over_native_tls(certificate: &Certificate) -> Server {
+    let (certificate, key) = certificate.pem();
+    let identity = native_tls::Identity::from_pkcs8(certificate.as_bytes(), key.as_bytes());
+    let acceptor = native_tls::TlsAcceptor::new(identity.unwrap()).unwrap();
+    let acceptor = tokio_native_tls::TlsAcceptor::from(acceptor);
+    Server::run(move |listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (io, service) = linger.join(socket, app());
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move { auto(acceptor.accept(io).await.unwrap(), service).await });
+        }
+    })
+}
+
+fn axum_server() -> Server {
+    Server::run(|listener, linger| async move {
+        let listener = listener.into_std().unwrap();
+        axum_server::from_tcp(listener)
+            .unwrap()
+            .acceptor(linger.acceptor())
+            .serve(app().into_make_service())
+            .await
+            .unwrap();
+    })
+}
+
+fn axum_server_over_rustls(certificate: &Certificate) -> Server {
+    let config = RustlsConfig::from_config(certificate.server());
+    Server::run(|listener, linger| async move {
+        let listener = listener.into_std().unwrap();
+        axum_server::from_tcp_rustls(listener, config)
+            .unwrap()
+            .map(|tls| tls.acceptor(linger.acceptor()))
+            .serve(app().into_make_service())
+            .await
+            .unwrap();
+    })
+}
+
+#[test]
+fn refusals_arrive() {
+    for served in servers() {
+        for framing in FRAMINGS {
+            for (path, status) in [("/", 413), ("/early", 401)] {
+                SendFirst::post(path, framing, LARGE)
+                    .over(served.connect())
+                    .assert_delivered(status);
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_requests_travel_on_one_connection() {
+    for served in servers() {
+        let mut socket = served.connect();
+        for length in 0..10 {
+            let upload = SendFirst::post("/", Framing::ContentLength, length * 1000);
+            upload.write(&mut socket).unwrap();
+            let response = read_response(&mut socket).unwrap();
+            assert_eq!(response.body, (length * 1000).to_string());
+        }
+    }
+}
+
+/// A close where everything was read is no linger.
+#[test]
+fn a_client_that_says_close_is_closed() {
+    for served in servers() {
+        let upload = SendFirst::post("/", Framing::Chunked, 1000).header("Connection: close");
+        let outcome = upload.over(served.connect());
+        assert_eq!(outcome.assert_delivered(200).body, "1000");
+        let refused = SendFirst::post("/early", Framing::Chunked, LARGE);
+        let refused = refused.header("Connection: close");
+        refused.over(served.connect()).assert_delivered(401);
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_in_mid_body_is_answered() {
+    for served in servers() {
+        let mut socket = served.connect();
+        let upload = SendFirst::post("/early", Framing::ContentLength, LARGE);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        socket.write_all(&[0; 100_000]).unwrap();
+        socket.finish().unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 401);
+    }
+}
+
+/// hyper-util's own graceful shutdown, and then the lingers.
+#[test]
+fn graceful_shutdown_lets_the_refused_finish() {
+    let (signal, stop) = oneshot::channel::<()>();
+    let (tell, ended) = mpsc::channel();
+    let server = Server::run(|listener, linger| async move {
+        tell.send(gracefully(listener, linger, stop).await).unwrap();
+    });
+    let upload = SendFirst::post("/early", Framing::ContentLength, LARGE);
+    let mut socket = connect(server.addr);
+    socket.write_all(upload.head().as_bytes()).unwrap();
+    while server.linger.stats().lingering() == 0 {
+        std::thread::yield_now();
+    }
+    signal.send(()).unwrap();
+    socket.write_all(&vec![0; LARGE as usize]).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().status, 401);
+    drop(socket);
+    let ended = ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ended.delivered, ended.cut), (1, 0));
+}
+
+async fn gracefully(
+    listener: TcpListener,
+    linger: Linger,
+    stop: oneshot::Receiver<()>,
+) -> linger::Shutdown {
+    let graceful = GracefulShutdown::new();
+    let mut signal = std::pin::pin!(linger.on(stop));
+    loop {
+        let socket = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap().0,
+            () = &mut signal => break,
+        };
+        let (io, service) = linger.join(socket, app());
+        let service = TowerToHyperService::new(service);
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+        tokio::spawn(graceful.watch(connection.into_owned()));
+    }
+    graceful.shutdown().await;
+    linger.shutdown(PATIENCE).await
+}

@@ -1,0 +1,105 @@
+//! TLS with a certificate of our own, and a client that blocks.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
+        SupportedProtocolVersion,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    },
+};
+
+use super::client::connect;
+
+/// For `localhost`.
+pub struct Certificate(CertifiedKey<KeyPair>);
+
+impl Certificate {
+    pub fn new() -> Self {
+        let names = ["localhost".to_owned()];
+        Self(generate_simple_self_signed(names).expect("it is well-formed"))
+    }
+
+    pub fn pem(&self) -> (String, String) {
+        (self.0.cert.pem(), self.0.signing_key.serialize_pem())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        self.0.cert.der().clone()
+    }
+
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::Pkcs8(self.0.signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring has ciphers for them")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der()], key)
+            .expect("the key is the certificate's");
+        Arc::new(config)
+    }
+
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.server().into()
+    }
+
+    /// A client that speaks one version of TLS only.
+    pub fn client(&self, version: &'static SupportedProtocolVersion) -> Connector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).expect("it is a certificate");
+        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_protocol_versions(&[version])
+            .expect("ring has ciphers for it")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Connector(config.into())
+    }
+}
+
+#[derive(Clone)]
+pub struct Connector(Arc<ClientConfig>);
+
+impl Connector {
+    pub fn connect(&self, addr: SocketAddr) -> TlsClient {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");
+        TlsClient(StreamOwned::new(session, connect(addr)))
+    }
+}
+
+/// Its end is clean where both that of TLS and that of TCP are.
+pub struct TlsClient(StreamOwned<ClientConnection, TcpStream>);
+
+impl Read for TlsClient {
+    /// An end without `close_notify` is an error of rustls's.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 if !buffer.is_empty() => self.0.sock.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for TlsClient {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl TlsClient {
+    pub fn get_ref(&self) -> &TcpStream {
+        &self.0.sock
+    }
+}
