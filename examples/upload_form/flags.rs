@@ -62,7 +62,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "none")]
     pub(crate) linger_bytes: Bound,
 
-    /// Leave out delivery: axum's own serve, with the hook on its connections
+    /// How long to read on, over HTTP/2, what a refused upload still sends, as in 2s or 20s
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    pub(crate) stream_linger: humantime::Duration,
+
+    /// Serve HTTPS, with a certificate of its own making that no browser knows
+    #[arg(long)]
+    pub(crate) tls: bool,
+
+    /// Leave out delivery: the hook on the connections alone, which is nothing to HTTP/2
     #[arg(long, conflicts_with = "plain")]
     pub(crate) hook_only: bool,
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Open the page and send something above the limit. Then do the same with
-//! `--plain`, which serves the same routes without this crate.
+//! `--plain`, which serves the same routes without this crate, or with `--tls`, over
+//! which browsers speak HTTP/2.
 //!
 //! - `app.rs`: routes, handlers and layers; the file to copy
 //! - `store.rs`: files on disk, kept only when their whole request has succeeded
@@ -13,6 +14,7 @@
 //! - `auth.rs`: who may send
 //! - `problem.rs`: what can go wrong besides the limit
 //! - `plain.rs`: the same app without the guard and without the hook
+//! - `tls.rs`: an accept loop of one's own, for HTTPS
 //! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
 
 mod app;
@@ -23,6 +25,7 @@ mod plain;
 mod problem;
 mod signals;
 mod store;
+mod tls;
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -33,12 +36,13 @@ use clap::Parser as _;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Linger, LingerExt as _};
+use tower_bodyguard::{Linger, LingerExt as _, LingerIo, StreamLinger};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
 use crate::flags::Flags;
 use crate::store::Folder;
+use crate::tls::Tls;
 
 /// How long files that are being written may hold up the exit after `--grace`.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -90,43 +94,69 @@ async fn serve(
             flags.addr
         )
     })?;
+    let addr = listener.local_addr()?;
+    let tls = match flags.tls {
+        true => Some(Tls::self_signed(addr.ip())?),
+        false => None,
+    };
+    let scheme = if flags.tls { "https" } else { "http" };
     let mut stdout = io::stdout();
-    writeln!(stdout, "listening on http://{}", listener.local_addr()?)?;
+    writeln!(stdout, "listening on {scheme}://{addr}")?;
     stdout.flush()?;
 
     let linger = Linger::new()
         .idle(*flags.linger_idle)
         .total(*flags.linger_total)
-        .bytes(flags.linger_bytes.0);
-    let stopped = stop.clone().cancelled_owned();
-    let server = if flags.plain {
-        axum::serve(listener, plain::app(&config)?)
-            .with_graceful_shutdown(stopped)
-            .into_future()
-    } else if flags.hook_only {
-        axum::serve(listener.linger_with(&linger), app::app(&config))
-            .with_graceful_shutdown(stopped)
-            .into_future()
-    } else {
-        linger
-            .serve(listener, app::app(&config))
-            .with_graceful_shutdown(stopped)
-            .into_future()
+        .bytes(flags.linger_bytes.0)
+        .stream_linger(StreamLinger::new().total(*flags.stream_linger));
+    let app = match flags.plain {
+        true => plain::app(&config)?,
+        false => app::app(&config),
     };
-    // Clients that were refused may still be sending, and have yet to read why.
     let served = async {
-        server.await?;
+        let stopped = stop.clone().cancelled_owned();
+        match tls {
+            Some(tls) if flags.plain => {
+                let bare = |socket| (socket, app.clone());
+                tls.serve(listener, &stop, bare).await;
+            }
+            Some(tls) if flags.hook_only => {
+                let hooked = |socket| (LingerIo::new(socket, &linger), app.clone());
+                tls.serve(listener, &stop, hooked).await;
+            }
+            Some(tls) => {
+                let joined = |socket| linger.join(socket, app.clone());
+                tls.serve(listener, &stop, joined).await;
+            }
+            None if flags.plain => {
+                axum::serve(listener, app)
+                    .with_graceful_shutdown(stopped)
+                    .await?;
+            }
+            None if flags.hook_only => {
+                axum::serve(listener.linger_with(&linger), app)
+                    .with_graceful_shutdown(stopped)
+                    .await?;
+            }
+            None => {
+                linger
+                    .serve(listener, app)
+                    .with_graceful_shutdown(stopped)
+                    .await?;
+            }
+        }
+        // Clients that were refused may still be sending, and have yet to read why.
         linger.closed().await;
         Ok(())
     };
-    until(served, stop, *flags.grace).await?;
+    until(served, &stop, *flags.grace).await?;
     Ok(())
 }
 
 /// Serves until every connection is done after `stop`, or `grace` is over.
 async fn until(
     server: impl Future<Output = io::Result<()>>,
-    stop: CancellationToken,
+    stop: &CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
     let overtime = async {

@@ -1,0 +1,54 @@
+//! axum-server over TLS: the hook beneath, and delivery, by one line.
+//!
+//! ```text
+//! cargo run --example axum_server --features axum,axum-server
+//! curl --insecure --data-binary @some-large-file https://localhost:3000/
+//! ```
+
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, routing::post};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let app = Router::new()
+        .route(
+            "/",
+            post(|body: String| async move { body.len().to_string() }),
+        )
+        .layer(BodyGuardLayer::for_axum(4 * MIB));
+
+    let linger = Linger::new();
+    let handle = Handle::new();
+    let stop = linger.on(tokio::signal::ctrl_c());
+    tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            stop.await;
+            handle.graceful_shutdown(Some(SHUTDOWN));
+        }
+    });
+    axum_server::bind_rustls(SocketAddr::from(([127, 0, 0, 1], 3000)), self_signed()?)
+        .map(|tls| tls.acceptor(linger.acceptor()))
+        .handle(handle)
+        .serve(app.into_make_service())
+        .await?;
+    linger.shutdown(SHUTDOWN).await;
+    Ok(())
+}
+
+fn self_signed() -> Result<RustlsConfig, Box<dyn Error>> {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(RustlsConfig::from_config(Arc::new(config)))
+}
