@@ -1,4 +1,5 @@
-//! The upload form in headless browsers, driven by `tests/browser/form.mjs`.
+//! The upload form in headless browsers, driven by `tests/browser/form.mjs`: over
+//! HTTP/1.1, and what has to do with the connection over TLS, too, by HTTP/2.
 //!
 //! `npm ci --prefix tests/browser` installs the driver; Chromium and Firefox come
 //! from the system. Screenshots go to the folder that `SHOTS` names.
@@ -19,6 +20,11 @@ const BROWSERS: [(&str, &[&str]); 2] = [
     ("firefox", &["firefox-esr", "firefox"]),
 ];
 
+struct Forms {
+    http: Form,
+    https: Form,
+}
+
 fn main() {
     let driver = [
         Need::program("node"),
@@ -27,7 +33,10 @@ fn main() {
             missing: !repository("tests/browser/node_modules/puppeteer-core").exists(),
         },
     ];
-    let form = Arc::new(Form::start(&["--limit", "4MiB"]));
+    let forms = Arc::new(Forms {
+        http: Form::start(&["--limit", "4MiB"]),
+        https: Form::start(&["--limit", "4MiB", "--tls"]),
+    });
     let trials = BROWSERS
         .into_iter()
         .flat_map(|(browser, programs)| {
@@ -40,30 +49,38 @@ fn main() {
                     missing: !programs.iter().any(|program| find(program).is_some()),
                 },
             ];
-            scenarios_of(browser, &needs, &form)
+            scenarios_of(browser, &needs, &forms)
         })
         .collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    // Before the exit, which runs no destructors: the form is a process.
-    drop(Arc::into_inner(form));
+    // Before the exit, which runs no destructors: the forms are processes.
+    drop(Arc::into_inner(forms));
     conclusion.exit();
 }
 
-fn scenarios_of(browser: &'static str, needs: &[Need], form: &Arc<Form>) -> Vec<Trial> {
+fn scenarios_of(browser: &'static str, needs: &[Need], forms: &Arc<Forms>) -> Vec<Trial> {
     if needs.iter().any(|need| need.missing) {
         return vec![trial(browser, needs, || Ok(()))];
     }
-    let listed = succeed(driver().args(["--list", "--browser", browser]));
-    let names = listed.unwrap_or_else(|error| panic!("{}", error.message().unwrap_or_default()));
-    names
-        .lines()
-        .map(|scenario| {
-            let (scenario, form) = (scenario.to_owned(), Arc::clone(form));
-            trial(format!("{browser}_{scenario}"), needs, move || {
-                play(browser, &scenario, &form.url)
-            })
+    let over_http = list(browser, &[]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_{scenario}"), needs, move || {
+            play(browser, &scenario, &forms.http.url)
         })
-        .collect()
+    });
+    let over_tls = list(browser, &["--tls"]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_tls_{scenario}"), needs, move || {
+            play(browser, &scenario, &forms.https.url)
+        })
+    });
+    over_http.chain(over_tls).collect()
+}
+
+fn list(browser: &str, flags: &[&str]) -> Vec<String> {
+    let listed = succeed(driver().args(["--list", "--browser", browser]).args(flags));
+    let names = listed.unwrap_or_else(|error| panic!("{}", error.message().unwrap_or_default()));
+    names.lines().map(str::to_owned).collect()
 }
 
 fn play(browser: &str, scenario: &str, url: &str) -> Result<(), Failed> {

@@ -9,6 +9,7 @@ mod form {
     pub(crate) mod parts;
     pub(crate) mod stage;
     pub(crate) mod storing;
+    pub(crate) mod tls;
     pub(crate) mod token;
     pub(crate) mod unfinished;
 }
@@ -22,6 +23,7 @@ fn main() {
         form::unfinished::trials(),
         form::token::trials(),
         form::flags::trials(),
+        form::tls::trials(),
     ];
     libtest_mimic::run(
         &Arguments::from_args(),

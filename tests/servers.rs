@@ -19,6 +19,7 @@ use axum::{
     routing::{get, post},
 };
 use axum_server::tls_rustls::RustlsConfig;
+use h2::Reason;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -28,6 +29,7 @@ use hyper_util::{
 use support::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
+    h2::{Client, over, upload},
     server::{Server, guarded},
     tls::{Certificate, Connector},
 };
@@ -96,6 +98,19 @@ impl Served {
                 socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 socket.set_write_timeout(Some(PATIENCE)).unwrap();
                 Box::new(socket)
+            }
+        }
+    }
+}
+
+impl Served {
+    async fn http2(&self) -> Client {
+        println!("{}", self.name);
+        match &self.way {
+            Way::Tcp => over(TcpStream::connect(self.server.addr).await.unwrap()).await,
+            Way::Tls(connector) => over(connector.connect_async(self.server.addr).await).await,
+            Way::Unix { path, .. } => {
+                over(tokio::net::UnixStream::connect(path).await.unwrap()).await
             }
         }
     }
@@ -290,6 +305,29 @@ fn a_client_that_half_closes_in_mid_body_is_answered() {
         socket.finish().unwrap();
         assert_eq!(read_response(&mut socket).unwrap().status, 401);
     }
+}
+
+/// Each stream of its own, and the connection goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_arrive_over_http2() {
+    let servers = tokio::task::spawn_blocking(servers).await.unwrap();
+    for served in servers.iter().filter(|served| served.name != "http1") {
+        let client = served.http2().await;
+        for (path, status) in [("/", 413), ("/early", 401)] {
+            let seen = upload(&client, path, 20_000_000).await;
+            assert_eq!(seen.status, status);
+            assert!(
+                matches!(seen.reset, None | Some(Reason::NO_ERROR)),
+                "{seen:?}"
+            );
+        }
+        let within = upload(&client, "/", 1_000_000).await;
+        assert_eq!(within.body, "1000000");
+    }
+    // They block until their runtimes are gone.
+    tokio::task::spawn_blocking(move || drop(servers))
+        .await
+        .unwrap();
 }
 
 /// hyper-util's own graceful shutdown, and then the lingers.

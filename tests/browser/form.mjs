@@ -1,7 +1,9 @@
 // Drives the upload_form example, started with `--limit 4MiB`, with a real browser:
 //
 //   node form.mjs --url http://127.0.0.1:3000 --browser firefox --scenario refusal
-//   node form.mjs --list [--browser chromium]
+//   node form.mjs --list [--browser chromium] [--tls]
+//
+// `--list --tls` has those that are worth repeating over HTTPS.
 //
 // Exit status 0: passed. 1: failed, with what was expected and what was seen.
 // 2: wrong usage.
@@ -10,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { names as browsers } from './browser.mjs';
-import { scenarios } from './scenarios.mjs';
+import { overTls, scenarios } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 
 /** A whole scenario; each step inside has a shorter time limit of its own. */
@@ -18,7 +20,7 @@ const TIME_LIMIT = 120_000;
 
 const options = readOptions();
 if (options.list) {
-  for (const name of Object.keys(scenarios)) console.log(name);
+  for (const name of options.tls ? overTls : Object.keys(scenarios)) console.log(name);
 } else {
   process.exitCode = await run(options);
 }
@@ -68,6 +70,7 @@ function parse() {
         scenario: { type: 'string' },
         shots: { type: 'string' },
         list: { type: 'boolean' },
+        tls: { type: 'boolean' },
       },
     });
   } catch (error) {

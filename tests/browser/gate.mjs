@@ -4,10 +4,10 @@ import net from 'node:net';
 /**
  * A relay in front of the server. While it is held, nothing of what the browser
  * sends gets through, so that an upload stays under way for as long as a
- * scenario needs, however fast the machine is.
+ * scenario needs, however fast the machine is. TLS passes through it as it is.
  */
 export async function startGate(url) {
-  const { hostname, port } = new URL(url);
+  const { protocol, hostname, port } = new URL(url);
   const sockets = new Set();
   let held = null;
   let release = () => {};
@@ -33,7 +33,7 @@ export async function startGate(url) {
   relay.listen(0, '127.0.0.1');
   await once(relay, 'listening');
   return {
-    url: `http://127.0.0.1:${relay.address().port}`,
+    url: `${protocol}//127.0.0.1:${relay.address().port}`,
     hold() {
       held = new Promise((resolve) => (release = resolve));
     },

@@ -19,3 +19,6 @@ export const scenarios = {
   'accessible-dark': (stage) => looks.accessible(stage, 'dark'),
   'screenshots': looks.screenshots,
 };
+
+/** Those that have to do with the connection: over HTTP/2, a form with TLS. */
+export const overTls = ['no-js-refusal', 'no-js-upload', 'refusal', 'exact-boundary', 'cancel'];

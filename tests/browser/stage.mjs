@@ -42,6 +42,7 @@ export class Stage {
     if (script) await page.goto(url);
     else if (name === 'chromium') await openWithoutScripts(page, url);
     else await openWithoutScriptFiles(page, url);
+    equal('the protocol', await protocol(page), url.startsWith('https:') ? 'h2' : 'http/1.1');
     return page;
   }
 
@@ -81,6 +82,11 @@ export class Stage {
       await close().catch((error) => console.error(`while closing: ${error.message}`));
     }
   }
+}
+
+/** The version of HTTP that the page came by. */
+function protocol(page) {
+  return page.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
 }
 
 async function openWithoutScripts(page, url) {

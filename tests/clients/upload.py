@@ -1,13 +1,16 @@
 """Uploads a file and says what came back.
 
-    upload.py http.client|requests form|raw URL FILE
+    upload.py http.client|requests|httpx form|raw URL FILE
 
-Prints the status in the first line and the body after it, exits with 0 when a
-whole response was read, and with 1 and the error when not.
+httpx speaks HTTP/2, and the others HTTP/1.1. No certificate is asked for.
+
+Prints the status and the version in the first line and the body after it, exits with
+0 when a whole response was read, and with 1 and the error when not.
 """
 
 import http.client
 import pathlib
+import ssl
 import sys
 import urllib.parse
 
@@ -25,7 +28,11 @@ def multipart(content):
 
 def by_http_client(shape, url, content):
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+    if parts.scheme == "https":
+        anyone = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(parts.netloc, timeout=60, context=anyone)
+    else:
+        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
     if shape == "form":
         content = multipart(content)
         kind = f"multipart/form-data; boundary={BOUNDARY}"
@@ -33,7 +40,7 @@ def by_http_client(shape, url, content):
         kind = "application/octet-stream"
     connection.request("POST", parts.path or "/", content, {"Content-Type": kind})
     response = connection.getresponse()
-    return response.status, response.read().decode()
+    return response.status, f"HTTP/{response.version / 10}", response.read().decode()
 
 
 def by_requests(shape, url, content):
@@ -43,14 +50,28 @@ def by_requests(shape, url, content):
         response = requests.post(url, files={"photopicker": ("a.bin", content)}, timeout=60)
     else:
         response = requests.post(url, data=content, timeout=60)
-    return response.status_code, response.text
+    return response.status_code, f"HTTP/{response.raw.version / 10}", response.text
+
+
+def by_httpx(shape, url, content):
+    import httpx
+
+    # Without TLS nothing is negotiated: it has to know that this is HTTP/2.
+    negotiated = url.startswith("https:")
+    body = {"files": {"photopicker": ("a.bin", content)}} if shape == "form" else {"content": content}
+    with httpx.Client(http1=negotiated, http2=True, verify=False, timeout=60) as client:
+        try:
+            response = client.post(url, **body)
+        except httpx.HTTPError as error:
+            raise OSError(repr(error)) from error
+        return response.status_code, response.http_version, response.text
 
 
 client, shape, url, file = sys.argv[1:]
-upload = {"http.client": by_http_client, "requests": by_requests}[client]
+upload = {"http.client": by_http_client, "requests": by_requests, "httpx": by_httpx}[client]
 try:
-    status, body = upload(shape, url, pathlib.Path(file).read_bytes())
+    status, version, body = upload(shape, url, pathlib.Path(file).read_bytes())
 except OSError as error:
     sys.exit(f"{type(error).__name__}: {error}")
-print(status)
+print(status, "over", version)
 print(body)

@@ -125,13 +125,14 @@ fn usage(command: &mut Command) -> String {
 }
 
 fn bad_flags() {
-    let bad: [(&[&str], &str); 11] = [
+    let bad: [(&[&str], &str); 12] = [
         (&["--limit", "lots"], "give a number of bytes"),
         (&["--limit=-1"], "give a number of bytes"),
         (&["--limit", "1e30"], "give a number of bytes"),
         (&["--linger-bytes", "some"], "give a number of bytes"),
         (&["--linger-idle", "soon"], "expected number"),
         (&["--grace", "1"], "time unit needed"),
+        (&["--stream-linger", "2"], "time unit needed"),
         (&["--status", "200"], "possible values: 400, 413"),
         (&["--addr", "localhost"], "invalid socket address"),
         (&["--token", ""], "the token is empty"),

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
 pub mod client;
+pub mod h2;
 pub mod outside;
 pub mod server;
 pub mod tls;

@@ -42,6 +42,14 @@ impl Need {
         }
     }
 
+    /// A Python that has the module.
+    pub fn python(module: &str) -> Self {
+        Self {
+            name: format!("no python3 with {module}"),
+            missing: interpreter(module).is_none(),
+        }
+    }
+
     pub fn root() -> Self {
         Self {
             name: "not root".to_owned(),
@@ -88,6 +96,18 @@ pub fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
+}
+
+/// The Python that has the module: where there are several, a package is often with
+/// one of them only. `PYTHON` names one to ask first.
+pub fn interpreter(module: &str) -> Option<PathBuf> {
+    let knows = |python: &PathBuf| {
+        let import = format!("import {module}");
+        succeed(Command::new(python).args(["-c", &import])).is_ok()
+    };
+    let named = env::var_os("PYTHON").map(PathBuf::from);
+    let usual = ["python3", "/usr/bin/python3"].map(PathBuf::from);
+    named.into_iter().chain(usual).find(knows)
 }
 
 fn output(command: &mut Command) -> std::io::Result<Output> {
@@ -180,7 +200,7 @@ impl Form {
     }
 
     pub fn addr(&self) -> SocketAddr {
-        let addr = self.url.strip_prefix("http://").expect("it is HTTP");
+        let (_, addr) = self.url.split_once("://").expect("it is a URL");
         addr.parse().expect("an address and a port")
     }
 

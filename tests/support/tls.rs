@@ -8,7 +8,8 @@ use std::{
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tokio_rustls::{
-    TlsAcceptor,
+    TlsAcceptor, TlsConnector,
+    client::TlsStream,
     rustls::{
         ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
         SupportedProtocolVersion,
@@ -72,6 +73,13 @@ impl Connector {
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");
         TlsClient(StreamOwned::new(session, connect(addr)))
+    }
+
+    pub async fn connect_async(&self, addr: SocketAddr) -> TlsStream<tokio::net::TcpStream> {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        connector.connect(name, socket).await.unwrap()
     }
 }
 
