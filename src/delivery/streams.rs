@@ -231,6 +231,16 @@ impl<B> Lingering<B> {
 }
 
 impl<B: Body + Unpin> Lingering<B> {
+    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<End> {
+        if self.reads {
+            if let Poll::Ready(end) = self.as_mut().poll_frames(cx, bounds) {
+                return Poll::Ready(end);
+            }
+        }
+        let this = self.project();
+        this.patience.poll_over(cx, this.discarding, bounds)
+    }
+
     /// Reads what is there.
     fn poll_frames(self: Pin<&mut Self>, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<End> {
         let this = self.project();
@@ -263,15 +273,79 @@ impl<B: Body + Unpin> Future for Lingering<B> {
                 Phase::Answering => WHILE_ANSWERING,
                 Phase::Answered => self.after,
             };
-            if self.reads && self.as_mut().poll_frames(cx, &bounds).is_ready() {
+            let end = ready!(self.as_mut().poll_end(cx, &bounds));
+            let has_ended = matches!(end, End::Complete | End::Reset);
+            if has_ended || !matches!(self.phase, Phase::Corked { .. }) {
                 return Poll::Ready(());
             }
-            let this = self.as_mut().project();
-            ready!(this.patience.poll_over(cx, this.discarding, &bounds));
-            match self.phase {
-                Phase::Corked { .. } => self.as_mut().go_on(Phase::Answering),
-                Phase::Answering | Phase::Answered => return Poll::Ready(()),
-            }
+            self.as_mut().go_on(Phase::Answering);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, sync::Weak};
+
+    use bytes::Bytes;
+    use http_body_util::channel::{Channel, Sender};
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::{connection::Connection, delivery::Drain};
+
+    struct Upload {
+        sender: Sender<Bytes, Infallible>,
+        exchange: Exchange<Channel<Bytes, Infallible>>,
+        connection: Weak<Connection>,
+    }
+
+    /// A stream that has been answered by a service whose answer is still to come.
+    fn corked() -> Upload {
+        let (sender, body) = Channel::new(1);
+        let connection = Arc::new(Connection::default());
+        let exchange = Exchange::new();
+        let shared = Shared::new(Drain::new(), StreamLinger::new());
+        let rest = Remainder::new(body, false, None);
+        let corked = Corked::hold(&connection);
+        linger(&shared, rest, exchange.clone(), Some(corked));
+        Upload {
+            sender,
+            exchange,
+            connection: Arc::downgrade(&connection),
+        }
+    }
+
+    async fn send(upload: &mut Upload) -> bool {
+        let sent = upload.sender.send_data(vec![0; 1000].into()).await;
+        sleep(Duration::from_micros(1)).await;
+        sent.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_outlives_its_cork() {
+        let mut upload = corked();
+        assert!(send(&mut upload).await);
+        assert!(upload.connection.upgrade().is_some());
+        // The timer goes off, and bytes come, in one breath.
+        upload.sender.send_data(Bytes::from("more")).await.unwrap();
+        advance(CORK).await;
+        assert!(send(&mut upload).await && send(&mut upload).await);
+        assert!(upload.connection.upgrade().is_none(), "it is let go of");
+        // From the answer on, there are 2 s.
+        sleep(Duration::from_secs(10)).await;
+        upload.exchange.note().answered();
+        sleep(Duration::from_millis(1_900)).await;
+        assert!(send(&mut upload).await);
+        sleep(Duration::from_millis(200)).await;
+        assert!(!send(&mut upload).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_frees_the_cork() {
+        let mut upload = corked();
+        upload.exchange.note().answered();
+        assert!(send(&mut upload).await);
+        assert!(upload.connection.upgrade().is_none());
     }
 }
