@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::records::Records;
 use crate::connection::Connection;
 
 /// The socket's side of a joined connection.
@@ -16,7 +17,7 @@ use crate::connection::Connection;
 ///    While a request is being answered hyper asks only when its own buffer is
 ///    empty (`proto/h1/conn.rs`, `mid_message_detect_eof`), so no part of a further
 ///    request is in there. After the answer it asks for the rest of half a head,
-///    too: that says nothing.
+///    too: that says nothing. Nor does it where TLS waits for the rest of a record.
 ///
 /// Whatever is not known lingers.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Evidence {
     unclaimed: u64,
     /// The latest write waits for room.
     stalled: bool,
+    records: Records,
 }
 
 impl Evidence {
@@ -38,6 +40,7 @@ impl Evidence {
             quiet: false,
             unclaimed: 0,
             stalled: false,
+            records: Records::default(),
         }
     }
 
@@ -56,8 +59,9 @@ impl Evidence {
     }
 
     /// A read has brought bytes.
-    pub(super) fn came(&mut self) {
+    pub(super) fn came(&mut self, bytes: &[u8]) {
         self.quiet = false;
+        self.records.follow(bytes);
         if self.connection.is_finished() {
             self.unclaimed = self.connection.begun();
         }
@@ -65,7 +69,7 @@ impl Evidence {
 
     /// A read has found nothing.
     pub(super) fn found_nothing(&mut self) {
-        self.quiet = true;
+        self.quiet = !self.records.is_within();
     }
 
     /// A part of an answer was written.
@@ -106,7 +110,7 @@ mod tests {
     #[test]
     fn a_request_without_a_body_is_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         connection.finish(connection.begin());
         assert!(!evidence.all_read(), "hyper may have more in its buffer");
         evidence.found_nothing();
@@ -116,9 +120,9 @@ mod tests {
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         let request = connection.begin();
-        evidence.came();
+        evidence.came(b"bytes");
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(request);
@@ -128,9 +132,9 @@ mod tests {
     #[test]
     fn half_a_head_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         connection.finish(connection.begin());
-        evidence.came();
+        evidence.came(b"bytes");
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(connection.begin());
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         connection.finish(connection.begin());
         evidence.wrote();
         evidence.found_nothing();
@@ -153,7 +157,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
         let (_, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         evidence.found_nothing();
         assert!(!evidence.all_read());
     }
@@ -161,14 +165,23 @@ mod tests {
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(b"bytes");
         let first = connection.begin();
-        evidence.came();
+        evidence.came(b"bytes");
         let second = connection.begin();
         connection.finish(first);
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(second);
         assert!(evidence.all_read());
+    }
+
+    #[test]
+    fn half_a_record_may_be_another_request() {
+        let (connection, mut evidence) = joined();
+        evidence.came(b"\x16\x03\x01\0\x02hi\x17\x03\x03\0");
+        connection.finish(connection.begin());
+        evidence.found_nothing();
+        assert!(!evidence.all_read());
     }
 }

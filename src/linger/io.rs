@@ -173,7 +173,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         match &read {
             Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                self.evidence.iter_mut().for_each(Evidence::came);
+                let came = &buf.filled()[before..];
+                self.evidence
+                    .iter_mut()
+                    .for_each(|evidence| evidence.came(came));
             }
             Poll::Ready(Ok(())) => self.peer_closed |= buf.remaining() > 0,
             Poll::Ready(Err(_)) => {}

@@ -14,6 +14,7 @@ mod evidence;
 mod handle;
 mod io;
 mod left;
+mod records;
 mod shutdown;
 mod stats;
 mod task;
