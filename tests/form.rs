@@ -12,6 +12,7 @@ mod form {
     pub(crate) mod tls;
     pub(crate) mod token;
     pub(crate) mod unfinished;
+    pub(crate) mod unix;
 }
 
 use libtest_mimic::Arguments;
@@ -24,6 +25,7 @@ fn main() {
         form::token::trials(),
         form::flags::trials(),
         form::tls::trials(),
+        form::unix::trials(),
     ];
     libtest_mimic::run(
         &Arguments::from_args(),

@@ -20,6 +20,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3000")]
     pub(crate) addr: SocketAddr,
 
+    /// Listen on a Unix socket instead, which is removed at exit
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["addr", "tls"])]
+    pub(crate) unix: Option<PathBuf>,
+
     /// The largest request body to accept, in bytes, or with a unit: 500k, 4MiB, 1GB
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub(crate) limit: u64,

@@ -14,6 +14,7 @@
 //! - `auth.rs`: who may send
 //! - `problem.rs`: what can go wrong besides the limit
 //! - `plain.rs`: the same app without the guard and without the hook
+//! - `serve.rs`: where it listens: TCP, TLS, a Unix socket
 //! - `tls.rs`: an accept loop of one's own, for HTTPS
 //! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
 
@@ -23,26 +24,25 @@ mod flags;
 mod page;
 mod plain;
 mod problem;
+mod serve;
 mod signals;
 mod store;
 mod tls;
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Linger, LingerExt as _, LingerIo, StreamLinger};
+use tower_bodyguard::{Linger, StreamLinger};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
 use crate::flags::Flags;
 use crate::store::Folder;
-use crate::tls::Tls;
 
 /// How long files that are being written may hold up the exit after `--grace`.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -86,79 +86,37 @@ async fn serve(
         limit: flags.limit,
         status: flags.status,
         store: folder.store(),
-        token: flags.token,
+        token: flags.token.clone(),
     };
-    let listener = TcpListener::bind(flags.addr).await.map_err(|e| {
-        format!(
-            "cannot listen on {}: {e}; choose another --addr",
-            flags.addr
-        )
-    })?;
-    let addr = listener.local_addr()?;
-    let tls = match flags.tls {
-        true => Some(Tls::self_signed(addr.ip())?),
-        false => None,
-    };
-    let scheme = if flags.tls { "https" } else { "http" };
-    let mut stdout = io::stdout();
-    writeln!(stdout, "listening on {scheme}://{addr}")?;
-    stdout.flush()?;
-
-    let linger = Linger::new()
-        .idle(*flags.linger_idle)
-        .total(*flags.linger_total)
-        .bytes(flags.linger_bytes.0)
-        .stream_linger(StreamLinger::new().total(*flags.stream_linger));
     let app = match flags.plain {
         true => plain::app(&config)?,
         false => app::app(&config),
     };
+    let linger = Linger::new()
+        .idle(*flags.linger_idle)
+        .total(*flags.linger_total)
+        .bytes(flags.linger_bytes.0)
+        .stream_linger(StreamLinger::new().total(*flags.stream_linger))
+        .grace(*flags.grace);
     let served = async {
-        let stopped = stop.clone().cancelled_owned();
-        match tls {
-            Some(tls) if flags.plain => {
-                let bare = |socket| (socket, app.clone());
-                tls.serve(listener, &stop, bare).await;
-            }
-            Some(tls) if flags.hook_only => {
-                let hooked = |socket| (LingerIo::new(socket, &linger), app.clone());
-                tls.serve(listener, &stop, hooked).await;
-            }
-            Some(tls) => {
-                let joined = |socket| linger.join(socket, app.clone());
-                tls.serve(listener, &stop, joined).await;
-            }
-            None if flags.plain => {
-                axum::serve(listener, app)
-                    .with_graceful_shutdown(stopped)
-                    .await?;
-            }
-            None if flags.hook_only => {
-                axum::serve(listener.linger_with(&linger), app)
-                    .with_graceful_shutdown(stopped)
-                    .await?;
-            }
-            None => {
-                linger
-                    .serve(listener, app)
-                    .with_graceful_shutdown(stopped)
-                    .await?;
-            }
-        }
+        serve::serve(&flags, app, &linger, &stop).await?;
         // Clients that were refused may still be sending, and have yet to read why.
         linger.closed().await;
         Ok(())
     };
     until(served, &stop, *flags.grace).await?;
+    let ended = linger.shutdown(Duration::ZERO).await;
+    let (delivered, cut) = (ended.delivered, ended.cut);
+    tracing::info!(delivered, cut, "refused clients at the end");
     Ok(())
 }
 
 /// Serves until every connection is done after `stop`, or `grace` is over.
 async fn until(
-    server: impl Future<Output = io::Result<()>>,
+    server: impl Future<Output = Result<(), Box<dyn Error>>>,
     stop: &CancellationToken,
     grace: Duration,
-) -> io::Result<()> {
+) -> Result<(), Box<dyn Error>> {
     let overtime = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

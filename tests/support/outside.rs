@@ -158,7 +158,13 @@ impl Form {
 
     /// `command` ends in the form's executable; the rest is up to the caller.
     pub fn start_by(mut command: Command, addr: &str, flags: &[&str]) -> Self {
-        command.args(["--addr", addr]).args(flags);
+        command.args(["--addr", addr]);
+        Self::start_with(command, flags)
+    }
+
+    /// `command` says where to listen.
+    pub fn start_with(mut command: Command, flags: &[&str]) -> Self {
+        command.args(flags);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let sets = |name| command.get_envs().any(|(set, _)| set == name);
         let (token, tmpdir) = (sets("UPLOAD_TOKEN"), sets("TMPDIR"));

@@ -1,0 +1,177 @@
+//! Where the app listens, and with how much of this crate.
+
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use axum::Router;
+use axum::serve::Listener;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_bodyguard::{Linger, LingerExt as _, LingerIo};
+
+use crate::flags::Flags;
+use crate::tls::Tls;
+
+/// How much of this crate there is around the app.
+#[derive(Clone, Copy)]
+enum Parts {
+    /// Delivery and the hook, joined.
+    All,
+    Hook,
+    None,
+}
+
+impl Parts {
+    fn of(flags: &Flags) -> Self {
+        match (flags.plain, flags.hook_only) {
+            (true, _) => Self::None,
+            (_, true) => Self::Hook,
+            _ => Self::All,
+        }
+    }
+}
+
+/// Serves until `stop`, and until every connection has been answered after that.
+pub(crate) async fn serve(
+    flags: &Flags,
+    app: Router,
+    linger: &Linger,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error>> {
+    let parts = Parts::of(flags);
+    #[cfg(unix)]
+    if let Some(path) = &flags.unix {
+        let socket = UnixSocket::bind(path)?;
+        announce(format_args!("unix:{}", path.display()))?;
+        return Ok(by_axum(socket, app, parts, linger, stop).await?);
+    }
+    let listener = TcpListener::bind(flags.addr)
+        .await
+        .map_err(|e| cannot_listen(flags.addr, &e))?;
+    let addr = listener.local_addr()?;
+    if flags.tls {
+        let tls = Tls::self_signed(addr.ip())?;
+        announce(format_args!("https://{addr}"))?;
+        over_tls(&tls, listener, app, parts, linger, stop).await;
+        return Ok(());
+    }
+    announce(format_args!("http://{addr}"))?;
+    Ok(by_axum(listener, app, parts, linger, stop).await?)
+}
+
+fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
+    format!("cannot listen on {addr}: {error}; choose another --addr")
+}
+
+fn announce(url: fmt::Arguments<'_>) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "listening on {url}")?;
+    stdout.flush()
+}
+
+async fn by_axum<L>(
+    listener: L,
+    app: Router,
+    parts: Parts,
+    linger: &Linger,
+    stop: &CancellationToken,
+) -> io::Result<()>
+where
+    L: Listener<Addr: fmt::Debug>,
+{
+    let stopped = stop.clone().cancelled_owned();
+    match parts {
+        // Bodies that are read on learn of the end, too.
+        Parts::All => {
+            linger
+                .serve(listener, app)
+                .with_graceful_shutdown(linger.on(stopped))
+                .await
+        }
+        Parts::Hook => {
+            axum::serve(listener.linger_with(linger), app)
+                .with_graceful_shutdown(stopped)
+                .await
+        }
+        Parts::None => {
+            axum::serve(listener, app)
+                .with_graceful_shutdown(stopped)
+                .await
+        }
+    }
+}
+
+async fn over_tls(
+    tls: &Tls,
+    listener: TcpListener,
+    app: Router,
+    parts: Parts,
+    linger: &Linger,
+    stop: &CancellationToken,
+) {
+    match parts {
+        Parts::All => {
+            tokio::spawn(linger.on(stop.clone().cancelled_owned()));
+            let joined = |socket| linger.join(socket, app.clone());
+            tls.serve(listener, stop, joined).await;
+        }
+        Parts::Hook => {
+            let hooked = |socket| (LingerIo::new(socket, linger), app.clone());
+            tls.serve(listener, stop, hooked).await;
+        }
+        Parts::None => {
+            let bare = |socket| (socket, app.clone());
+            tls.serve(listener, stop, bare).await;
+        }
+    }
+}
+
+/// A listener whose file goes when it does.
+#[cfg(unix)]
+struct UnixSocket {
+    listener: tokio::net::UnixListener,
+    path: PathBuf,
+}
+
+#[cfg(unix)]
+impl UnixSocket {
+    fn bind(path: &Path) -> Result<Self, String> {
+        let listener = tokio::net::UnixListener::bind(path).map_err(|e| {
+            format!(
+                "cannot listen on {}: {e}; choose another --unix, or remove the file if nobody \
+                 else listens there",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+}
+
+#[cfg(unix)]
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // Somebody may have removed it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(unix)]
+impl Listener for UnixSocket {
+    type Io = tokio::net::UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        Listener::accept(&mut self.listener).await
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
