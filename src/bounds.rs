@@ -12,6 +12,39 @@ pub(crate) struct Bounds {
     pub(crate) total: Duration,
     /// The most bytes to discard, `None` for no bound.
     pub(crate) bytes: Option<u64>,
+    /// A client that sends less is left before the total.
+    pub(crate) least: Option<Least>,
+    /// A client that sends at least so much may go on beyond the total.
+    pub(crate) good: Option<Good>,
+}
+
+/// A rate that holds once a grace is over: a connection takes some time to get going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Least {
+    /// Bytes per second.
+    pub(crate) rate: u64,
+    pub(crate) grace: Duration,
+}
+
+/// The rate of somebody who is worth waiting for, and how long at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Good {
+    /// Bytes per second.
+    pub(crate) rate: u64,
+    pub(crate) total: Duration,
+}
+
+impl Bounds {
+    /// Without rates.
+    pub(crate) const fn new(idle: Duration, total: Duration, bytes: Option<u64>) -> Self {
+        Self {
+            idle,
+            total,
+            bytes,
+            least: None,
+            good: None,
+        }
+    }
 }
 
 /// How a drain or a linger ended.
@@ -27,24 +60,34 @@ pub(crate) enum End {
     Total,
     /// More bytes came than were to be discarded.
     Bytes,
-    /// The runtime ended before.
+    /// The client sent too slowly.
+    Rate,
+    /// Another connection needed its place.
+    Evicted,
+    /// A shutdown, or the end of the runtime, came before.
     Dropped,
 }
 
 /// The state of one drain or linger.
 #[derive(Debug)]
 pub(crate) struct Discarding {
+    begun: Instant,
+    /// As `begun`, until it is restarted.
     started: Instant,
     heard: Instant,
     discarded: u64,
+    /// Of these, what was discarded before `started`.
+    before: u64,
 }
 
 impl Discarding {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
+            begun: now,
             started: now,
             heard: now,
             discarded: 0,
+            before: 0,
         }
     }
 
@@ -52,10 +95,16 @@ impl Discarding {
         self.discarded
     }
 
+    /// How long it has taken until now, in all.
+    pub(crate) fn lasted(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
+    }
+
     /// The times begin anew; the bytes go on.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.started = now;
         self.heard = now;
+        self.before = self.discarded;
     }
 
     /// `bytes` came, and were discarded.
@@ -70,10 +119,19 @@ impl Discarding {
 
     /// Nothing came.
     pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<End> {
-        if now.saturating_duration_since(self.started) >= bounds.total {
+        let elapsed = now.saturating_duration_since(self.started);
+        let keeps = |rate| elapsed < self.lasts(rate);
+        let total = match bounds.good {
+            Some(good) if keeps(good.rate) => good.total.max(bounds.total),
+            _ => bounds.total,
+        };
+        let is_slow = |least: Least| elapsed >= least.grace && !keeps(least.rate);
+        if elapsed >= total {
             Some(End::Total)
         } else if now.saturating_duration_since(self.heard) >= bounds.idle {
             Some(End::Idle)
+        } else if bounds.least.is_some_and(is_slow) {
+            Some(End::Rate)
         } else {
             None
         }
@@ -81,9 +139,30 @@ impl Discarding {
 
     /// From `now`, how long to wait at most before asking [`over_at`](Self::over_at).
     pub(crate) fn patience(&self, now: Instant, bounds: &Bounds) -> Duration {
-        let total = left(bounds.total, now, self.started);
         let idle = left(bounds.idle, now, self.heard);
-        total.min(idle)
+        let of_all = |bound| left(bound, now, self.started);
+        let total = match (bounds.good, of_all(bounds.total)) {
+            (Some(good), Duration::ZERO) => of_all(good.total.min(self.lasts(good.rate))),
+            (_, total) => total,
+        };
+        let rate = bounds.least.map_or(Duration::MAX, |least| {
+            of_all(least.grace.max(self.lasts(least.rate)))
+        });
+        idle.min(total).min(rate)
+    }
+
+    /// For how long, from the start, what has come makes a rate, in bytes per second:
+    /// to the nanosecond above, for what has come in time may be asked about then.
+    fn lasts(&self, rate: u64) -> Duration {
+        let bytes = u128::from(self.discarded - self.before);
+        let nanoseconds = (bytes * 1_000_000_000).checked_div(u128::from(rate));
+        nanoseconds.map_or(Duration::MAX, |nanoseconds| {
+            Duration::from_nanos(
+                u64::try_from(nanoseconds)
+                    .unwrap_or(u64::MAX)
+                    .saturating_add(1),
+            )
+        })
     }
 }
 
@@ -97,11 +176,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds {
-        idle: Duration::from_secs(5),
-        total: Duration::from_secs(30),
-        bytes: None,
-    };
+    const BOUNDS: Bounds = Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None);
 
     fn secs(seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds)
@@ -151,54 +226,132 @@ mod tests {
     #[test]
     fn times_beyond_reckoning_do_no_harm() {
         let start = Instant::now();
-        let bounds = Bounds {
-            idle: Duration::MAX,
-            total: Duration::MAX,
-            bytes: None,
-        };
+        let bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
         let mut discarding = Discarding::new(start);
         assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
         assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
         assert_eq!(discarding.patience(start, &bounds), Duration::MAX);
     }
 
+    const GOOD: Good = Good {
+        rate: 128 * 1024,
+        total: Duration::from_secs(600),
+    };
+
+    /// So many bytes each second, until it ends.
+    fn steady(rate: u64, bounds: &Bounds) -> (u64, End) {
+        let start = Instant::now();
+        let mut discarding = Discarding::new(start);
+        for second in 1.. {
+            let now = start + Duration::from_secs(second);
+            if let Some(end) = discarding.received(rate, now, bounds) {
+                return (second, end);
+            }
+        }
+        unreachable!("every bound comes");
+    }
+
+    #[test]
+    fn a_good_rate_goes_beyond_the_total() {
+        let bounds = Bounds {
+            good: Some(GOOD),
+            ..BOUNDS
+        };
+        assert_eq!(steady(GOOD.rate, &bounds), (600, End::Total));
+        assert_eq!(steady(GOOD.rate - 1, &bounds), (30, End::Total));
+    }
+
+    #[test]
+    fn a_good_client_that_tires_is_left() {
+        let bounds = Bounds {
+            good: Some(GOOD),
+            ..BOUNDS
+        };
+        let start = Instant::now();
+        let mut discarding = Discarding::new(start);
+        // All of 40 s at once, and then silence, but for a byte now and then.
+        assert_eq!(discarding.received(40 * GOOD.rate, start, &bounds), None);
+        for drip in 1..=9 {
+            let now = start + secs(4.0) * drip;
+            assert_eq!(discarding.received(1, now, &bounds), None);
+        }
+        let now = start + secs(36.0);
+        assert!(discarding.patience(now, &bounds) > secs(3.9));
+        assert_eq!(
+            discarding.received(1, start + secs(40.1), &bounds),
+            Some(End::Total)
+        );
+    }
+
+    #[test]
+    fn a_slow_client_is_left_after_its_grace() {
+        let least = Least {
+            rate: 240,
+            grace: secs(5.0),
+        };
+        let bounds = Bounds {
+            least: Some(least),
+            ..BOUNDS
+        };
+        assert_eq!(steady(239, &bounds), (5, End::Rate));
+        assert_eq!(steady(240, &bounds), (30, End::Total));
+    }
+
+    /// Rates and totals of all kinds.
+    fn bounds() -> impl Strategy<Value = Bounds> {
+        let times = (1u64..60_000, 1u64..60_000, 1u64..120_000, 0u64..60_000);
+        let rates = prop::option::of(0u64..10_000);
+        (times, rates.clone(), rates).prop_map(|((idle, total, longest, grace), least, good)| {
+            let (idle, total) = (Duration::from_millis(idle), Duration::from_millis(total));
+            Bounds {
+                least: least.map(|rate| Least {
+                    rate,
+                    grace: Duration::from_millis(grace),
+                }),
+                good: good.map(|rate| Good {
+                    rate,
+                    total: Duration::from_millis(longest),
+                }),
+                ..Bounds::new(idle, total, None)
+            }
+        })
+    }
+
     proptest! {
-        /// Whatever comes, asking again after its patience ends it by the
-        /// total, and never later.
+        /// Whatever comes, asking again after its patience ends it by the longest
+        /// total, and never later; and it is never asked to wait no time at all.
         #[test]
         fn ends_by_the_total(
-            idle in 1u64..60_000,
-            total in 1u64..60_000,
-            gaps in prop::collection::vec((0u64..5_000, any::<bool>()), 0..200),
+            bounds in bounds(),
+            gaps in prop::collection::vec((0u64..5_000, 0u64..100_000), 0..200),
         ) {
-            let bounds = Bounds {
-                idle: Duration::from_millis(idle),
-                total: Duration::from_millis(total),
-                bytes: None,
-            };
+            let longest = bounds.good.map_or(bounds.total, |good| good.total.max(bounds.total));
             let start = Instant::now();
             let mut discarding = Discarding::new(start);
             let mut now = start;
             let mut end = None;
-            for (gap, comes) in gaps {
+            for (gap, bytes) in gaps {
                 let wait = discarding.patience(now, &bounds);
                 prop_assert!(wait > Duration::ZERO);
                 let gap = Duration::from_millis(gap);
-                if comes && gap < wait {
+                if bytes > 0 && gap < wait {
                     now += gap;
-                    end = discarding.received(1, now, &bounds);
+                    end = discarding.received(bytes, now, &bounds);
                 } else {
                     now += wait;
                     end = discarding.over_at(now, &bounds);
                 }
-                prop_assert!(now <= start + bounds.total);
+                prop_assert!(now <= start + longest);
                 if end.is_some() {
                     break;
                 }
             }
-            if end.is_none() {
-                let wait = discarding.patience(now, &bounds);
-                prop_assert!(discarding.over_at(now + wait, &bounds).is_some());
+            let mut asked = 0;
+            while end.is_none() {
+                now += discarding.patience(now, &bounds);
+                end = discarding.over_at(now, &bounds);
+                asked += 1;
+                prop_assert!(now <= start + longest && asked < 10);
             }
         }
     }

@@ -62,8 +62,10 @@
 mod bounds;
 mod connection;
 mod cork;
+mod counters;
 pub mod delivery;
 mod error;
+mod event;
 
 pub mod limit;
 pub mod linger;
@@ -72,8 +74,10 @@ pub mod serve;
 mod tasks;
 
 pub use self::{
+    counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
     delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
+    event::{Discarded, Ended, Event, Observer},
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
     linger::{Linger, LingerIo},
 };

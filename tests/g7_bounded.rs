@@ -59,7 +59,9 @@ fn a_silent_client_is_left() {
 
 #[test]
 fn a_client_that_sends_for_ever_is_cut_at_the_total() {
-    let server = with(Linger::new().total(Duration::from_millis(300)));
+    let bounded = Linger::new().total(Duration::from_millis(300));
+    // However fast it sends.
+    let server = with(bounded.good_rate(u64::MAX, Duration::ZERO));
     let mut socket = refused(&server, 1 << 60);
     while socket.write_all(&[0; 64 * 1024]).is_ok() {}
     until_cut(&server, 1);

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     bounds::{Bounds, Discarding, End},
+    event::{Discarded, Event, Observer},
     patience::Patience,
 };
 
@@ -69,11 +70,7 @@ impl Drain {
 
     /// To keep the connection.
     pub(super) fn to_keep(self) -> Bounds {
-        Bounds {
-            idle: self.total,
-            total: self.total,
-            bytes: Some(self.bytes),
-        }
+        Bounds::new(self.total, self.total, Some(self.bytes))
     }
 
     /// To deliver an answer where no hook will: as much as comes in that time.
@@ -101,11 +98,7 @@ pub(super) enum Purpose {
 }
 
 /// Until a stalled answer is out, while the client sends: nginx's `lingering_time`.
-const STALLED: Bounds = Bounds {
-    idle: Duration::from_secs(30),
-    total: Duration::from_secs(30),
-    bytes: None,
-};
+const STALLED: Bounds = Bounds::new(Duration::from_secs(30), Duration::from_secs(30), None);
 
 /// Frames to discard before other tasks have their turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
@@ -123,7 +116,8 @@ where
         Purpose::Deliver => shared.drain.to_deliver(),
     };
     let discarding = Discarding::new(Instant::now().into_std());
-    let mut draining = Draining::new(rest, bounds, discarding, exchange);
+    let observer = shared.observer.clone();
+    let mut draining = Draining::new(rest, bounds, discarding, exchange, observer);
     draining.past = past;
     shared.tasks.spawn(draining);
 }
@@ -138,7 +132,8 @@ pub(super) fn go_on<B>(
     B: Body + Unpin + Send + 'static,
 {
     let bounds = shared.drain.to_keep();
-    let draining = Draining::new(rest, bounds, discarding, exchange);
+    let observer = shared.observer.clone();
+    let draining = Draining::new(rest, bounds, discarding, exchange, observer);
     shared.tasks.spawn(draining);
 }
 
@@ -155,16 +150,23 @@ pin_project! {
         discarding: Discarding,
         bounds: Bounds,
         past: bool,
+        // What ended it, once something has.
+        end: Option<End>,
+        observer: Observer,
         #[pin]
         patience: Patience,
     }
 
-    /// Ended by a shutdown under a stalled answer: nobody reads for that any more.
     impl<B> PinnedDrop for Draining<B> {
         fn drop(this: Pin<&mut Self>) {
-            if let Some(rest) = this.project().rest.take().filter(Remainder::is_stalled) {
+            let this = this.project();
+            // Ended by a shutdown, under a stalled answer: nobody reads for that any more.
+            if let Some(rest) = this.rest.take().filter(Remainder::is_stalled) {
                 rest.cut();
             }
+            let end = this.end.unwrap_or(End::Dropped);
+            let drained = Event::Drained(Discarded::new(this.discarding, end));
+            this.observer.observe(&drained);
         }
     }
 }
@@ -175,6 +177,7 @@ impl<B> Draining<B> {
         bounds: Bounds,
         discarding: Discarding,
         exchange: Exchange<B>,
+        observer: Observer,
     ) -> Self {
         Self {
             rest: Some(rest),
@@ -182,6 +185,8 @@ impl<B> Draining<B> {
             discarding,
             bounds,
             past: false,
+            end: None,
+            observer,
             patience: Patience::default(),
         }
     }
@@ -191,7 +196,7 @@ impl<B> Draining<B> {
         let mut this = self.project();
         *this.past = true;
         *this.bounds = STALLED;
-        *this.discarding = Discarding::new(Instant::now().into_std());
+        this.discarding.restart(Instant::now().into_std());
         this.patience.set(Patience::default());
     }
 
@@ -233,9 +238,11 @@ impl<B: Body + Unpin> Future for Draining<B> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.past && self.answer_is_out(cx) {
+                self.project().end.get_or_insert(End::Complete);
                 return Poll::Ready(());
             }
             let end = ready!(self.as_mut().poll_end(cx));
+            *self.as_mut().project().end = Some(end);
             if end == End::Complete || end == End::Reset {
                 if let Some(rest) = self.project().rest.take() {
                     rest.finish();
@@ -281,7 +288,7 @@ mod tests {
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
         let exchange = Exchange::new();
-        let shared = Shared::new(drain, StreamLinger::new());
+        let shared = Shared::new(drain, StreamLinger::new(), Observer::default());
         spawn(rest, &shared, Purpose::Keep, exchange.clone());
         Drained {
             sender,

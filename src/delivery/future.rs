@@ -18,7 +18,11 @@ use super::{
     service::has_token,
     verdict::Verdict,
 };
-use crate::{bounds::Discarding, limit::Refusal};
+use crate::{
+    bounds::{Discarding, End},
+    event::{Discarded, Event},
+    limit::{Kind, Refusal},
+};
 
 /// How often an answer may step back, without waiting, for what has arrived
 /// already. hyper reads 8 KiB at first and doubles, so that this is about 1 MiB.
@@ -116,7 +120,8 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return send(response);
         }
-        self.plan.persistent &= !has_token(response.headers(), &CONNECTION, "close");
+        self.plan.persistent &=
+            !has_token(response.headers(), &CONNECTION, "close") && !is_too_slow(&response);
         let Self { exchange, plan } = self;
         let later = Later {
             plan: plan.clone(),
@@ -176,6 +181,12 @@ fn is_too_large<B>(response: &Response<B>) -> bool {
         || response.status() == StatusCode::PAYLOAD_TOO_LARGE
 }
 
+/// A client that is too slow to wait for is so for a drain, too (RFC 9110 §15.5.9).
+fn is_too_slow<B>(response: &Response<B>) -> bool {
+    let refusal = response.extensions().get::<Refusal>();
+    refusal.is_some_and(|refusal| matches!(refusal.kind(), Kind::TooSlow { .. }))
+}
+
 impl<ReqB, ResB> Taking<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
@@ -223,6 +234,10 @@ where
         } = self;
         if rest.is_end_stream() {
             rest.finish();
+            if discarding.discarded() > 0 {
+                let drained = Discarded::new(&discarding, End::Complete);
+                plan.shared.observer.observe(&Event::Drained(drained));
+            }
             return response.map(DeliveredBody::plain);
         }
         if self.over {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tower_layer::Layer;
 
 use super::{Delivery, Drain, StreamLinger, shared::Shared};
-use crate::linger::Linger;
+use crate::{event::Observer, linger::Linger};
 
 /// Sees to it that early answers go out on an honest connection.
 ///
@@ -61,8 +61,9 @@ impl DeliveryLayer {
     /// What a kept connection is worth.
     #[must_use]
     pub fn drain(self, drain: Drain) -> Self {
+        let shared = &self.shared;
         Self {
-            shared: Shared::new(drain, self.shared.streams.settings()),
+            shared: Shared::new(drain, shared.streams.settings(), shared.observer.clone()),
         }
     }
 
@@ -70,8 +71,18 @@ impl DeliveryLayer {
     /// such streams is counted for all the services that this layer makes.
     #[must_use]
     pub fn stream_linger(self, settings: StreamLinger) -> Self {
+        let shared = &self.shared;
         Self {
-            shared: Shared::new(self.shared.drain, settings),
+            shared: Shared::new(shared.drain, settings, shared.observer.clone()),
+        }
+    }
+
+    /// Who is told of each drain, and of each stream that lingers.
+    #[must_use]
+    pub fn observer(self, observer: Observer) -> Self {
+        let shared = &self.shared;
+        Self {
+            shared: Shared::new(shared.drain, shared.streams.settings(), observer),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{Drain, StreamLinger, streams::Streams};
-use crate::tasks::Tasks;
+use crate::{event::Observer, tasks::Tasks};
 
 /// What the services of one layer share.
 #[derive(Debug, Default)]
@@ -9,14 +9,16 @@ pub(crate) struct Shared {
     pub(super) drain: Drain,
     pub(super) streams: Streams,
     pub(super) tasks: Arc<Tasks>,
+    pub(super) observer: Observer,
 }
 
 impl Shared {
-    pub(crate) fn new(drain: Drain, stream_linger: StreamLinger) -> Arc<Self> {
+    pub(crate) fn new(drain: Drain, stream_linger: StreamLinger, observer: Observer) -> Arc<Self> {
         Arc::new(Self {
             drain,
             streams: Streams::new(stream_linger),
             tasks: Arc::default(),
+            observer,
         })
     }
 

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     bounds::{Bounds, Discarding, End},
     cork::Corked,
+    event::{Discarded, Event, Observer},
     patience::Patience,
 };
 
@@ -132,16 +133,8 @@ pub(super) fn linger<B>(
     let settings = shared.streams.settings;
     let place = Place::take(shared);
     let after = match place {
-        Some(_) => Bounds {
-            idle: settings.total,
-            total: settings.total,
-            bytes: Some(settings.bytes),
-        },
-        None => Bounds {
-            idle: HOLD,
-            total: HOLD,
-            bytes: None,
-        },
+        Some(_) => Bounds::new(settings.total, settings.total, Some(settings.bytes)),
+        None => Bounds::new(HOLD, HOLD, None),
     };
     shared.tasks.spawn(Lingering {
         rest,
@@ -151,6 +144,8 @@ pub(super) fn linger<B>(
         phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
         discarding: Discarding::new(Instant::now().into_std()),
         after,
+        end: None,
+        observer: shared.observer.clone(),
         patience: Patience::default(),
     });
 }
@@ -197,8 +192,19 @@ pin_project! {
         phase: Phase,
         discarding: Discarding,
         after: Bounds,
+        end: Option<End>,
+        observer: Observer,
         #[pin]
         patience: Patience,
+    }
+
+    impl<B> PinnedDrop for Lingering<B> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            let end = this.end.unwrap_or(End::Dropped);
+            let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
+            this.observer.observe(&lingered);
+        }
     }
 }
 
@@ -208,24 +214,16 @@ const FRAMES_PER_TURN: usize = 64;
 /// A service that has its whole answer gives it to hyper in less.
 const CORK: Duration = Duration::from_millis(2);
 
-const WHILE_CORKED: Bounds = Bounds {
-    idle: CORK,
-    total: CORK,
-    bytes: None,
-};
+const WHILE_CORKED: Bounds = Bounds::new(CORK, CORK, None);
 
-const WHILE_ANSWERING: Bounds = Bounds {
-    idle: ANSWER,
-    total: ANSWER,
-    bytes: None,
-};
+const WHILE_ANSWERING: Bounds = Bounds::new(ANSWER, ANSWER, None);
 
 impl<B> Lingering<B> {
     /// With bounds that count from now.
     fn go_on(self: Pin<&mut Self>, phase: Phase) {
         let mut this = self.project();
         *this.phase = phase;
-        *this.discarding = Discarding::new(Instant::now().into_std());
+        this.discarding.restart(Instant::now().into_std());
         this.patience.set(Patience::default());
     }
 }
@@ -276,6 +274,7 @@ impl<B: Body + Unpin> Future for Lingering<B> {
             let end = ready!(self.as_mut().poll_end(cx, &bounds));
             let has_ended = matches!(end, End::Complete | End::Reset);
             if has_ended || !matches!(self.phase, Phase::Corked { .. }) {
+                *self.project().end = Some(end);
                 return Poll::Ready(());
             }
             self.as_mut().go_on(Phase::Answering);
@@ -305,7 +304,7 @@ mod tests {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let exchange = Exchange::new();
-        let shared = Shared::new(Drain::new(), StreamLinger::new());
+        let shared = Shared::new(Drain::new(), StreamLinger::new(), Observer::default());
         let rest = Remainder::new(body, false, None);
         let corked = Corked::hold(&connection);
         linger(&shared, rest, exchange.clone(), Some(corked));

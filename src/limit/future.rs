@@ -101,10 +101,10 @@ impl<R> Watch<R> {
         // between the body may go over on another thread.
         let settled = Arc::get_mut(&mut self.overrun).is_some();
         let keeps = self.settings.keep_handler_response;
-        if let Some(received) = self.overrun.received() {
+        if let Some(kind) = self.overrun.kind() {
             let request = std::mem::take(&mut self.request);
-            let limit = self.overrun.limit();
-            let refusal = self.settings.streamed(received, limit, request);
+            let refusal = self.settings.streamed(kind, self.overrun.limit(), request);
+            self.settings.observe(&refusal);
             if !keeps {
                 return Ok(refuse(refusal, &self.respond));
             }

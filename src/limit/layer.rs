@@ -1,9 +1,10 @@
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
 use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
+use crate::{bounds::Least, event::Observer};
 
 /// Limits the bodies of the requests to a service.
 ///
@@ -17,6 +18,7 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 /// - A `Content-Length` that is no number, or several that differ: 400.
 /// - No length at all, where one is
 ///   [required](Self::require_content_length): 411.
+/// - Bytes that come too slowly, where a [rate](Self::min_rate) is asked for: 408.
 ///
 /// A body of exactly `limit` bytes passes.
 ///
@@ -25,7 +27,7 @@ use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
 /// A call of gRPC's, told by its content type, is refused in gRPC's own way, whatever
 /// the layer was told to answer with: HTTP 200, `grpc-status` 8 (`RESOURCE_EXHAUSTED`),
 /// or 3 (`INVALID_ARGUMENT`) for a bad or missing length, and a `grpc-message` with the
-/// numbers. For gRPC-Web and its text form they are in the body as well. A response
+/// numbers; 4 (`DEADLINE_EXCEEDED`) where it came too slowly. For gRPC-Web and its text form they are in the body as well. A response
 /// that has begun ends with the same trailers.
 ///
 /// **The limit counts all the bytes of a call**: of a client that streams, every
@@ -174,6 +176,36 @@ impl<R> BodyGuardLayer<R> {
     #[must_use]
     pub fn keep_handler_response(mut self) -> Self {
         self.set().keep_handler_response = true;
+        self
+    }
+
+    /// Answers 408 to a body that comes in slower than `rate` bytes per second, once `grace`
+    /// is over; delivered like any other early answer. Kestrel's are 240 bytes per second
+    /// and 5 s; without this call there is no such rate.
+    ///
+    /// The rate is that of the whole body so far, over the time in which the handler waits
+    /// for the client: a slow handler, or none that reads, is not the client's fault. It
+    /// costs a timer, in an allocation of its own, for each body that is waited for.
+    ///
+    /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
+    /// drip gets past it; its errors reach the handler, which answers for them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub fn min_rate(mut self, rate: u64, grace: Duration) -> Self {
+        self.set().least = Some(Least { rate, grace });
+        self
+    }
+
+    /// Who is told of each refusal.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.set().observer = observer;
         self
     }
 

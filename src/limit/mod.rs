@@ -11,6 +11,7 @@ mod grpc;
 mod layer;
 mod over_limit;
 mod overrun;
+mod pace;
 mod policy;
 mod refusal;
 mod request_body;
@@ -28,7 +29,7 @@ pub use self::{
     over_limit::OverLimit,
     policy::Limit,
     refusal::{Kind, Refusal},
-    request_body::GuardedBody,
+    request_body::{GuardedBody, TooSlow},
     respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
     response_body::ResponseBody,
     service::BodyGuard,

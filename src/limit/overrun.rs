@@ -8,7 +8,10 @@ use std::{
     task::{Context, Waker},
 };
 
-/// Tells the answer's side that the request body went past its limit.
+use super::Kind;
+
+/// Tells the answer's side that the request body went past its limit, or came too
+/// slowly.
 ///
 /// It happens at most once. The order is: the count is stored, then whoever
 /// waits is woken; a waiter first leaves its waker, then looks again.
@@ -18,6 +21,8 @@ pub(super) struct Overrun {
     /// Bytes that had come when the limit was passed; 0 while it holds. A body
     /// cannot pass a limit with no bytes at all.
     received: AtomicU64,
+    /// The rate that the body did not keep; 0 while it does, and where there is none.
+    too_slow: AtomicU64,
     waiting: Mutex<Option<Waker>>,
 }
 
@@ -26,6 +31,7 @@ impl Overrun {
         Self {
             limit,
             received: AtomicU64::new(0),
+            too_slow: AtomicU64::new(0),
             waiting: Mutex::new(None),
         }
     }
@@ -38,6 +44,16 @@ impl Overrun {
     pub(super) fn report(&self, received: u64) {
         debug_assert_ne!(received, 0, "no limit is below zero");
         self.received.store(received, Ordering::Release);
+        self.wake();
+    }
+
+    /// The body did not keep to the rate, in bytes per second.
+    pub(super) fn report_too_slow(&self, rate: u64) {
+        self.too_slow.store(rate.max(1), Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let waiting = self.waiting().take();
         if let Some(waker) = waiting {
             waker.wake();
@@ -52,8 +68,19 @@ impl Overrun {
         }
     }
 
+    /// What is wrong with the body, once something is.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        if let Some(received) = self.received() {
+            return Some(Kind::Streamed { received });
+        }
+        match self.too_slow.load(Ordering::Acquire) {
+            0 => None,
+            rate => Some(Kind::TooSlow { rate }),
+        }
+    }
+
     /// Has the task woken when the limit is passed; look at
-    /// [`received`](Self::received) afterwards.
+    /// [`kind`](Self::kind) afterwards.
     pub(super) fn wake_on_report(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting();
         match &mut *waiting {

@@ -71,6 +71,12 @@ pub enum Kind {
         /// the body, which nobody knows.
         received: u64,
     },
+    /// The bytes came too slowly, where a [rate](super::BodyGuardLayer::min_rate) is asked
+    /// for.
+    TooSlow {
+        /// The rate, in bytes per second.
+        rate: u64,
+    },
     /// `Content-Length` is not one decimal number that fits 64 bits, or there
     /// are several that differ (RFC 9110 §8.6). The handler never ran.
     BadLength,
@@ -165,7 +171,7 @@ impl Refusal {
 
     /// The status to answer with: 413 for a body that is too large, unless the
     /// layer was told [otherwise](super::BodyGuardLayer::status), 400 for a bad
-    /// `Content-Length`, 411 for a missing one.
+    /// `Content-Length`, 411 for a missing one, and 408 for a body that came too slowly.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -239,6 +245,7 @@ impl Refusal {
     pub(super) fn title(&self) -> &'static str {
         match self.kind {
             Kind::Declared { .. } | Kind::Streamed { .. } => "Content Too Large",
+            Kind::TooSlow { .. } => "Request Timeout",
             Kind::BadLength => "Bad Content-Length",
             Kind::LengthRequired => "Length Required",
         }
@@ -269,6 +276,12 @@ impl fmt::Display for Refusal {
                 "The request body is too long: {} had come, and at most {limit} are accepted \
                  here. Send a smaller one.",
                 Size(received),
+            ),
+            Kind::TooSlow { rate } => write!(
+                f,
+                "The request body came too slowly: at least {} per second are expected here. \
+                 Send it again over a faster connection.",
+                Size(rate),
             ),
             Kind::BadLength => f.write_str(
                 "The Content-Length of the request is not one decimal number. Send the length \

@@ -1,4 +1,6 @@
 use std::{
+    error::Error,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -9,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::overrun::Overrun;
-use crate::BoxError;
+use super::{overrun::Overrun, pace::Pace, size::Size};
+use crate::{BoxError, bounds::Least};
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.
@@ -48,15 +50,17 @@ pin_project! {
         inner: Option<B>,
         remaining: u64,
         overrun: Option<Arc<Overrun>>,
+        pace: Option<Pace>,
     }
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn limited(inner: B, overrun: Arc<Overrun>) -> Self {
+    pub(super) fn limited(inner: B, overrun: Arc<Overrun>, least: Option<Least>) -> Self {
         Self {
             inner: Some(inner),
             remaining: overrun.limit(),
             overrun: Some(overrun),
+            pace: least.map(Pace::new),
         }
     }
 
@@ -66,6 +70,7 @@ impl<B> GuardedBody<B> {
             inner: Some(inner),
             remaining: u64::MAX,
             overrun: None,
+            pace: None,
         }
     }
 
@@ -75,6 +80,7 @@ impl<B> GuardedBody<B> {
             inner: None,
             remaining: 0,
             overrun: None,
+            pace: None,
         }
     }
 
@@ -84,6 +90,24 @@ impl<B> GuardedBody<B> {
         let mut this = self.project();
         this.inner.set(None);
         *this.overrun = None;
+        *this.pace = None;
+    }
+
+    /// The client is being waited for, where there is a rate to keep.
+    fn poll_too_slow<T>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, BoxError>>> {
+        let this = self.as_mut().project();
+        let (Some(pace), Some(overrun)) = (this.pace, this.overrun) else {
+            return Poll::Pending;
+        };
+        let received = overrun.limit() - *this.remaining;
+        ready!(pace.poll_too_slow(received, cx));
+        let too_slow = TooSlow { rate: pace.rate() };
+        overrun.report_too_slow(too_slow.rate);
+        self.finish();
+        Poll::Ready(Some(Err(too_slow.into())))
     }
 
     fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
@@ -111,7 +135,14 @@ where
         let Some(inner) = self.as_mut().project().inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let frame = match ready!(inner.poll_frame(cx)) {
+        let polled = inner.poll_frame(cx);
+        if polled.is_pending() {
+            return self.poll_too_slow(cx);
+        }
+        if let Some(pace) = self.as_mut().project().pace {
+            pace.came();
+        }
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 self.finish();
@@ -148,6 +179,30 @@ where
         hint
     }
 }
+
+/// The error of a body that came too slowly, see
+/// [`BodyGuardLayer::min_rate`](super::BodyGuardLayer::min_rate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooSlow {
+    rate: u64,
+}
+
+impl TooSlow {
+    /// What was expected, in bytes per second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+}
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate = Size(self.rate);
+        write!(f, "the request body came in slower than {rate} per second")
+    }
+}
+
+impl Error for TooSlow {}
 
 /// The type cannot be made outside its crate; a body that trips makes one.
 fn length_limit_error() -> BoxError {
@@ -200,7 +255,7 @@ mod tests {
             steps: steps.into_iter().collect(),
             ended: false,
         };
-        GuardedBody::limited(script, Arc::new(Overrun::new(limit)))
+        GuardedBody::limited(script, Arc::new(Overrun::new(limit)), None)
     }
 
     fn data(length: usize) -> Step {
@@ -252,6 +307,7 @@ mod tests {
             GuardedBody::limited(
                 Full::new(Bytes::from(vec![0; length])),
                 Arc::new(Overrun::new(limit)),
+                None,
             )
             .size_hint()
         };

@@ -8,8 +8,10 @@ use http_body::Body;
 use tower_service::Service;
 
 use super::{
-    GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture, future::Watch,
-    overrun::Overrun, settings::Settings,
+    GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
+    future::Watch,
+    overrun::Overrun,
+    settings::{NO_LIMIT, Settings},
 };
 use crate::BoxError;
 
@@ -70,9 +72,8 @@ where
 
         // A handler that looks for it finds it with every request.
         let told = self.settings.keep_handler_response;
-        let counts = limit.filter(|_| !bodiless);
-        let overrun =
-            (counts.is_some() || told).then(|| Arc::new(Overrun::new(counts.unwrap_or(u64::MAX))));
+        let counts = !bodiless && (limit.is_some() || self.settings.least.is_some());
+        let overrun = (counts || told).then(|| Arc::new(Overrun::new(limit.unwrap_or(NO_LIMIT))));
         if let Some(overrun) = overrun.as_ref().filter(|_| told) {
             parts
                 .extensions
@@ -81,9 +82,10 @@ where
 
         let (body, watch) = match overrun {
             _ if bodiless => (GuardedBody::ended(), None),
-            Some(overrun) if counts.is_some() => {
+            Some(overrun) if counts => {
                 let watch = self.watch(&parts, &overrun);
-                (GuardedBody::limited(body, overrun), Some(watch))
+                let body = GuardedBody::limited(body, overrun, self.settings.least);
+                (body, Some(watch))
             }
             _ => (GuardedBody::unlimited(body), None),
         };

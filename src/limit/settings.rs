@@ -7,6 +7,13 @@ use super::{
     content_length::content_length,
     refusal::{Asked, Captured},
 };
+use crate::{
+    bounds::Least,
+    event::{Event, Observer},
+};
+
+/// What no body comes to.
+pub(super) const NO_LIMIT: u64 = u64::MAX;
 
 /// What a layer was told, but for how it answers.
 #[derive(Clone)]
@@ -16,6 +23,8 @@ pub(super) struct Settings {
     pub(super) require_length: bool,
     pub(super) hide_limit: bool,
     pub(super) keep_handler_response: bool,
+    pub(super) least: Option<Least>,
+    pub(super) observer: Observer,
     /// axum's own default limit is lifted for what this guard lets through.
     #[cfg(feature = "axum")]
     pub(super) lift_axum: bool,
@@ -32,6 +41,8 @@ impl Settings {
             require_length: false,
             hide_limit: false,
             keep_handler_response: false,
+            least: None,
+            observer: Observer::default(),
             #[cfg(feature = "axum")]
             lift_axum: false,
             capture: None,
@@ -78,17 +89,24 @@ impl Settings {
             Ok(_) => return Ok(limit),
             Err(_) => (Kind::BadLength, StatusCode::BAD_REQUEST),
         };
-        Err(self.refusal(kind, status, limit, self.asked(head)))
+        let refusal = self.refusal(kind, status, limit, self.asked(head));
+        self.observe(&refusal);
+        Err(refusal)
     }
 
-    /// The refusal of a body that went past its limit.
-    pub(super) fn streamed(&self, received: u64, limit: u64, request: Asked) -> Refusal {
-        self.refusal(
-            Kind::Streamed { received },
-            self.status,
-            Some(limit),
-            request,
-        )
+    /// The refusal of a body that went past its limit, or came too slowly.
+    pub(super) fn streamed(&self, kind: Kind, limit: u64, request: Asked) -> Refusal {
+        let status = match kind {
+            Kind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            _ => self.status,
+        };
+        let limit = Some(limit).filter(|limit| *limit != NO_LIMIT);
+        self.refusal(kind, status, limit, request)
+    }
+
+    /// Tells who wants to know.
+    pub(super) fn observe(&self, refusal: &Refusal) {
+        self.observer.observe(&Event::Refused(refusal));
     }
 
     fn refusal(
@@ -110,6 +128,7 @@ impl fmt::Debug for Settings {
             .field("require_length", &self.require_length)
             .field("hide_limit", &self.hide_limit)
             .field("keep_handler_response", &self.keep_handler_response)
+            .field("min_rate", &self.least)
             .finish_non_exhaustive()
     }
 }

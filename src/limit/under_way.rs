@@ -7,9 +7,8 @@ use http_body::Frame;
 use super::{
     grpc::{Begun, End},
     overrun::Overrun,
-    refusal::Asked,
+    refusal::{Asked, Refusal},
     settings::Settings,
-    size::Size,
 };
 
 /// A response that has begun while bytes of its request may still come.
@@ -42,15 +41,21 @@ impl UnderWay {
     /// How the response ends, once the request is past its limit: in a last frame, or
     /// in an error. Not at all where it has ended already.
     pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, BrokenOff>> {
-        let received = self.overrun.received()?;
-        let limit = self.overrun.limit();
-        let refusal = self.settings.streamed(received, limit, Asked::default());
-        let end = self.call.as_ref().map(|call| call.end(&refusal));
-        match end {
-            Some(End::Refused(frame)) => Some(Ok(frame)),
-            Some(End::Ended) => None,
-            Some(End::BrokenOff) | None => Some(Err(BrokenOff { limit, received })),
-        }
+        let kind = self.overrun.kind()?;
+        let refusal = self
+            .settings
+            .streamed(kind, self.overrun.limit(), Asked::default());
+        let end = match &self.call {
+            Some(call) => call.end(&refusal),
+            None => End::BrokenOff,
+        };
+        let frame = match end {
+            End::Ended => return None,
+            End::Refused(frame) => Some(frame),
+            End::BrokenOff => None,
+        };
+        self.settings.observe(&refusal);
+        Some(frame.ok_or(BrokenOff(refusal)))
     }
 
     /// A frame that is handed on.
@@ -83,21 +88,21 @@ impl UnderWay {
 /// assert!(error.is::<BrokenOff>());
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct BrokenOff {
-    limit: u64,
-    received: u64,
+#[derive(Clone, Debug)]
+pub struct BrokenOff(Refusal);
+
+impl BrokenOff {
+    /// Why it was broken off.
+    #[must_use]
+    pub fn refusal(&self) -> &Refusal {
+        &self.0
+    }
 }
 
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the response is broken off: it had begun when the request body, with {}, went past \
-             its limit of {}",
-            Size(self.received),
-            Size(self.limit),
-        )
+        let refusal = &self.0;
+        write!(f, "the response had begun, and is broken off. {refusal}")
     }
 }
 

@@ -9,10 +9,15 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::stats::{Counters, Stats};
+use super::{
+    descriptors,
+    stats::{Counters, Stats},
+};
 use crate::{
-    bounds::{Bounds, End},
+    KIB,
+    bounds::{Bounds, Discarding, End, Good, Least},
     delivery::{self, Drain, StreamLinger},
+    event::{Discarded, Event, Observer},
     tasks::Tasks,
 };
 
@@ -37,10 +42,16 @@ use crate::{
 /// | --- | --- | --- |
 /// | [`idle`](Self::idle) | 5 s | nothing came for so long |
 /// | [`total`](Self::total) | 30 s | since the server let go |
+/// | [`good_rate`](Self::good_rate) | 128 KiB/s, 10 min | who sends that fast has longer |
+/// | [`min_rate`](Self::min_rate) | none | who sends more slowly has less |
 /// | [`bytes`](Self::bytes) | none | discarded in all |
+/// | [`at_once`](Self::at_once) | 1024, or a quarter of the descriptors | connections that linger |
 ///
 /// The first two are nginx's `lingering_timeout` and `lingering_time`. A client
 /// that sends longer than that loses the answer as it would without the hook.
+///
+/// Where the process is close to its limit of descriptors (seven eighths), each new
+/// connection has two that linger give way.
 ///
 /// # Example
 ///
@@ -81,9 +92,11 @@ struct Shared {
     none_closing: Notify,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Settings {
     bounds: Bounds,
+    at_once: usize,
+    observer: Observer,
     drain: Drain,
     stream_linger: StreamLinger,
     grace: Duration,
@@ -95,10 +108,14 @@ impl Linger {
     pub fn new() -> Self {
         Self::with_settings(Settings {
             bounds: Bounds {
-                idle: Duration::from_secs(5),
-                total: Duration::from_secs(30),
-                bytes: None,
+                good: Some(Good {
+                    rate: 128 * KIB,
+                    total: Duration::from_secs(600),
+                }),
+                ..Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None)
             },
+            at_once: descriptors::default_at_once(),
+            observer: Observer::default(),
             drain: Drain::new(),
             stream_linger: StreamLinger::new(),
             grace: Duration::from_secs(10),
@@ -132,6 +149,39 @@ impl Linger {
     #[must_use]
     pub fn bytes(self, bytes: impl Into<Option<u64>>) -> Self {
         self.with(|settings| settings.bounds.bytes = bytes.into())
+    }
+
+    /// A client that sends less than `rate` bytes per second is left, once `grace` is over;
+    /// not before [`idle`](Self::idle) or [`total`](Self::total) if this is not called.
+    #[must_use]
+    pub fn min_rate(self, rate: u64, grace: Duration) -> Self {
+        self.with(|settings| settings.bounds.least = Some(Least { rate, grace }))
+    }
+
+    /// A client that has sent at least `rate` bytes per second so far may go on until
+    /// `total`, as long as less than half of the places are taken: for a person with a large
+    /// file on a slow line. 128 KiB/s and 10 min if this is not called; a `total` of zero
+    /// makes no exceptions.
+    #[must_use]
+    pub fn good_rate(self, rate: u64, total: Duration) -> Self {
+        self.with(|settings| settings.bounds.good = Some(Good { rate, total }))
+    }
+
+    /// How many connections linger at once. Past that, the one that has been silent for the
+    /// longest gives way to the next.
+    ///
+    /// By default a quarter of the process's descriptors (the soft limit, when this handle
+    /// is made), but 1024 at most. 0 lets none linger.
+    #[must_use]
+    pub fn at_once(self, connections: usize) -> Self {
+        self.with(|settings| settings.at_once = connections)
+    }
+
+    /// Who is told of each [`Event`](crate::Event) of the hook and of delivery. The guard
+    /// has its [own](crate::BodyGuardLayer::observer).
+    #[must_use]
+    pub fn observer(self, observer: Observer) -> Self {
+        self.with(|settings| settings.observer = observer)
     }
 
     /// What a kept connection is worth, where [delivery](crate::Delivery) is joined.
@@ -184,8 +234,16 @@ impl Linger {
         Permit(self.clone())
     }
 
-    pub(super) fn bounds(&self) -> &Bounds {
-        &self.0.settings.bounds
+    /// As they are now: under pressure nobody has longer than the total.
+    pub(super) fn bounds(&self) -> Bounds {
+        let bounds = self.0.settings.bounds;
+        match self.0.tasks.is_pressed() {
+            true => Bounds {
+                good: None,
+                ..bounds
+            },
+            false => bounds,
+        }
     }
 
     /// What delivery by this handle shares.
@@ -196,6 +254,19 @@ impl Linger {
     /// The lingers that run.
     pub(super) fn tasks(&self) -> &Arc<Tasks> {
         &self.0.tasks
+    }
+
+    /// A new connection, where descriptors run out, counts for more than two that have
+    /// only to read their answer.
+    pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
+        if self.0.tasks.running() > 0 && descriptors::is_near_limit(socket) {
+            let _ = self.give_way() && self.give_way();
+        }
+    }
+
+    /// Ends the linger that has been silent for the longest; `false` where none is left.
+    pub(crate) fn give_way(&self) -> bool {
+        self.0.tasks.evict()
     }
 
     pub(super) fn grace_setting(&self) -> Duration {
@@ -211,21 +282,30 @@ impl Linger {
         self.0.counters.started();
     }
 
-    pub(super) fn ended(&self, end: End, discarded: u64) {
-        self.0.counters.ended(end, discarded);
+    pub(super) fn ended(&self, end: End, discarding: &Discarding) {
+        self.0.counters.ended(end, discarding.discarded());
+        let discarded = Discarded::new(discarding, end);
+        self.0
+            .settings
+            .observer
+            .observe(&Event::Lingered(discarded));
     }
 
     fn with(self, set: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = self.0.settings;
+        let mut settings = self.0.settings.clone();
         set(&mut settings);
         Self::with_settings(settings)
     }
 
     fn with_settings(settings: Settings) -> Self {
         Self(Arc::new(Shared {
+            delivery: delivery::Shared::new(
+                settings.drain,
+                settings.stream_linger,
+                settings.observer.clone(),
+            ),
+            tasks: Arc::new(Tasks::new(settings.at_once)),
             settings,
-            delivery: delivery::Shared::new(settings.drain, settings.stream_linger),
-            tasks: Arc::default(),
             counters: Counters::default(),
             before_shutdown: OnceLock::new(),
             closing: AtomicUsize::new(0),
@@ -260,12 +340,10 @@ impl Default for Linger {
 
 impl fmt::Debug for Linger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bounds { idle, total, bytes } = self.bounds();
         f.debug_struct("Linger")
-            .field("idle", idle)
-            .field("total", total)
-            .field("bytes", bytes)
+            .field("bounds", &self.0.settings.bounds)
+            .field("at_once", &self.0.settings.at_once)
             .field("stats", &self.stats())
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -19,7 +19,7 @@ use super::{
     left::{HalfClosed, Left, Written},
     task,
 };
-use crate::bounds::{Discarding, End};
+use crate::bounds::{Bounds, Discarding, End};
 use crate::connection::Connection;
 
 /// A socket whose close lets the client finish.
@@ -92,6 +92,7 @@ impl<T> LingerIo<T> {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        linger.make_room_for(&io);
         Self {
             io: Some(io),
             linger: linger.clone(),
@@ -221,9 +222,13 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                 self.peer_closed = true;
                 return Ok(());
             };
-            let bounds = self.linger.bounds();
+            // However fast it sends: it does not read.
+            let bounds = Bounds {
+                good: None,
+                ..self.linger.bounds()
+            };
             let discarding = self.discarding.get_or_insert_with(|| Discarding::new(now));
-            if let Some(end) = discarding.received(bytes as u64, now, bounds) {
+            if let Some(end) = discarding.received(bytes as u64, now, &bounds) {
                 return Err(self.cut(end));
             }
         }
@@ -241,9 +246,10 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     /// A bound is reached before the answer was out: there is no second linger.
     fn cut(&mut self, end: End) -> io::Error {
         self.is_cut = true;
-        let discarded = self.discarding.as_ref().map_or(0, Discarding::discarded);
         self.linger.started();
-        self.linger.ended(end, discarded);
+        let nothing = Discarding::new(Instant::now().into_std());
+        let discarding = self.discarding.as_ref().unwrap_or(&nothing);
+        self.linger.ended(end, discarding);
         io::ErrorKind::TimedOut.into()
     }
 

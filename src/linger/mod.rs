@@ -9,6 +9,7 @@
 //! This is no `SO_LINGER`: that option is about what is yet to be sent, and does
 //! nothing for a client that sends.
 
+mod descriptors;
 mod discard;
 mod evidence;
 mod handle;

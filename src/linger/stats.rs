@@ -31,7 +31,8 @@ pub struct Stats {
     /// Of these, how many ended because the client closed: it had all the time it
     /// wanted to read its answer, or wanted none.
     pub delivered: u64,
-    /// Of these, how many ended at a bound, or because the client reset.
+    /// Of these, how many ended at a bound, because another needed the place, or because
+    /// the client reset.
     pub cut: u64,
     /// Bytes that the lingers that have ended have thrown away.
     pub discarded_bytes: u64,
@@ -66,7 +67,7 @@ impl Counters {
         self.discarded.fetch_add(discarded, Ordering::Relaxed);
         let ends = match end {
             End::Complete => &self.delivered,
-            End::Reset | End::Idle | End::Total | End::Bytes | End::Dropped => &self.cut,
+            _ => &self.cut,
         };
         ends.fetch_add(1, Ordering::Release);
     }

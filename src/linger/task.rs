@@ -22,6 +22,7 @@ use super::{
 use crate::{
     bounds::{Discarding, End},
     patience::Patience,
+    tasks::Hearing,
 };
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
@@ -43,15 +44,19 @@ where
         half_closed: left.half_closed,
         permit: left.permit,
         counted: false,
+        hearing: None,
     };
     // Many a client has closed by now, and needs no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         connection.count();
         let tasks = Arc::clone(connection.permit.linger().tasks());
-        tasks.spawn(Lingering {
-            connection,
-            patience: Patience::default(),
+        tasks.spawn_with(now, |hearing| {
+            connection.hearing = Some(hearing);
+            Lingering {
+                connection,
+                patience: Patience::default(),
+            }
         });
     }
 }
@@ -63,6 +68,8 @@ struct Connection<T> {
     half_closed: HalfClosed,
     permit: Permit,
     counted: bool,
+    /// Of its task, once it has one.
+    hearing: Option<Hearing>,
 }
 
 impl<T> Connection<T> {
@@ -73,14 +80,19 @@ impl<T> Connection<T> {
 
     fn end(&mut self, end: End) {
         if std::mem::take(&mut self.counted) {
-            self.permit.linger().ended(end, self.discarding.discarded());
+            self.permit.linger().ended(end, &self.discarding);
         }
     }
 }
 
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
-        self.end(End::Dropped);
+        let is_evicted = self.hearing.as_ref().is_some_and(Hearing::is_evicted);
+        self.end(if is_evicted {
+            End::Evicted
+        } else {
+            End::Dropped
+        });
     }
 }
 
@@ -96,11 +108,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         }
         // Once for all of the chunks: nothing here is that exact.
         let now = Instant::now().into_std();
+        let bounds = self.permit.linger().bounds();
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => {
-                    let bounds = self.permit.linger().bounds();
-                    self.discarding.received(bytes as u64, now, bounds)
+                    self.hearing.iter().for_each(|hearing| hearing.heard(now));
+                    self.discarding.received(bytes as u64, now, &bounds)
                 }
                 Ok(Found::End) => Some(End::Complete),
                 Err(_) => Some(End::Reset),
@@ -132,7 +145,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
             discarding, permit, ..
         } = this.connection;
         let bounds = permit.linger().bounds();
-        this.patience.poll_over(cx, discarding, bounds)
+        this.patience.poll_over(cx, discarding, &bounds)
     }
 }
 

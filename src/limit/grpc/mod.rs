@@ -172,9 +172,11 @@ fn trailers(refusal: &Refusal) -> HeaderMap {
 /// The code of gRPC's for the kind of refusal.
 fn status(refusal: &Refusal) -> u16 {
     const INVALID_ARGUMENT: u16 = 3;
+    const DEADLINE_EXCEEDED: u16 = 4;
     const RESOURCE_EXHAUSTED: u16 = 8;
     match refusal.kind() {
         Kind::Declared { .. } | Kind::Streamed { .. } => RESOURCE_EXHAUSTED,
+        Kind::TooSlow { .. } => DEADLINE_EXCEEDED,
         Kind::BadLength | Kind::LengthRequired => INVALID_ARGUMENT,
     }
 }

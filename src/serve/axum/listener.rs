@@ -2,6 +2,7 @@ use std::io;
 
 use axum::serve::{Listener, ListenerExt, TapIo};
 
+use super::accept::accept;
 use crate::linger::{Linger, LingerIo};
 
 /// What [`LingerExt::linger`] yields: a [`LingerListener`] in axum's own
@@ -86,7 +87,7 @@ impl<L: Listener> Listener for LingerListener<L> {
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (io, addr) = self.inner.accept().await;
+        let (io, addr) = accept(&mut self.inner, &self.linger).await;
         let io = LingerIo::new(io, &self.linger);
         let io = if self.joined { io.joined() } else { io };
         (io, addr)

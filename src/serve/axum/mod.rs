@@ -1,5 +1,6 @@
 //! axum: the hook around its listeners, and delivery joined with it.
 
+mod accept;
 mod joined;
 mod listener;
 

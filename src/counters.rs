@@ -1,0 +1,171 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    event::{Discarded, Ended, Event, Observer},
+    limit::Kind,
+};
+
+/// Counts events, for a page of figures or a test.
+///
+/// ```
+/// use tower_bodyguard::{BodyGuardLayer, Counters, Linger, MIB};
+///
+/// let counters = Counters::default();
+/// let linger = Linger::new().observer(counters.observer());
+/// let guard = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
+/// assert_eq!(counters.snapshot().refused.declared, 0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    declared: AtomicU64,
+    streamed: AtomicU64,
+    too_slow: AtomicU64,
+    bad_length: AtomicU64,
+    length_required: AtomicU64,
+    drains: Tally,
+    stream_lingers: Tally,
+    lingers: Tally,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    bytes: AtomicU64,
+    ended: [AtomicU64; 8],
+}
+
+/// The ways to end, in the order of their counters.
+const ENDS: [Ended; 8] = [
+    Ended::Complete,
+    Ended::Reset,
+    Ended::Idle,
+    Ended::Total,
+    Ended::Bytes,
+    Ended::Rate,
+    Ended::Evicted,
+    Ended::Shutdown,
+];
+
+/// What was counted so far. While requests come and go, the numbers may be apart by
+/// those under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Requests that the guard refused.
+    pub refused: RefusedCount,
+    /// Bodies that were read on, to keep a connection or to deliver an answer.
+    pub drains: DiscardedCount,
+    /// Streams of HTTP/2 that were read on after their answer.
+    pub stream_lingers: DiscardedCount,
+    /// Connections that were lingered for.
+    pub lingers: DiscardedCount,
+}
+
+/// Refusals, by their [`Kind`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedCount {
+    /// `Content-Length` over the limit.
+    pub declared: u64,
+    /// More bytes than the limit.
+    pub streamed: u64,
+    /// Bytes that came too slowly.
+    pub too_slow: u64,
+    /// A malformed `Content-Length`.
+    pub bad_length: u64,
+    /// No length, where one is required.
+    pub length_required: u64,
+}
+
+/// Drains or lingers that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DiscardedCount {
+    /// What was thrown away, in bytes.
+    pub bytes: u64,
+    ended: [u64; 8],
+}
+
+impl DiscardedCount {
+    /// How many ended so.
+    #[must_use]
+    pub fn ended(&self, how: Ended) -> u64 {
+        let place = ENDS.iter().position(|end| *end == how);
+        place.map_or(0, |place| self.ended[place])
+    }
+
+    /// How many ended in each of the ways.
+    pub fn by_end(&self) -> impl Iterator<Item = (Ended, u64)> + '_ {
+        ENDS.into_iter().zip(self.ended)
+    }
+}
+
+impl Counters {
+    /// What counts, to be given to all the parts.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        let counted = Arc::clone(&self.0);
+        Observer::new(move |event| counted.count(event))
+    }
+
+    /// The counters as they stand.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let counted = &self.0;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            refused: RefusedCount {
+                declared: get(&counted.declared),
+                streamed: get(&counted.streamed),
+                too_slow: get(&counted.too_slow),
+                bad_length: get(&counted.bad_length),
+                length_required: get(&counted.length_required),
+            },
+            drains: counted.drains.count(),
+            stream_lingers: counted.stream_lingers.count(),
+            lingers: counted.lingers.count(),
+        }
+    }
+}
+
+impl Counted {
+    fn count(&self, event: &Event<'_>) {
+        let kind = match event {
+            Event::Refused(refusal) => refusal.kind(),
+            Event::Drained(discarded) => return self.drains.add(discarded),
+            Event::StreamLingered(discarded) => return self.stream_lingers.add(discarded),
+            Event::Lingered(discarded) => return self.lingers.add(discarded),
+        };
+        let counter = match kind {
+            Kind::Declared { .. } => &self.declared,
+            Kind::Streamed { .. } => &self.streamed,
+            Kind::TooSlow { .. } => &self.too_slow,
+            Kind::BadLength => &self.bad_length,
+            Kind::LengthRequired => &self.length_required,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Tally {
+    fn add(&self, discarded: &Discarded) {
+        self.bytes.fetch_add(discarded.bytes, Ordering::Relaxed);
+        let place = ENDS.iter().position(|end| *end == discarded.ended);
+        if let Some(place) = place {
+            self.ended[place].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn count(&self) -> DiscardedCount {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiscardedCount {
+            bytes: get(&self.bytes),
+            ended: self.ended.each_ref().map(get),
+        }
+    }
+}

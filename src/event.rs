@@ -1,0 +1,170 @@
+//! What an operator sees.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    bounds::{Discarding, End},
+    limit::Refusal,
+};
+
+/// Something that one of the parts has done for a client.
+///
+/// ```
+/// use tower_bodyguard::{Event, Linger, Observer};
+///
+/// let observer = Observer::new(|event: &Event<'_>| match event {
+///     Event::Refused(refusal) => eprintln!("{refusal}"),
+///     Event::Lingered(discarded) => eprintln!("{} bytes thrown away", discarded.bytes),
+///     _ => {}
+/// });
+/// let linger = Linger::new().observer(observer);
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The guard has refused a request.
+    Refused(&'a Refusal),
+    /// Delivery has read a body on, to keep its connection or to deliver an answer.
+    Drained(Discarded),
+    /// Delivery has read a stream of HTTP/2 on after its answer.
+    StreamLingered(Discarded),
+    /// The hook has discarded what still came on a connection that closes.
+    Lingered(Discarded),
+}
+
+/// What was read only to be thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Discarded {
+    /// How many bytes.
+    pub bytes: u64,
+    /// How long it took.
+    pub lasted: Duration,
+    /// What brought it to its end.
+    pub ended: Ended,
+}
+
+/// How a drain or a linger ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The body ended, or the client closed its side: it had all the time it wanted.
+    Complete,
+    /// The client reset it.
+    Reset,
+    /// The client was silent for too long.
+    Idle,
+    /// It took too long.
+    Total,
+    /// More bytes came than were to be discarded.
+    Bytes,
+    /// The client sent too slowly.
+    Rate,
+    /// Another connection needed its place.
+    Evicted,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl Ended {
+    /// In one word, for a label or a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::Total => "total",
+            Self::Bytes => "bytes",
+            Self::Rate => "rate",
+            Self::Evicted => "evicted",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl From<End> for Ended {
+    fn from(end: End) -> Self {
+        match end {
+            End::Complete => Self::Complete,
+            End::Reset => Self::Reset,
+            End::Idle => Self::Idle,
+            End::Total => Self::Total,
+            End::Bytes => Self::Bytes,
+            End::Rate => Self::Rate,
+            End::Evicted => Self::Evicted,
+            End::Dropped => Self::Shutdown,
+        }
+    }
+}
+
+impl Discarded {
+    /// What has just ended.
+    pub(crate) fn new(discarding: &Discarding, end: End) -> Self {
+        Self {
+            bytes: discarding.discarded(),
+            lasted: discarding.lasted(Instant::now().into_std()),
+            ended: end.into(),
+        }
+    }
+}
+
+/// Is told of each [`Event`]. It is cheap to clone, and one is for all parts.
+///
+/// It is called where the event happens, in the server's own tasks: it should not block.
+/// A panic in it is caught, and goes no further.
+#[derive(Clone, Default)]
+pub struct Observer(Option<Arc<Observe>>);
+
+type Observe = dyn Fn(&Event<'_>) + Send + Sync;
+
+impl Observer {
+    /// Calls `observe` for each event.
+    pub fn new<F>(observe: F) -> Self
+    where
+        F: Fn(&Event<'_>) + Send + Sync + 'static,
+    {
+        Self(Some(Arc::new(observe)))
+    }
+
+    /// Tells both.
+    ///
+    /// ```
+    /// use tower_bodyguard::{Counters, Observer};
+    ///
+    /// let counters = Counters::default();
+    /// let log = Observer::new(|event| eprintln!("{event:?}"));
+    /// let observer = counters.observer().and(log);
+    /// ```
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(one), Some(other)) => Self::new(move |event| {
+                one(event);
+                other(event);
+            }),
+            (one, other) => Self(one.or(other)),
+        }
+    }
+
+    pub(crate) fn observe(&self, event: &Event<'_>) {
+        if let Some(observe) = &self.0 {
+            // The panic hook has said it; a drop may be what brought us here.
+            let _ = catch_unwind(AssertUnwindSafe(|| observe(event)));
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let observes = if self.0.is_some() { ".." } else { "nothing" };
+        write!(f, "Observer({observes})")
+    }
+}

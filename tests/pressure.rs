@@ -1,0 +1,188 @@
+//! Bounds of the process: how many linger at once, who gives way, and what is told of it.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use axum::{Router, http::StatusCode, routing::post};
+use support::{
+    Ended, Framing, LARGE, MIB, SendFirst,
+    client::{connect, read_head, read_response, read_to_end},
+    server::{Server, guarded},
+};
+use tower_bodyguard::{
+    BodyGuardLayer, Counters, Ended as How, Event, Linger, Observer, limit::Kind,
+};
+
+fn served(linger: Linger, app: Router) -> Server {
+    Server::run_with(linger, |listener, linger| async move {
+        linger.serve(listener, app).await.unwrap();
+    })
+}
+
+fn early() -> Router {
+    Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
+}
+
+/// A refused upload whose client has sent a part, and is silent.
+fn refused(server: &Server) -> TcpStream {
+    let mut socket = connect(server.addr);
+    let upload = SendFirst::post("/", Framing::ContentLength, LARGE);
+    socket.write_all(upload.head().as_bytes()).unwrap();
+    socket.write_all(&[0; 1000]).unwrap();
+    assert!(read_head(&mut socket).starts_with("HTTP/1.1 401 "));
+    socket
+}
+
+fn until_started(server: &Server, connections: u64) {
+    while server.linger.stats().started < connections {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn the_longest_silent_gives_way() {
+    let counters = Counters::default();
+    let linger = Linger::new().at_once(2).observer(counters.observer());
+    let server = served(linger, early());
+    let mut sockets: Vec<_> = (1..=3)
+        .map(|count| {
+            let socket = refused(&server);
+            until_started(&server, count);
+            socket
+        })
+        .collect();
+    // Its end is seen: no byte of it was left behind unread.
+    let (_, ended) = read_to_end(&mut sockets[0]);
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+    let snapshot = counters.snapshot();
+    assert_eq!(snapshot.lingers.ended(How::Evicted), 1);
+    assert_eq!(server.linger.stats().lingering(), 2);
+    drop(sockets);
+    while server.linger.stats().lingering() > 0 {
+        thread::yield_now();
+    }
+    let lingers = counters.snapshot().lingers;
+    assert_eq!(
+        (lingers.ended(How::Complete), lingers.by_end().count()),
+        (2, 8)
+    );
+}
+
+#[test]
+fn with_no_place_there_is_no_linger() {
+    let server = served(Linger::new().at_once(0), early());
+    let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
+    assert!(outcome.was_reset(), "{outcome:?}");
+}
+
+/// What came of each, in one word.
+fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
+    let words = Arc::clone(words);
+    Observer::new(move |event: &Event<'_>| {
+        let word = match event {
+            Event::Refused(refusal) => format!("refused {}", refusal.status().as_u16()),
+            Event::Drained(drained) => format!("drained {}", drained.bytes),
+            Event::Lingered(lingered) => format!("lingered {:?}", lingered.ended),
+            _ => "another".to_owned(),
+        };
+        words.lock().unwrap().push(word);
+    })
+}
+
+#[test]
+fn one_observer_is_told_of_all() {
+    let words = Arc::default();
+    let app = guarded(4 * MIB);
+    let app = app.layer(BodyGuardLayer::new(5 * MIB).observer(told(&words)));
+    let server = served(Linger::new().observer(told(&words)), app);
+    // Over the outer limit, and over the inner one, which tells nobody.
+    for length in [LARGE, 5 * MIB] {
+        let upload = SendFirst::post("/", Framing::ContentLength, length);
+        upload.to(server.addr).assert_delivered(413);
+    }
+    // Drained, and the connection kept.
+    let mut socket = connect(server.addr);
+    let upload = SendFirst::post("/nowhere", Framing::ContentLength, 1000);
+    upload.write(&mut socket).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().status, 404);
+    let expected = [
+        "refused 413",
+        "lingered Complete",
+        "lingered Complete",
+        "drained 1000",
+    ];
+    while words.lock().unwrap().len() < expected.len() {
+        thread::yield_now();
+    }
+    let mut words = words.lock().unwrap();
+    words.sort();
+    let mut expected = expected;
+    expected.sort_unstable();
+    assert_eq!(*words, expected);
+}
+
+#[test]
+fn an_observer_that_panics_harms_nobody() {
+    let observer = || Observer::new(|_| panic!("as the test wants it"));
+    let app = guarded(4 * MIB);
+    let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
+    let server = served(Linger::new().observer(observer()), app);
+    for _ in 0..3 {
+        SendFirst::post("/", Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+    }
+}
+
+/// Ten bytes, and then nothing: 408, and delivered like any other early answer.
+#[test]
+fn a_slow_upload_is_refused() {
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let observer = Observer::new({
+        let kinds = Arc::clone(&kinds);
+        move |event: &Event<'_>| {
+            if let Event::Refused(refusal) = event {
+                kinds.lock().unwrap().push(refusal.kind());
+            }
+        }
+    });
+    let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
+    let app = support::server::counting().layer(guard.observer(observer));
+    for path in ["/", "/bytes"] {
+        let server = served(Linger::new(), app.clone());
+        let mut socket = connect(server.addr);
+        let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        socket.write_all(&[0; 10]).unwrap();
+        let response = read_response(&mut socket).unwrap();
+        assert_eq!(response.status, 408);
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(
+            response.body.contains("1000 bytes per second"),
+            "{}",
+            response.body
+        );
+        // It wakes up, and sends the rest.
+        socket.write_all(&vec![0; 16 << 20]).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(*kinds.lock().unwrap(), [Kind::TooSlow { rate: 1000 }; 2]);
+}
+
+/// At full speed it is fast enough, whatever the rate.
+#[test]
+fn a_fast_upload_is_not() {
+    let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
+    let server = served(Linger::new(), support::server::counting().layer(guard));
+    let upload = SendFirst::post("/", Framing::Chunked, 16 * MIB).header("Connection: close");
+    let outcome = upload.to(server.addr);
+    assert_eq!(outcome.assert_delivered(200).body, (16 * MIB).to_string());
+}
