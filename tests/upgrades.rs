@@ -13,11 +13,13 @@ use axum::{
     Router,
     extract::{
         ConnectInfo, Request,
+        connect_info::Connected,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
+    serve::IncomingStream,
 };
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
@@ -27,10 +29,10 @@ use support::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, UnixListener},
     time::timeout,
 };
-use tower_bodyguard::LingerExt;
+use tower_bodyguard::{LingerExt, serve::LingerListener};
 
 /// A tunnel whose server says goodbye, closes its sending side, and reads on: it tells
 /// how many bytes it read in all.
@@ -162,5 +164,49 @@ async fn a_web_socket_is_untouched() {
             let end = timeout(PATIENCE, socket.next()).await.unwrap();
             assert!(end.is_none(), "{end:?}");
         }
+    }
+}
+
+/// What a Unix socket's client may be told by.
+#[cfg(unix)]
+#[derive(Clone)]
+struct Peer(u32);
+
+#[cfg(unix)]
+impl Connected<IncomingStream<'_, LingerListener<UnixListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, LingerListener<UnixListener>>) -> Self {
+        let socket = stream.io().get_ref();
+        Self(socket.peer_cred().unwrap().uid())
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_connected_of_ones_own_goes_on_working() {
+    use std::os::unix::{fs::MetadataExt, net::UnixStream};
+
+    let whoami = |ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.0.to_string() };
+    let app = Router::new().route("/", get(whoami));
+    for joined in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let app = app.clone().into_make_service_with_connect_info::<Peer>();
+        let _server = Server::run(|_, linger| {
+            let listener = UnixListener::bind(&path).unwrap();
+            async move {
+                match joined {
+                    true => linger.serve_connected(listener, app).await.unwrap(),
+                    false => axum::serve(LingerListener::new(listener, &linger), app)
+                        .await
+                        .unwrap(),
+                }
+            }
+        });
+        let mut socket = UnixStream::connect(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let ask = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
+        socket.write_all(ask).unwrap();
+        let own = folder.path().metadata().unwrap().uid();
+        assert_eq!(read_response(&mut socket).unwrap().body, own.to_string());
     }
 }

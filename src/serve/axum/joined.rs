@@ -58,11 +58,57 @@ impl Linger {
     {
         let listener = LingerListener::joined(listener, self);
         let listener = listener.tap_io((|_| {}) as fn(&mut LingerIo<L::Io>));
-        let joined = Joined {
+        axum::serve(listener, self.joining(make_service))
+    }
+
+    /// As [`serve`](Self::serve), for an app with a
+    /// [`Connected`](axum::extract::connect_info::Connected) of its own. axum's types leave
+    /// no room for one beside `ConnectInfo<SocketAddr>`, which there is none of here.
+    ///
+    /// ```no_run
+    /// use axum::{Router, extract::{ConnectInfo, connect_info::Connected}, routing::get};
+    /// use axum::serve::IncomingStream;
+    /// use tokio::net::UnixListener;
+    /// use tower_bodyguard::{Linger, serve::LingerListener};
+    ///
+    /// #[derive(Clone)]
+    /// struct Peer(u32);
+    ///
+    /// impl Connected<IncomingStream<'_, LingerListener<UnixListener>>> for Peer {
+    ///     fn connect_info(stream: IncomingStream<'_, LingerListener<UnixListener>>) -> Self {
+    ///         let socket = stream.io().get_ref();
+    ///         Self(socket.peer_cred().map_or(u32::MAX, |peer| peer.uid()))
+    ///     }
+    /// }
+    ///
+    /// # async fn run() -> std::io::Result<()> {
+    /// let app = Router::new()
+    ///     .route("/", get(|ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.0.to_string() }))
+    ///     .into_make_service_with_connect_info::<Peer>();
+    /// let listener = UnixListener::bind("/run/app.socket")?;
+    /// Linger::new().serve_connected(listener, app).await
+    /// # }
+    /// ```
+    pub fn serve_connected<L, M, S>(
+        &self,
+        listener: L,
+        make_service: M,
+    ) -> Serve<LingerListener<L>, Joined<M>, JoinedService<S>>
+    where
+        L: Listener,
+        M: for<'a> Service<IncomingStream<'a, LingerListener<L>>, Error = Infallible, Response = S>,
+        S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
+        let listener = LingerListener::joined(listener, self);
+        axum::serve(listener, self.joining(make_service))
+    }
+
+    fn joining<M>(&self, make_service: M) -> Joined<M> {
+        Joined {
             inner: make_service,
             linger: self.clone(),
-        };
-        axum::serve(listener, joined)
+        }
     }
 }
 
@@ -73,10 +119,10 @@ pub struct Joined<M> {
     linger: Linger,
 }
 
-impl<'a, L, M> Service<IncomingStream<'a, Lingering<L>>> for Joined<M>
+impl<'a, L, M, T> Service<IncomingStream<'a, L>> for Joined<M>
 where
-    L: Listener,
-    M: Service<IncomingStream<'a, Lingering<L>>>,
+    L: Listener<Io = LingerIo<T>>,
+    M: Service<IncomingStream<'a, L>>,
 {
     type Response = JoinedService<M::Response>;
     type Error = M::Error;
@@ -86,7 +132,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, stream: IncomingStream<'a, Lingering<L>>) -> Self::Future {
+    fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
         let connection = stream.io().connection().cloned();
         JoinedFuture {
             service: self.inner.call(stream),

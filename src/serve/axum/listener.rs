@@ -10,8 +10,10 @@ use crate::linger::{Linger, LingerIo};
 ///
 /// It is there because axum implements
 /// [`Connected`](axum::extract::connect_info::Connected) for its own listener
-/// types only: in this one, `ConnectInfo<SocketAddr>` goes on working. For a
-/// `Connected` of one's own, implement it for `IncomingStream<'_, Lingering<L>>`.
+/// types only: in this one, `ConnectInfo<SocketAddr>` goes on working. A `Connected` of
+/// one's own is implemented for `IncomingStream<'_, LingerListener<L>>`, and the
+/// [`LingerListener`] given to axum itself, or to
+/// [`Linger::serve_connected`](crate::Linger::serve_connected).
 pub type Lingering<L> = TapIo<LingerListener<L>, fn(&mut LingerIo<<L as Listener>::Io>)>;
 
 /// `.linger()` on axum's listeners.

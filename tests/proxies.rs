@@ -1,0 +1,179 @@
+//! The upload form behind nginx and `HAProxy`: each of so many refused uploads (`TRIES`, 10
+//! if not set) is answered with the form's own words and not with a 502, and in between
+//! the same proxy passes on what is within the limit.
+//!
+//! With `--plain` the same proxies lose answers, so that the meter is known to measure.
+
+mod support;
+
+mod proxies {
+    pub(crate) mod proxy;
+    pub(crate) mod upload;
+}
+
+use std::{env, path::PathBuf, sync::Arc};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tempfile::TempDir;
+
+use proxies::{
+    proxy::{Kind, Proxy},
+    upload::{Shape, get, is_reset, send_small},
+};
+use support::outside::{Form, Need, file_of, trial};
+
+const MB_20: usize = 20_000_000;
+const MB_3: usize = 3_000_000;
+
+/// How many uploads without this crate are tried until an answer is lost: seldom more than
+/// three are.
+const UNTIL_LOST: usize = 200;
+
+struct Refusal {
+    name: &'static str,
+    flags: &'static [&'static str],
+    status: &'static str,
+    /// By which it is known to be the form's, and no proxy's.
+    words: &'static str,
+}
+
+const REFUSALS: [Refusal; 2] = [
+    Refusal {
+        name: "413",
+        flags: &["--limit", "4MiB"],
+        status: "413",
+        words: "4194304 bytes (4 MiB)",
+    },
+    Refusal {
+        name: "401",
+        flags: &["--limit", "4MiB", "--token", "open-sesame"],
+        status: "401",
+        words: "Only those who know the token may send here",
+    },
+];
+
+const PLAIN: &[&str] = &["--limit", "4MiB", "--plain"];
+
+struct Files {
+    large: PathBuf,
+    small: PathBuf,
+    _folder: TempDir,
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let files = Arc::new(Files {
+        large: file_of(folder.path(), MB_20),
+        small: file_of(folder.path(), MB_3),
+        _folder: folder,
+    });
+    let mut trials = Vec::new();
+    for kind in Kind::ALL {
+        for refusal in &REFUSALS {
+            for shape in Shape::ALL {
+                trials.push(refused(&files, kind, refusal, shape));
+            }
+        }
+        trials.push(lost_without(&files, kind));
+    }
+    trials.push(in_service(&files));
+    trials.push(out_of_service_without(&files));
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    // Before the exit, which runs no destructors.
+    drop(files);
+    conclusion.exit();
+}
+
+fn tries() -> usize {
+    env::var("TRIES").map_or(10, |tries| tries.parse().expect("a number"))
+}
+
+/// Every refusal arrives, and between them uploads succeed over the same proxy, which may
+/// keep their connections.
+fn refused(files: &Arc<Files>, kind: Kind, refusal: &'static Refusal, shape: Shape) -> Trial {
+    let name = format!("{}_{}_{}", kind.name(), refusal.name, shape.name());
+    let needs = [kind.need(), shape.need(), Need::program("curl")];
+    let files = Arc::clone(files);
+    trial(name, &needs, move || {
+        let form = Form::start(refusal.flags);
+        let proxy = Proxy::start(kind, &[form.addr()]);
+        let url = proxy.url();
+        for n in 0..tries() {
+            let answer = shape.send(&url, &files.large)?;
+            if !answer.has(refusal.status, refusal.words) {
+                return Err(format!("try {n}: {answer:?}\n{}", proxy.said()).into());
+            }
+            let answer = send_small(&url, &files.small)?;
+            if !answer.has("200", "") {
+                return Err(format!("after try {n}: {answer:?}\n{}", proxy.said()).into());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Without this crate: a 502, or a reset in the place of an answer.
+fn lost_without(files: &Arc<Files>, kind: Kind) -> Trial {
+    let name = format!("{}_loses_answers_without_this_crate", kind.name());
+    let files = Arc::clone(files);
+    let shapes = [Shape::Raw, Shape::Form, Shape::SentFirst];
+    let mut needs = shapes.map(Shape::need).to_vec();
+    needs.push(kind.need());
+    trial(name, &needs, move || {
+        let form = Form::start(PLAIN);
+        let proxy = Proxy::start(kind, &[form.addr()]);
+        for n in 0..UNTIL_LOST {
+            match shapes[n % shapes.len()].send(&proxy.url(), &files.large) {
+                Ok(answer) if answer.has("413", "") => {}
+                Ok(answer) if answer.has("502", "") => return Ok(()),
+                Ok(answer) => return Err(format!("neither 413 nor 502: {answer:?}").into()),
+                Err(failed) if is_reset(&failed) => return Ok(()),
+                Err(failed) => return Err(failed),
+            }
+        }
+        Err(format!("{UNTIL_LOST} of {UNTIL_LOST} arrived").into())
+    })
+}
+
+/// Whether pages are still served after so many uploads that are refused. Where nginx has
+/// more than one server, a lost answer counts against the server that gave it (`max_fails`,
+/// 1 by default), and nobody is sent there for 10 s.
+fn two_servers(files: &Files, flags: &[&str], uploads: usize) -> Result<bool, Failed> {
+    let forms = [Form::start(flags), Form::start(flags)];
+    let proxy = Proxy::start(Kind::NginxBare, &[forms[0].addr(), forms[1].addr()]);
+    let url = proxy.url();
+    for _ in 0..uploads {
+        Shape::Form.send(&url, &files.large)?;
+        // Twice, for the servers take turns.
+        for _ in 0..2 {
+            if !get(&url)?.has("200", "") {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+fn in_service(files: &Arc<Files>) -> Trial {
+    let name = "nginx_keeps_both_servers_in_service";
+    let needs = [Kind::NginxBare.need(), Need::program("curl")];
+    let files = Arc::clone(files);
+    trial(name, &needs, move || {
+        match two_servers(&files, REFUSALS[0].flags, tries())? {
+            true => Ok(()),
+            false => Err("a page is not served".into()),
+        }
+    })
+}
+
+fn out_of_service_without(files: &Arc<Files>) -> Trial {
+    let name = "nginx_takes_both_servers_out_of_service_without_this_crate";
+    let needs = [Kind::NginxBare.need(), Need::program("curl")];
+    let files = Arc::clone(files);
+    trial(name, &needs, move || {
+        match two_servers(&files, PLAIN, UNTIL_LOST)? {
+            true => Err("every page is served".into()),
+            false => Ok(()),
+        }
+    })
+}

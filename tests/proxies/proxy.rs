@@ -1,0 +1,216 @@
+//! A reverse proxy as a process of its own, with its files in a folder of its own.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{
+    client::PATIENCE,
+    outside::{Need, find, succeed},
+};
+
+/// How often another process may take the port between our choice and the proxy's bind.
+const CLASHES: usize = 5;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// With nothing but `proxy_pass`: up to nginx 1.29.6 that is HTTP/1.0, a connection
+    /// for each request.
+    NginxBare,
+    /// It reads the whole upload before it asks the form.
+    NginxBuffered,
+    /// It passes the upload on as it comes.
+    NginxUnbuffered,
+    Haproxy,
+}
+
+use Kind::{Haproxy, NginxBare, NginxBuffered, NginxUnbuffered};
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [NginxBare, NginxBuffered, NginxUnbuffered, Haproxy];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NginxBare => "nginx_bare",
+            NginxBuffered => "nginx_buffered",
+            NginxUnbuffered => "nginx_unbuffered",
+            Haproxy => "haproxy",
+        }
+    }
+
+    fn program_name(self) -> &'static str {
+        match self {
+            NginxBare | NginxBuffered | NginxUnbuffered => "nginx",
+            Haproxy => "haproxy",
+        }
+    }
+
+    /// Debian has both in a folder that only root's `PATH` names.
+    fn program(self) -> Option<PathBuf> {
+        let name = self.program_name();
+        find(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|file| file.is_file()))
+    }
+
+    pub(crate) fn need(self) -> Need {
+        let missing = self.program().is_none();
+        let name = self.program_name();
+        Need {
+            name: format!("no {name} on the PATH or in /usr/sbin"),
+            missing,
+        }
+    }
+
+    fn settings(self) -> &'static str {
+        match self {
+            NginxBare | Haproxy => "",
+            NginxBuffered => {
+                "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+                 proxy_request_buffering on;"
+            }
+            NginxUnbuffered => {
+                "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
+                 proxy_request_buffering off;"
+            }
+        }
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            NginxBare | NginxBuffered | NginxUnbuffered => include_str!("nginx.conf"),
+            Haproxy => include_str!("haproxy.cfg"),
+        }
+    }
+
+    fn server(self, number: usize, form: SocketAddr) -> String {
+        match self {
+            NginxBare | NginxBuffered | NginxUnbuffered => format!("server {form}; "),
+            Haproxy => format!("server form{number} {form}\n    "),
+        }
+    }
+
+    fn command(self, folder: &Path, config: &Path) -> Command {
+        let mut command = Command::new(self.program().expect("the trial needs it"));
+        match self {
+            NginxBare | NginxBuffered | NginxUnbuffered => {
+                // Otherwise its first words go to a log of the system's.
+                command.args(["-e", "error.log", "-p"]).arg(folder);
+                command.arg("-c").arg(config);
+            }
+            Haproxy => {
+                command.arg("-db").arg("-f").arg(config);
+            }
+        }
+        command
+    }
+}
+
+/// A proxy that listens.
+pub(crate) struct Proxy {
+    process: Child,
+    pub(crate) addr: SocketAddr,
+    /// Its configuration, its log, and the uploads that it keeps.
+    folder: TempDir,
+}
+
+impl Proxy {
+    pub(crate) fn start(kind: Kind, forms: &[SocketAddr]) -> Self {
+        let mut said = String::new();
+        for _ in 0..CLASHES {
+            match Self::try_start(kind, forms) {
+                Ok(proxy) => return proxy,
+                Err(words) => said = words,
+            }
+        }
+        panic!("{} does not start: {said}", kind.program_name());
+    }
+
+    /// On a port that was free a moment ago: neither proxy can say which one it took.
+    fn try_start(kind: Kind, forms: &[SocketAddr]) -> Result<Self, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let name = folder.path().file_name().expect("it has one");
+        let name = name.to_str().expect("it is of letters and digits");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let addr = free.expect("there is a free port");
+
+        let servers: String = forms
+            .iter()
+            .enumerate()
+            .map(|(number, form)| kind.server(number, *form))
+            .collect();
+        let config = kind
+            .template()
+            .replace("SERVERS", &servers)
+            .replace("SETTINGS", kind.settings())
+            .replace("LISTEN", &addr.to_string())
+            .replace("NAME", name);
+        let file = folder.path().join("proxy.conf");
+        fs::write(&file, config).expect("the folder can be written");
+        let output = fs::File::create(folder.path().join("output.log")).expect("as can this");
+
+        let mut command = kind.command(folder.path(), &file);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let process = command.stderr(output).spawn().expect("it can be run");
+        let mut proxy = Self {
+            process,
+            addr,
+            folder,
+        };
+        proxy.comes_up().map_err(|()| proxy.said())?;
+        Ok(proxy)
+    }
+
+    /// Whoever has the port, only ours knows its name.
+    fn comes_up(&mut self) -> Result<(), ()> {
+        let name = self.folder.path().file_name().expect("it has one");
+        let name = name.to_str().expect("it is of letters and digits");
+        let start = Instant::now();
+        while !ask_whose(self.addr).is_ok_and(|answer| answer.ends_with(name)) {
+            let ended = self.process.try_wait().expect("it is a child").is_some();
+            if ended || start.elapsed() > PATIENCE {
+                return Err(());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// What it wrote, for the message of a trial that failed.
+    pub(crate) fn said(&self) -> String {
+        ["output.log", "error.log"]
+            .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
+            .concat()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // One that ended has been waited for, and its number may be another's by now.
+        if !matches!(self.process.try_wait(), Ok(None)) {
+            return;
+        }
+        // Not by `Child::kill`, which would leave nginx's worker behind.
+        let _ = succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
+        let _ = self.process.wait();
+    }
+}
+
+fn ask_whose(addr: SocketAddr) -> io::Result<String> {
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(b"GET /whose HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
