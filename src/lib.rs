@@ -57,6 +57,8 @@
 //!
 //! - `axum`: `.linger()` on axum's listeners, `Linger::serve`, limits by route, and
 //!   `BodyGuardLayer::for_axum`.
+//! - `axum-server`: `Linger::acceptor`.
+//! - `tonic`: `Linger::incoming`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bounds;

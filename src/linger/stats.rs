@@ -10,7 +10,7 @@ pub(super) struct Counters {
     discarded: AtomicU64,
 }
 
-/// What a [`Linger`] has done so far.
+/// What a [`Linger`](crate::Linger) has done so far.
 ///
 /// ```
 /// use tower_bodyguard::Linger;
