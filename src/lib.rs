@@ -59,6 +59,7 @@
 //!   `BodyGuardLayer::for_axum`.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.
+//! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bounds;
@@ -74,6 +75,7 @@ pub mod linger;
 mod patience;
 pub mod serve;
 mod tasks;
+mod telemetry;
 
 pub use self::{
     counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
@@ -103,4 +105,6 @@ mod pages {
     mod migrating {}
     #[doc = include_str!("../docs/LAYERS.md")]
     mod layers {}
+    #[doc = include_str!("../docs/HTTP2.md")]
+    mod http2 {}
 }

@@ -7,6 +7,7 @@ mod support;
 mod form {
     pub(crate) mod flags;
     pub(crate) mod parts;
+    pub(crate) mod pressure;
     pub(crate) mod stage;
     pub(crate) mod storing;
     pub(crate) mod tls;
@@ -26,6 +27,7 @@ fn main() {
         form::flags::trials(),
         form::tls::trials(),
         form::unix::trials(),
+        form::pressure::trials(),
     ];
     libtest_mimic::run(
         &Arguments::from_args(),

@@ -1,5 +1,7 @@
 //! Routes, handlers and layers.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart, MultipartRejection};
@@ -10,12 +12,13 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use tower_bodyguard::limit::{Accepted, Negotiated, OnRefusal};
-use tower_bodyguard::{BodyGuardLayer, Refusal};
+use tower_bodyguard::{BodyGuardLayer, Counters, Linger, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
 use crate::auth::{self, Token};
+use crate::metrics;
 use crate::page::{self, Format};
 use crate::problem::Problem;
 use crate::store::{Incoming, Store, Stored};
@@ -25,6 +28,9 @@ const MAX_PARTS: usize = 100;
 
 /// The most bytes that a text field may have.
 const MAX_TEXT: usize = 16 * 1024;
+
+/// For a slow upload to get going, as Kestrel has it.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Nothing but what this server's own files do; inline scripts and styles are out.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -38,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) limit: u64,
     /// The status that refuses a larger one.
     pub(crate) status: StatusCode,
+    /// The slowest upload to accept, in bytes per second.
+    pub(crate) min_rate: Option<u64>,
     /// Where files go.
     pub(crate) store: Store,
     /// What a client has to know to send anything. Without one, everybody may.
@@ -45,11 +53,17 @@ pub(crate) struct Config {
 }
 
 /// The app behind the guard.
-pub(crate) fn app(config: &Config) -> Router {
+pub(crate) fn app(config: &Config, counters: &Counters, linger: &Linger) -> Router {
     let guard = BodyGuardLayer::new(config.limit)
         .status(config.status)
+        .observer(counters.observer())
         .on_refusal(refused);
-    finish(config, routes(config).layer(guard))
+    let guard = match config.min_rate {
+        Some(rate) => guard.min_rate(rate, GRACE),
+        None => guard,
+    };
+    let app = routes(config).layer(guard);
+    finish(config, app.merge(metrics::routes(counters, linger)))
 }
 
 /// The routes, without any limit.

@@ -67,6 +67,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "none")]
     pub(crate) linger_bytes: Bound,
 
+    /// How many refused clients may still be sending at once [default: 1024, or a quarter of
+    /// the descriptors]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) linger_max: Option<usize>,
+
+    /// Refuse uploads that come in slower, in bytes per second, after 5s
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) min_rate: Option<u64>,
+
     /// How long to read on, over HTTP/2, what a refused upload still sends, as in 2s or 20s
     #[arg(long, value_name = "TIME", default_value = "2s")]
     pub(crate) stream_linger: humantime::Duration,

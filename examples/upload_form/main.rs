@@ -14,6 +14,7 @@
 //! - `auth.rs`: who may send
 //! - `problem.rs`: what can go wrong besides the limit
 //! - `plain.rs`: the same app without the guard and without the hook
+//! - `metrics.rs`: figures for Prometheus
 //! - `serve.rs`: where it listens: TCP, TLS, a Unix socket
 //! - `tls.rs`: an accept loop of one's own, for HTTPS
 //! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
@@ -21,6 +22,7 @@
 mod app;
 mod auth;
 mod flags;
+mod metrics;
 mod page;
 mod plain;
 mod problem;
@@ -37,7 +39,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Linger, StreamLinger};
+use tower_bodyguard::{Counters, Linger, StreamLinger};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
@@ -86,18 +88,25 @@ async fn serve(
         limit: flags.limit,
         status: flags.status,
         store: folder.store(),
+        min_rate: flags.min_rate,
         token: flags.token.clone(),
     };
-    let app = match flags.plain {
-        true => plain::app(&config)?,
-        false => app::app(&config),
-    };
+    let counters = Counters::default();
     let linger = Linger::new()
+        .observer(counters.observer())
         .idle(*flags.linger_idle)
         .total(*flags.linger_total)
         .bytes(flags.linger_bytes.0)
         .stream_linger(StreamLinger::new().total(*flags.stream_linger))
         .grace(*flags.grace);
+    let linger = match flags.linger_max {
+        Some(connections) => linger.at_once(connections),
+        None => linger,
+    };
+    let app = match flags.plain {
+        true => plain::app(&config)?,
+        false => app::app(&config, &counters, &linger),
+    };
     let served = async {
         serve::serve(&flags, app, &linger, &stop).await?;
         // Clients that were refused may still be sending, and have yet to read why.

@@ -86,6 +86,20 @@ pub enum Kind {
     LengthRequired,
 }
 
+impl Kind {
+    /// In one word, for a label or a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Declared { .. } => "declared",
+            Self::Streamed { .. } => "streamed",
+            Self::TooSlow { .. } => "too_slow",
+            Self::BadLength => "bad_length",
+            Self::LengthRequired => "length_required",
+        }
+    }
+}
+
 /// What the answer must know of the request once its head is with the handler.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked {

@@ -208,7 +208,10 @@ impl Linger {
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.counters.stats()
+        Stats {
+            reading: self.delivery().tasks().running() as u64,
+            ..self.0.counters.stats()
+        }
     }
 
     /// Waits until no connection lingers.

@@ -36,6 +36,8 @@ pub struct Stats {
     pub cut: u64,
     /// Bytes that the lingers that have ended have thrown away.
     pub discarded_bytes: u64,
+    /// Bodies that delivery reads on now: drains, and streams of HTTP/2.
+    pub reading: u64,
 }
 
 impl Stats {
@@ -56,6 +58,7 @@ impl Counters {
             delivered,
             cut,
             discarded_bytes: self.discarded.load(Ordering::Relaxed),
+            reading: 0,
         }
     }
 

@@ -1,0 +1,170 @@
+//! The rows: servers that answer early, and what each does with the rest.
+
+use std::{convert::Infallible, error::Error, net::SocketAddr, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Request},
+    http::{Response, StatusCode},
+    routing::{get, post},
+};
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    time::sleep,
+};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use tower_bodyguard::{BodyGuardLayer, Linger, MIB, StreamLinger};
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::programs::{Kind, Running};
+use crate::tls::Tls;
+
+const LIMIT: u64 = 4 * MIB;
+
+/// curl 7.88 needs the reset not to come in one breath with the answer.
+const HOLD: Duration = Duration::from_millis(20);
+
+/// For a client that cannot stop.
+const PATIENT: Duration = Duration::from_secs(20);
+
+/// A server that listens. In the runtime it stays there until that ends.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    _process: Option<Running>,
+}
+
+type Start = Box<dyn FnOnce(&Runtime) -> Option<Server>>;
+
+/// Each with its name. `None` where it is not installed.
+pub(crate) fn all() -> Vec<(String, Start)> {
+    let patient = StreamLinger::new().total(PATIENT);
+    vec![
+        row("drops the body, reset at once: axum, tower-http's limit", {
+            |runtime| bare(runtime, stock())
+        }),
+        row("holds it unread for 20 ms, then drops", |runtime| {
+            bare(runtime, early(Rest::Held))
+        }),
+        row("reads 4 MiB, then drops", |runtime| {
+            bare(runtime, early(Rest::ReadTo(LIMIT)))
+        }),
+        row("reads it all", |runtime| {
+            bare(runtime, early(Rest::ReadTo(u64::MAX)))
+        }),
+        row("**this crate**", |runtime| {
+            joined(runtime, StreamLinger::new())
+        }),
+        row(
+            "**this crate**, `StreamLinger::total` 20 s",
+            move |runtime| joined(runtime, patient),
+        ),
+        program(Kind::Nginx),
+        program(Kind::Caddy),
+    ]
+}
+
+fn row(name: &str, start: impl FnOnce(&Runtime) -> Server + 'static) -> (String, Start) {
+    (name.to_owned(), Box::new(|runtime| Some(start(runtime))))
+}
+
+fn program(kind: Kind) -> (String, Start) {
+    let start = move |_: &Runtime| {
+        Running::start(kind).map(|process| Server {
+            addr: process.addr,
+            _process: Some(process),
+        })
+    };
+    (kind.title(), Box::new(start))
+}
+
+/// What becomes of a body after its answer.
+#[derive(Clone, Copy)]
+enum Rest {
+    Held,
+    ReadTo(u64),
+}
+
+impl Rest {
+    async fn treat(self, body: Body) {
+        match self {
+            Self::Held => sleep(HOLD).await,
+            Self::ReadTo(most) => {
+                let mut read = 0;
+                let mut frames = body.into_data_stream();
+                while let Some(Ok(frame)) = frames.next().await {
+                    read += frame.len() as u64;
+                    if read >= most {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Answers before it reads, and without this crate.
+fn early(rest: Rest) -> Router {
+    let answer = move |body: Body| async move {
+        tokio::spawn(rest.treat(body));
+        (StatusCode::PAYLOAD_TOO_LARGE, "Content Too Large\n")
+    };
+    pages().route("/raw", post(answer))
+}
+
+/// As axum's users have it today.
+fn stock() -> Router {
+    let limit = usize::try_from(LIMIT).expect("it is small");
+    counting().layer(RequestBodyLimitLayer::new(limit))
+}
+
+fn counting() -> Router {
+    let count = |body: Bytes| async move { body.len().to_string() };
+    let count = post(count).layer(DefaultBodyLimit::disable());
+    pages().route("/raw", count)
+}
+
+/// Where a browser begins.
+fn pages() -> Router {
+    Router::new().route("/", get(async || "Send a file."))
+}
+
+fn bare(runtime: &Runtime, app: Router) -> Server {
+    serve(runtime, move |socket| (socket, app.clone()))
+}
+
+fn joined(runtime: &Runtime, streams: StreamLinger) -> Server {
+    let app = counting().layer(BodyGuardLayer::new(LIMIT));
+    let linger = Linger::new().stream_linger(streams);
+    serve(runtime, move |socket| linger.join(socket, app.clone()))
+}
+
+fn serve<I, S, B>(
+    runtime: &Runtime,
+    connect: impl Fn(TcpStream) -> (I, S) + Send + Sync + 'static,
+) -> Server
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.expect("there is a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    let tls = Tls::self_signed(addr.ip()).expect("an address is a name");
+    runtime.spawn(async move {
+        tls.serve(listener, &CancellationToken::new(), connect)
+            .await;
+    });
+    Server {
+        addr,
+        _process: None,
+    }
+}
