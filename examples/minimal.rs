@@ -1,18 +1,24 @@
 //! An axum app with a limit of 4 MiB whose clients read "413", whatever they send.
 
+use std::time::Duration;
+
 use axum::{Router, routing::post};
 use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
 
-async fn count(body: String) -> String {
-    format!("{} bytes\n", body.len())
-}
-
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    let count = post(|body: String| async move { format!("{} bytes\n", body.len()) });
     let app = Router::new()
-        .route("/", post(count))
+        .route("/", count)
         .layer(BodyGuardLayer::for_axum(4 * MIB));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    Linger::new().serve(listener, app).await
+    let linger = Linger::new();
+    let stop = linger.on(tokio::signal::ctrl_c());
+    linger
+        .serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await?;
+    linger.shutdown(Duration::from_secs(10)).await;
+    Ok(())
 }

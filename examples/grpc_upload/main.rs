@@ -99,25 +99,22 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     writeln!(stdout, "listening on http://{}", tcp.local_addr()?)?;
     stdout.flush()?;
 
-    let linger = Linger::new();
+    let linger = Linger::new().grace(GRACE);
+    let stopped = linger.on(stop.clone().cancelled_owned());
     let server = Server::builder()
         .layer(linger.layer())
         .layer(BodyGuardLayer::new(flags.limit))
         .add_service(Upload)
-        .serve_with_incoming_shutdown(linger.incoming(tcp), stop.clone().cancelled_owned());
-    let served = async {
-        server.await?;
-        // Clients may have yet to read their answers.
-        linger.closed().await;
-        Ok(())
-    };
+        .serve_with_incoming_shutdown(linger.incoming(tcp), stopped);
     tokio::select! {
-        result = served => result,
+        result = server => result?,
         () = overtime(&stop) => {
             eprintln!("grpc_upload: cutting off the calls that still run after {GRACE:?}");
-            Ok(())
         }
     }
+    // Clients may have yet to read their answers.
+    linger.shutdown(GRACE).await;
+    Ok(())
 }
 
 async fn overtime(stop: &CancellationToken) {
