@@ -1,6 +1,12 @@
 //! What delivery and the hook tell each other of one connection.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
 
 use crate::cork::Cork;
 
@@ -23,6 +29,8 @@ pub(crate) struct Connection {
     finished: AtomicU64,
     closing: AtomicBool,
     stalled: AtomicBool,
+    /// Who waits for that to end.
+    waiting: Mutex<Option<Waker>>,
     cut: AtomicU64,
     cork: Cork,
 }
@@ -68,10 +76,32 @@ impl Connection {
     /// Whether what is written waits for room in the socket.
     pub(crate) fn stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Release);
+        if !stalled {
+            let waiting = self.waiting().take();
+            if let Some(waker) = waiting {
+                waker.wake();
+            }
+        }
     }
 
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Ready where it is not stalled.
+    pub(crate) fn poll_unstalled(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_stalled() {
+            *self.waiting() = Some(cx.waker().clone());
+        }
+        match self.is_stalled() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    }
+
+    /// A panic elsewhere leaves nothing half-done behind this lock.
+    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A bound is reached while the answer to a request is still stalled: writing it

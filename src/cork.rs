@@ -3,26 +3,35 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
 use crate::connection::Connection;
 
-/// Keeps a connection of HTTP/2 from writing while anybody holds it.
+/// Keeps a connection of HTTP/2 from writing while somebody holds it.
 ///
 /// curl 7.88 ends its stream at once when it reads the head of an error, short of the
 /// length that it declared. h2 answers that with a reset (RFC 9113 §8.1.1), and throws
 /// away what it has not written of the answer. So the head does not leave alone.
 ///
+/// One holds it at a time, and after that nobody before the connection has been free to
+/// write: however many streams are refused, it waits no longer than one holds it. The
+/// answers of the others leave with that one's, most often.
+///
 /// The order is: a waiter leaves its waker, then looks again; a holder lets go, then
 /// wakes.
 #[derive(Debug, Default)]
 pub(crate) struct Cork {
-    holders: AtomicUsize,
+    state: AtomicU8,
     waiting: Mutex<Option<Waker>>,
 }
+
+const FREE: u8 = 0;
+const HELD: u8 = 1;
+/// It was held, and nothing has been written since.
+const SPENT: u8 = 2;
 
 impl Cork {
     /// Ready while nobody holds it.
@@ -40,8 +49,16 @@ impl Cork {
         }
     }
 
+    /// Who asks is about to write.
     fn is_free(&self) -> bool {
-        self.holders.load(Ordering::Acquire) == 0
+        match self.state.load(Ordering::Acquire) {
+            HELD => false,
+            SPENT => {
+                self.state.store(FREE, Ordering::Release);
+                true
+            }
+            _ => true,
+        }
     }
 
     /// A panic elsewhere leaves nothing half-done behind this lock.
@@ -55,20 +72,21 @@ impl Cork {
 pub(crate) struct Corked(Arc<Connection>);
 
 impl Corked {
-    pub(crate) fn hold(connection: &Arc<Connection>) -> Self {
-        connection.cork().holders.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(connection))
+    /// `None` where somebody does already, or has only just done so.
+    pub(crate) fn hold(connection: &Arc<Connection>) -> Option<Self> {
+        let state = &connection.cork().state;
+        let held = state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Acquire);
+        held.is_ok().then(|| Self(Arc::clone(connection)))
     }
 }
 
 impl Drop for Corked {
     fn drop(&mut self) {
         let cork = self.0.cork();
-        if cork.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let waiting = cork.waiting().take();
-            if let Some(waker) = waiting {
-                waker.wake();
-            }
+        cork.state.store(SPENT, Ordering::Release);
+        let waiting = cork.waiting().take();
+        if let Some(waker) = waiting {
+            waker.wake();
         }
     }
 }
@@ -82,13 +100,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_holder_frees_who_waits() {
+    async fn nobody_follows_before_something_was_written() {
         let connection = Arc::new(Connection::default());
-        let [first, second] = [(); 2].map(|()| Corked::hold(&connection));
+        let held = Corked::hold(&connection).unwrap();
+        assert!(Corked::hold(&connection).is_none());
         let mut free = pin!(poll_fn(|cx| connection.cork().poll_free(cx)));
         assert!(free.as_mut().now_or_never().is_none());
-        drop(first);
-        let freed = tokio::join!(free, async { drop(second) });
+        let freed = tokio::join!(free, async {
+            drop(held);
+            assert!(Corked::hold(&connection).is_none());
+        });
         assert_eq!(freed, ((), ()));
+        assert!(Corked::hold(&connection).is_some());
     }
 }

@@ -55,7 +55,8 @@ pub struct Discarded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
-    /// The body ended, or the client closed its side: it had all the time it wanted.
+    /// The body ended, or the client closed its side: it had all the time it wanted. Or the
+    /// answer was out, and the hook has taken over.
     Complete,
     /// The client reset it.
     Reset,
@@ -145,12 +146,12 @@ impl Observer {
     /// ```
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        match (self.0, other.0) {
-            (Some(one), Some(other)) => Self::new(move |event| {
-                one(event);
-                other(event);
+        match (&self.0, &other.0) {
+            (Some(_), Some(_)) => Self::new(move |event| {
+                self.observe(event);
+                other.observe(event);
             }),
-            (one, other) => Self(one.or(other)),
+            _ => Self(self.0.or(other.0)),
         }
     }
 

@@ -113,10 +113,20 @@ impl Tasks {
         let number = place.number;
         let future = make(hearing);
         let task = runtime.spawn(Task { future, place });
-        // It may have ended, or given way, in between.
-        match self.state().running.get_mut(&number) {
-            Some(running) => running.task = Some(task.abort_handle()),
-            None => task.abort(),
+        // It may have ended, or given way, in between, or the shutdown has passed it by.
+        let has_to_end = {
+            let mut state = self.state();
+            let is_over = state.is_over;
+            match state.running.get_mut(&number) {
+                Some(running) => {
+                    running.task = Some(task.abort_handle());
+                    is_over
+                }
+                None => true,
+            }
+        };
+        if has_to_end {
+            task.abort();
         }
     }
 
@@ -232,10 +242,13 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.tasks.state();
-        state.running.remove(&self.number);
-        let left = state.running.len();
-        self.tasks.running.store(left, Ordering::Relaxed);
+        let left = {
+            let mut state = self.tasks.state();
+            state.running.remove(&self.number);
+            let left = state.running.len();
+            self.tasks.running.store(left, Ordering::Relaxed);
+            left
+        };
         if left == 0 {
             self.tasks.none_left.notify_waiters();
         }

@@ -202,8 +202,10 @@ impl<B> Draining<B> {
 
     /// Whether the answer is with the kernel, as far as that is known.
     fn answer_is_out(&self, cx: &Context<'_>) -> bool {
-        let stalled = self.rest.as_ref().is_some_and(Remainder::is_stalled);
-        !stalled && self.exchange.poll_answered(cx).is_ready()
+        // Both, for either may be what is waited for.
+        let answered = self.exchange.poll_answered(cx).is_ready();
+        let rest = self.rest.as_ref();
+        rest.is_none_or(|rest| rest.poll_unstalled(cx).is_ready()) && answered
     }
 }
 

@@ -171,6 +171,14 @@ impl<B> Remainder<B> {
         matches!(&self.request, Some((connection, _)) if connection.is_stalled())
     }
 
+    /// As [`is_stalled`](Self::is_stalled), for who waits for its end.
+    pub(super) fn poll_unstalled(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.request {
+            Some((connection, _)) => connection.poll_unstalled(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
     /// It was read on for as long as is allowed, and the answer is still stalled.
     pub(super) fn cut(self) {
         if let Some((connection, request)) = &self.request {

@@ -241,6 +241,8 @@ where
             return response.map(DeliveredBody::plain);
         }
         if self.over {
+            let drained = Discarded::new(&discarding, End::Bytes);
+            plan.shared.observer.observe(&Event::Drained(drained));
             say_close(&mut response);
             plan.close(rest, &exchange, true);
             return response.map(DeliveredBody::plain);

@@ -48,7 +48,7 @@ impl Plan {
             return rest.finish();
         }
         if self.multiplexed {
-            let corked = self.cork.as_ref().map(Corked::hold);
+            let corked = self.cork.as_ref().and_then(Corked::hold);
             return streams::linger(&self.shared, rest, exchange.clone(), corked);
         }
         let purpose = match rest

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     bounds::{Bounds, Discarding, End},
     cork::Corked,
-    event::{Discarded, Event, Observer},
+    event::{Discarded, Event},
     patience::Patience,
 };
 
@@ -120,8 +120,7 @@ impl Streams {
     }
 }
 
-/// Reads on in a task of its own, or holds the stream where there is no place. The
-/// cork is let go of when the answer is there, or soon.
+/// Reads on in a task of its own. The cork is let go of when the answer is there, or soon.
 pub(super) fn linger<B>(
     shared: &Arc<Shared>,
     rest: Remainder<B>,
@@ -130,22 +129,13 @@ pub(super) fn linger<B>(
 ) where
     B: Body + Unpin + Send + 'static,
 {
-    let settings = shared.streams.settings;
-    let place = Place::take(shared);
-    let after = match place {
-        Some(_) => Bounds::new(settings.total, settings.total, Some(settings.bytes)),
-        None => Bounds::new(HOLD, HOLD, None),
-    };
     shared.tasks.spawn(Lingering {
         rest,
         exchange,
-        reads: place.is_some(),
-        _place: place,
         phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
         discarding: Discarding::new(Instant::now().into_std()),
-        after,
         end: None,
-        observer: shared.observer.clone(),
+        shared: Arc::clone(shared),
         patience: Patience::default(),
     });
 }
@@ -176,10 +166,13 @@ impl Drop for Place {
 enum Phase {
     /// The answer is about to be there whole: none of it leaves before that.
     Corked { _until: Corked },
-    /// To let go now would be a CANCEL, for `END_STREAM` is not yet queued.
+    /// To let go now would be a CANCEL, for `END_STREAM` is not yet queued. What comes is
+    /// read, for the window is the whole connection's.
     Answering,
     /// From here on the bounds count.
-    Answered,
+    Answered { _place: Place, bounds: Bounds },
+    /// So they do, and nothing is read.
+    Held,
 }
 
 pin_project! {
@@ -187,13 +180,10 @@ pin_project! {
     struct Lingering<B> {
         rest: Remainder<B>,
         exchange: Exchange<B>,
-        reads: bool,
-        _place: Option<Place>,
         phase: Phase,
         discarding: Discarding,
-        after: Bounds,
         end: Option<End>,
-        observer: Observer,
+        shared: Arc<Shared>,
         #[pin]
         patience: Patience,
     }
@@ -203,7 +193,7 @@ pin_project! {
             let this = this.project();
             let end = this.end.unwrap_or(End::Dropped);
             let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
-            this.observer.observe(&lingered);
+            this.shared.observer.observe(&lingered);
         }
     }
 }
@@ -214,11 +204,17 @@ const FRAMES_PER_TURN: usize = 64;
 /// A service that has its whole answer gives it to hyper in less.
 const CORK: Duration = Duration::from_millis(2);
 
-const WHILE_CORKED: Bounds = Bounds::new(CORK, CORK, None);
-
-const WHILE_ANSWERING: Bounds = Bounds::new(ANSWER, ANSWER, None);
-
 impl<B> Lingering<B> {
+    fn bounds(&self) -> Bounds {
+        let bytes = Some(self.shared.streams.settings.bytes);
+        match &self.phase {
+            Phase::Corked { .. } => Bounds::new(CORK, CORK, None),
+            Phase::Answering => Bounds::new(ANSWER, ANSWER, bytes),
+            Phase::Answered { bounds, .. } => *bounds,
+            Phase::Held => Bounds::new(HOLD, HOLD, None),
+        }
+    }
+
     /// With bounds that count from now.
     fn go_on(self: Pin<&mut Self>, phase: Phase) {
         let mut this = self.project();
@@ -226,17 +222,32 @@ impl<B> Lingering<B> {
         this.discarding.restart(Instant::now().into_std());
         this.patience.set(Patience::default());
     }
+
+    /// The answer is out: who finds a place is read on.
+    fn answered(self: Pin<&mut Self>) {
+        let settings = self.shared.streams.settings;
+        let phase = match Place::take(&self.shared) {
+            Some(_place) => {
+                let bytes = settings.bytes.saturating_add(self.discarding.discarded());
+                let bounds = Bounds::new(settings.total, settings.total, Some(bytes));
+                Phase::Answered { _place, bounds }
+            }
+            None => Phase::Held,
+        };
+        self.go_on(phase);
+    }
 }
 
 impl<B: Body + Unpin> Lingering<B> {
-    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<End> {
-        if self.reads {
-            if let Poll::Ready(end) = self.as_mut().poll_frames(cx, bounds) {
+    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        let bounds = self.bounds();
+        if !matches!(self.phase, Phase::Held) {
+            if let Poll::Ready(end) = self.as_mut().poll_frames(cx, &bounds) {
                 return Poll::Ready(end);
             }
         }
         let this = self.project();
-        this.patience.poll_over(cx, this.discarding, bounds)
+        this.patience.poll_over(cx, this.discarding, &bounds)
     }
 
     /// Reads what is there.
@@ -262,22 +273,24 @@ impl<B: Body + Unpin> Future for Lingering<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(self.phase, Phase::Answered) && self.exchange.poll_answered(cx).is_ready() {
-            self.as_mut().go_on(Phase::Answered);
+        let is_answering = matches!(self.phase, Phase::Corked { .. } | Phase::Answering);
+        if is_answering && self.exchange.poll_answered(cx).is_ready() {
+            self.as_mut().answered();
         }
         loop {
-            let bounds = match self.phase {
-                Phase::Corked { .. } => WHILE_CORKED,
-                Phase::Answering => WHILE_ANSWERING,
-                Phase::Answered => self.after,
+            let end = ready!(self.as_mut().poll_end(cx));
+            let end = match (&self.phase, end) {
+                (_, End::Complete | End::Reset) => end,
+                (Phase::Corked { .. }, _) => {
+                    self.as_mut().go_on(Phase::Answering);
+                    continue;
+                }
+                // Others had the places.
+                (Phase::Held, _) => End::Evicted,
+                (Phase::Answering | Phase::Answered { .. }, end) => end,
             };
-            let end = ready!(self.as_mut().poll_end(cx, &bounds));
-            let has_ended = matches!(end, End::Complete | End::Reset);
-            if has_ended || !matches!(self.phase, Phase::Corked { .. }) {
-                *self.project().end = Some(end);
-                return Poll::Ready(());
-            }
-            self.as_mut().go_on(Phase::Answering);
+            *self.project().end = Some(end);
+            return Poll::Ready(());
         }
     }
 }
@@ -291,7 +304,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::{connection::Connection, delivery::Drain};
+    use crate::{connection::Connection, delivery::Drain, event::Observer};
 
     struct Upload {
         sender: Sender<Bytes, Infallible>,
@@ -307,7 +320,8 @@ mod tests {
         let shared = Shared::new(Drain::new(), StreamLinger::new(), Observer::default());
         let rest = Remainder::new(body, false, None);
         let corked = Corked::hold(&connection);
-        linger(&shared, rest, exchange.clone(), Some(corked));
+        assert!(corked.is_some());
+        linger(&shared, rest, exchange.clone(), corked);
         Upload {
             sender,
             exchange,

@@ -119,7 +119,8 @@ impl<R> Watch<R> {
             }
             let overrun = Arc::clone(&self.overrun);
             let settings = Arc::clone(&self.settings);
-            let under_way = UnderWay::new(overrun, settings, response.headers());
+            let request = std::mem::take(&mut self.request);
+            let under_way = UnderWay::new(overrun, settings, request, response.headers());
             response.map(|body| ResponseBody::unless_overrun(body, under_way))
         })
     }

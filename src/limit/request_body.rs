@@ -132,15 +132,16 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(inner) = self.as_mut().project().inner.as_pin_mut() else {
+        let this = self.as_mut().project();
+        let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let polled = inner.poll_frame(cx);
+        let polled = match this.pace {
+            None => inner.poll_frame(cx),
+            Some(pace) => inner.poll_frame(&mut Context::from_waker(&pace.ask(cx))),
+        };
         if polled.is_pending() {
             return self.poll_too_slow(cx);
-        }
-        if let Some(pace) = self.as_mut().project().pace {
-            pace.came();
         }
         let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,

@@ -171,14 +171,14 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::limit::{BrokenOff, Limit, overrun::Overrun, settings::Settings};
+    use crate::limit::{BrokenOff, Limit, overrun::Overrun, refusal::Asked, settings::Settings};
 
     /// A response with this content type.
     fn under_way(overrun: &Arc<Overrun>, content_type: &'static str) -> UnderWay {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         let settings = Arc::new(Settings::new(Limit::bytes(4)));
-        UnderWay::new(Arc::clone(overrun), settings, &headers)
+        UnderWay::new(Arc::clone(overrun), settings, Asked::default(), &headers)
     }
 
     #[derive(Default)]

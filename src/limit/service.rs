@@ -72,7 +72,7 @@ where
 
         // A handler that looks for it finds it with every request.
         let told = self.settings.keep_handler_response;
-        let counts = !bodiless && (limit.is_some() || self.settings.least.is_some());
+        let counts = !bodiless && limit.is_some();
         let overrun = (counts || told).then(|| Arc::new(Overrun::new(limit.unwrap_or(NO_LIMIT))));
         if let Some(overrun) = overrun.as_ref().filter(|_| told) {
             parts

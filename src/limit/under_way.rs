@@ -16,6 +16,7 @@ use super::{
 pub(super) struct UnderWay {
     overrun: Arc<Overrun>,
     settings: Arc<Settings>,
+    request: Asked,
     call: Option<Begun>,
 }
 
@@ -24,11 +25,13 @@ impl UnderWay {
     pub(super) fn new(
         overrun: Arc<Overrun>,
         settings: Arc<Settings>,
+        request: Asked,
         response: &HeaderMap,
     ) -> Self {
         Self {
             overrun,
             settings,
+            request,
             call: Begun::of(response),
         }
     }
@@ -42,9 +45,8 @@ impl UnderWay {
     /// in an error. Not at all where it has ended already.
     pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, BrokenOff>> {
         let kind = self.overrun.kind()?;
-        let refusal = self
-            .settings
-            .streamed(kind, self.overrun.limit(), Asked::default());
+        let request = self.request.clone();
+        let refusal = self.settings.streamed(kind, self.overrun.limit(), request);
         let end = match &self.call {
             Some(call) => call.end(&refusal),
             None => End::BrokenOff,

@@ -1,33 +1,38 @@
 //! How many descriptors the process may have, and how near it is to that.
 
-use std::sync::OnceLock;
-
 /// Of the places for lingering connections, at most.
 const MOST: usize = 1024;
 
-/// What most systems allow at the least, where nobody can be asked.
-const CAUTIOUS: u64 = 256;
+/// A quarter of what most systems allow at the least, where nobody can be asked.
+const CAUTIOUS: usize = 64;
 
-/// A quarter of the descriptors, but no more than [`MOST`].
-pub(super) fn default_at_once() -> usize {
-    let quarter = soft_limit() / 4;
-    usize::try_from(quarter).unwrap_or(MOST).min(MOST)
+/// The soft limit, as it was when it was read; `None` where nobody can be asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptors(Option<u64>);
+
+impl Descriptors {
+    pub(super) fn read() -> Self {
+        Self(soft_limit())
+    }
+
+    /// A quarter of them, but no more than [`MOST`].
+    pub(super) fn default_at_once(self) -> usize {
+        let quarter = self.0.map(|limit| limit / 4);
+        let quarter = quarter.map(|quarter| usize::try_from(quarter).unwrap_or(MOST));
+        quarter.unwrap_or(CAUTIOUS).min(MOST)
+    }
+
+    /// Whether a socket's descriptor is in the last eighth: they are given out from the
+    /// lowest. Of what is no socket of tokio's nobody knows.
+    pub(super) fn are_scarce_for<T: 'static>(self, socket: &T) -> bool {
+        match (self.0, descriptor(socket)) {
+            (Some(limit), Some(descriptor)) => is_in_last_eighth(descriptor, limit),
+            _ => false,
+        }
+    }
 }
 
-/// `RLIMIT_NOFILE`, the soft one, when it was first asked for.
-pub(super) fn soft_limit() -> u64 {
-    static LIMIT: OnceLock<u64> = OnceLock::new();
-    *LIMIT.get_or_init(|| read_limit().unwrap_or(CAUTIOUS))
-}
-
-/// Whether a socket's descriptor is in the last eighth: they are given out from the
-/// lowest. Of what is no socket of tokio's nobody knows.
-pub(super) fn is_near_limit<T: 'static>(socket: &T) -> bool {
-    descriptor(socket).is_some_and(is_in_last_eighth)
-}
-
-fn is_in_last_eighth(descriptor: u64) -> bool {
-    let limit = soft_limit();
+fn is_in_last_eighth(descriptor: u64, limit: u64) -> bool {
     descriptor >= limit - limit / 8
 }
 
@@ -53,7 +58,7 @@ fn descriptor<T: 'static>(_: &T) -> Option<u64> {
 
 /// From `proc_pid_limits(5)`.
 #[cfg(target_os = "linux")]
-fn read_limit() -> Option<u64> {
+fn soft_limit() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()
@@ -65,7 +70,7 @@ fn read_limit() -> Option<u64> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn read_limit() -> Option<u64> {
+fn soft_limit() -> Option<u64> {
     None
 }
 
@@ -75,9 +80,15 @@ mod tests {
 
     #[test]
     fn near_is_the_last_eighth() {
-        let limit = soft_limit();
-        assert!(limit > 0 && default_at_once() <= MOST);
-        assert!(is_in_last_eighth(limit - 1));
-        assert!(!is_in_last_eighth(limit / 2));
+        assert!(is_in_last_eighth(896, 1024) && !is_in_last_eighth(895, 1024));
+        assert!(!is_in_last_eighth(1 << 20, u64::MAX));
+    }
+
+    #[test]
+    fn a_quarter_may_linger() {
+        let at_once = |limit| Descriptors(limit).default_at_once();
+        assert_eq!(at_once(Some(256)), 64);
+        assert_eq!(at_once(Some(u64::MAX)), MOST);
+        assert_eq!(at_once(None), CAUTIOUS);
     }
 }

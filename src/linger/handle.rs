@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    descriptors,
+    descriptors::Descriptors,
     stats::{Counters, Stats},
 };
 use crate::{
@@ -96,6 +96,7 @@ struct Shared {
 struct Settings {
     bounds: Bounds,
     at_once: usize,
+    descriptors: Descriptors,
     observer: Observer,
     drain: Drain,
     stream_linger: StreamLinger,
@@ -106,6 +107,7 @@ impl Linger {
     /// With the default bounds.
     #[must_use]
     pub fn new() -> Self {
+        let descriptors = Descriptors::read();
         Self::with_settings(Settings {
             bounds: Bounds {
                 good: Some(Good {
@@ -114,7 +116,8 @@ impl Linger {
                 }),
                 ..Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None)
             },
-            at_once: descriptors::default_at_once(),
+            at_once: descriptors.default_at_once(),
+            descriptors,
             observer: Observer::default(),
             drain: Drain::new(),
             stream_linger: StreamLinger::new(),
@@ -262,7 +265,8 @@ impl Linger {
     /// A new connection, where descriptors run out, counts for more than two that have
     /// only to read their answer.
     pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
-        if self.0.tasks.running() > 0 && descriptors::is_near_limit(socket) {
+        let descriptors = self.0.settings.descriptors;
+        if self.0.tasks.running() > 0 && descriptors.are_scarce_for(socket) {
             let _ = self.give_way() && self.give_way();
         }
     }

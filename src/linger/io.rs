@@ -206,7 +206,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         if !evidence.is_closing() || self.peer_closed {
             return Ok(());
         }
-        if self.linger.delivery().tasks().is_over() {
+        if self.discarding.is_some() && self.linger.delivery().tasks().is_over() {
             return Err(self.cut(End::Dropped));
         }
         let Some(io) = &mut self.io else {
@@ -245,7 +245,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
 
     /// A bound is reached before the answer was out: there is no second linger.
     fn cut(&mut self, end: End) -> io::Error {
-        self.is_cut = true;
+        if std::mem::replace(&mut self.is_cut, true) {
+            return io::ErrorKind::TimedOut.into();
+        }
         self.linger.started();
         let nothing = Discarding::new(Instant::now().into_std());
         let discarding = self.discarding.as_ref().unwrap_or(&nothing);

@@ -6,6 +6,9 @@ use tokio::time::{sleep, timeout};
 
 use super::Linger;
 
+/// For what has been told to end.
+const LAST_TURN: Duration = Duration::from_secs(1);
+
 /// What became of the connections that lingered while a server shut down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,7 +25,9 @@ impl Linger {
     ///
     /// A server that shuts down waits for its connections, and they for the bodies
     /// that are read on in them: drains, and lingering streams of HTTP/2. These end at
-    /// the latest when the [`grace`](Self::grace) is over, counted from the signal.
+    /// the latest when the [`grace`](Self::grace) is over, counted from the signal. A client
+    /// that neither sends nor reads its answer is not among them: it holds a server up as
+    /// any slow reader does.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")]
@@ -59,7 +64,7 @@ impl Linger {
 
     /// Waits until no connection lingers, but no longer than `bound`; those that still do
     /// are closed then. Says how many there were of each since the signal for
-    /// [`on`](Self::on), or since this was called.
+    /// [`on`](Self::on), or since this was first called.
     ///
     /// Call it when the server itself has ended. It is for good: what comes after the
     /// bound is not lingered for.
@@ -72,7 +77,8 @@ impl Linger {
         if timeout(bound, self.closed()).await.is_err() {
             for tasks in [self.delivery().tasks(), self.tasks()] {
                 tasks.end();
-                tasks.ended().await;
+                // They end as soon as they have their turn, which others may hold up.
+                let _ = timeout(LAST_TURN, tasks.ended()).await;
             }
         }
         let now = self.stats();

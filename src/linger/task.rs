@@ -49,9 +49,9 @@ where
     // Many a client has closed by now, and needs no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
-        connection.count();
         let tasks = Arc::clone(connection.permit.linger().tasks());
         tasks.spawn_with(now, |hearing| {
+            connection.count();
             connection.hearing = Some(hearing);
             Lingering {
                 connection,

@@ -61,6 +61,20 @@ impl Form {
         }
     }
 
+    /// The answer's, by the request's: where that is a list, or has parameters, the plain
+    /// name of the form.
+    fn content_type(self, asked: &HeaderValue) -> HeaderValue {
+        let is_plain = |byte: &u8| !matches!(byte, b',' | b';' | b' ');
+        if asked.as_bytes().iter().all(is_plain) {
+            return asked.clone();
+        }
+        HeaderValue::from_static(match self {
+            Self::Grpc => "application/grpc",
+            Self::Web => "application/grpc-web",
+            Self::WebText => "application/grpc-web-text",
+        })
+    }
+
     /// The trailers as a frame of the body.
     fn in_body(self, refusal: &Refusal) -> Bytes {
         let lines = format!(
@@ -91,7 +105,7 @@ impl Call {
             .and_then(|accept| Some((accept, web(accept)?)));
         let (content_type, form) = accepted.unwrap_or((asked, form));
         Some(Self {
-            content_type: content_type.clone(),
+            content_type: form.content_type(content_type),
             form,
         })
     }
@@ -136,7 +150,11 @@ impl Begun {
     /// By what the service has chosen. `None` for a response that is none of gRPC's.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let form = Form::of(headers.get(CONTENT_TYPE)?)?;
-        let messages = Messages::new(form == Form::WebText);
+        let mut messages = Messages::new(form == Form::WebText);
+        // Trailers only, and these in the head.
+        if headers.contains_key(GRPC_STATUS) {
+            messages.end();
+        }
         Some(Self { form, messages })
     }
 
@@ -212,6 +230,10 @@ mod tests {
         assert_eq!(call(web, text), Some(Form::WebText));
         assert_eq!(call(text, web), Some(Form::Web));
         assert_eq!(call(text, "*/*"), Some(Form::WebText));
+        assert_eq!(
+            call(web, "application/grpc-web-text;q=0.9, */*"),
+            Some(Form::WebText)
+        );
         assert_eq!(call("application/grpc", text), Some(Form::Grpc));
         assert_eq!(call("text/plain", text), None);
     }

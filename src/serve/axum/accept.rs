@@ -33,7 +33,7 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
         match poll_fn(|cx| poll_tokios(listener, cx)).await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
-            Err(_) => {
+            Err(error) if is_for_want_of_room(&error) => {
                 for _ in 0..AT_ONCE {
                     if !linger.give_way() {
                         break;
@@ -41,6 +41,8 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
                 }
                 sleep(PAUSE).await;
             }
+            // As axum has it.
+            Err(_) => sleep(Duration::from_secs(1)).await,
         }
     }
 }
@@ -75,6 +77,15 @@ fn same<A: 'static, B: 'static>(value: A) -> B {
     let any: &mut dyn Any = &mut value;
     let same = any.downcast_mut::<Option<B>>().and_then(Option::take);
     same.expect("it is what its listener accepts")
+}
+
+/// `EMFILE` and `ENFILE`, which have the same numbers on every Unix, and `ENOMEM`
+/// (accept(2)).
+fn is_for_want_of_room(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    error.kind() == io::ErrorKind::OutOfMemory
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// A client that has left before it was accepted (accept(2)).
