@@ -331,4 +331,15 @@ mod tests {
         tasks.spawn(pending());
         assert_eq!(tasks.running(), 0);
     }
+
+    /// Between its place and its handle.
+    #[tokio::test]
+    async fn an_end_does_not_miss_one_that_begins() {
+        let tasks = Arc::new(Tasks::default());
+        tasks.spawn_with(Instant::now(), |_| {
+            tasks.end();
+            pending()
+        });
+        tasks.ended().await;
+    }
 }

@@ -29,9 +29,9 @@ use support::{
 use tokio::{
     io::duplex,
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tower_bodyguard::Linger;
+use tower_bodyguard::{Linger, StreamLinger};
 
 /// RFC 9113 §3.4, and a SETTINGS frame of nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -96,16 +96,51 @@ fn late() -> Router {
 
 /// A connection by pipe: where time is paused, it passes when all have to wait.
 async fn piped(app: Router) -> SendRequest<Bytes> {
+    piped_with(&Linger::new(), app, &h2::client::Builder::new()).await
+}
+
+async fn piped_with(
+    linger: &Linger,
+    app: Router,
+    client: &h2::client::Builder,
+) -> SendRequest<Bytes> {
     let (near, far) = duplex(1 << 20);
-    let (io, service) = Linger::new().join(far, app);
+    let (io, service) = linger.join(far, app);
     let service = TowerToHyperService::new(service);
     let server = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(io), service);
     tokio::spawn(server);
-    let (client, connection) = h2::client::handshake(near).await.unwrap();
+    let (client, connection) = client.handshake(near).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// A client that takes no answer, and fills the connection's window: there is no place for
+/// its stream, and yet it is read, for others are on the connection.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_takes_no_answer_does_not_starve_others() {
+    let linger = Linger::new().stream_linger(StreamLinger::new().at_once(0));
+    let app = counting().merge(late());
+    let mut takes_nothing = h2::client::Builder::new();
+    takes_nothing.initial_window_size(0);
+    let mut client = piped_with(&linger, app, &takes_nothing).await;
+
+    let refused = Request::post("http://test/late/0").header("content-length", 5 * MIB);
+    poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+    let (_answer, mut stream) = client
+        .send_request(refused.body(()).unwrap(), false)
+        .unwrap();
+    stream.send_data(vec![0; 3 << 20].into(), false).unwrap();
+    sleep(Duration::from_millis(500)).await;
+
+    let begun = Instant::now();
+    let other = Request::post("http://test/").body(()).unwrap();
+    poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+    let (response, mut stream) = client.send_request(other, false).unwrap();
+    stream.send_data(vec![0; 10_000].into(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
 /// What curl 7.88 does: it stops at the head of an error, and ends its stream short of

@@ -372,6 +372,21 @@ mod tests {
         assert!(!drained.connection.is_cut());
     }
 
+    /// Nothing comes any more, and so nothing else wakes it.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_stall_is_noticed() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.connection.stall(true);
+        drained.exchange.note().answered();
+        assert!(send(&mut drained.sender, 1001).await);
+        sleep(Duration::from_secs(1)).await;
+        let start = Instant::now();
+        drained.connection.stall(false);
+        sleep(Duration::from_millis(1)).await;
+        assert!(!send(&mut drained.sender, 1).await);
+        assert_eq!(start.elapsed().as_secs(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_stays_stalled_is_cut() {
         let mut drained = draining(Drain::new().bytes(1000));

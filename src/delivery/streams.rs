@@ -314,13 +314,16 @@ mod tests {
 
     /// A stream that has been answered by a service whose answer is still to come.
     fn corked() -> Upload {
+        upload(StreamLinger::new(), true)
+    }
+
+    fn upload(settings: StreamLinger, is_corked: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let exchange = Exchange::new();
-        let shared = Shared::new(Drain::new(), StreamLinger::new(), Observer::default());
+        let shared = Shared::new(Drain::new(), settings, Observer::default());
         let rest = Remainder::new(body, false, None);
-        let corked = Corked::hold(&connection);
-        assert!(corked.is_some());
+        let corked = Corked::hold(&connection).filter(|_| is_corked);
         linger(&shared, rest, exchange.clone(), corked);
         Upload {
             sender,
@@ -360,5 +363,26 @@ mod tests {
         upload.exchange.note().answered();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none());
+    }
+
+    /// Its window is the whole connection's, and has to be given back.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_before_the_answer_is_read_and_does_not_count() {
+        for at_once in [0, 64] {
+            let settings = StreamLinger::new().bytes(10_000).at_once(at_once);
+            let mut upload = upload(settings, false);
+            for _ in 0..9 {
+                assert!(send(&mut upload).await);
+            }
+            upload.exchange.note().answered();
+            sleep(Duration::from_micros(1)).await;
+            let mut sent = 0;
+            while send(&mut upload).await {
+                sent += 1;
+            }
+            // Of those that find no place one waits in the channel, and nothing is read.
+            let expected = if at_once == 0 { 1..=2 } else { 10..=12 };
+            assert!(expected.contains(&sent), "{sent}");
+        }
     }
 }
