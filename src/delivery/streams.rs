@@ -39,6 +39,9 @@ use crate::{
 /// browser. A stream that finds no place among them is held unread for 20 ms and then
 /// let go of, which is enough for clients that stop by themselves, such as curl.
 ///
+/// Until its answer is out a stream is read as well, for its window is the whole
+/// connection's: for 30 s, and as many bytes, at most.
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_bodyguard::{Linger, StreamLinger};
