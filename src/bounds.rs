@@ -48,11 +48,13 @@ impl Bounds {
 }
 
 /// How a drain or a linger ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// There is nothing more: the body has ended, or the client closed its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Ended {
+    /// The body ended, or the client closed its side: it had all the time it wanted. Or the
+    /// answer was out, and the hook has taken over.
     Complete,
-    /// The body or the socket failed: the client reset it, most often.
+    /// The client reset it.
     Reset,
     /// The client was silent for too long.
     Idle,
@@ -64,8 +66,25 @@ pub(crate) enum End {
     Rate,
     /// Another connection needed its place.
     Evicted,
-    /// A shutdown, or the end of the runtime, came before.
-    Dropped,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl Ended {
+    /// In one word, for a label or a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::Total => "total",
+            Self::Bytes => "bytes",
+            Self::Rate => "rate",
+            Self::Evicted => "evicted",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// The state of one drain or linger.
@@ -108,17 +127,17 @@ impl Discarding {
     }
 
     /// `bytes` came, and were discarded.
-    pub(crate) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<End> {
+    pub(crate) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<Ended> {
         self.heard = now;
         self.discarded = self.discarded.saturating_add(bytes);
         match bounds.bytes {
-            Some(most) if self.discarded > most => Some(End::Bytes),
+            Some(most) if self.discarded > most => Some(Ended::Bytes),
             _ => self.over_at(now, bounds),
         }
     }
 
     /// Nothing came.
-    pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<End> {
+    pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<Ended> {
         let elapsed = now.saturating_duration_since(self.started);
         let keeps = |rate| elapsed < self.lasts(rate);
         let total = match bounds.good {
@@ -127,11 +146,11 @@ impl Discarding {
         };
         let is_slow = |least: Least| elapsed >= least.grace && !keeps(least.rate);
         if elapsed >= total {
-            Some(End::Total)
+            Some(Ended::Total)
         } else if now.saturating_duration_since(self.heard) >= bounds.idle {
-            Some(End::Idle)
+            Some(Ended::Idle)
         } else if bounds.least.is_some_and(is_slow) {
-            Some(End::Rate)
+            Some(Ended::Rate)
         } else {
             None
         }
@@ -190,7 +209,7 @@ mod tests {
         assert_eq!(discarding.over_at(start + secs(4.9), &BOUNDS), None);
         assert_eq!(
             discarding.over_at(start + secs(5.0), &BOUNDS),
-            Some(End::Idle)
+            Some(Ended::Idle)
         );
     }
 
@@ -206,7 +225,7 @@ mod tests {
         assert_eq!(discarding.patience(now, &BOUNDS), secs(0.6));
         assert_eq!(
             discarding.over_at(start + secs(30.0), &BOUNDS),
-            Some(End::Total)
+            Some(Ended::Total)
         );
     }
 
@@ -219,7 +238,7 @@ mod tests {
         };
         let mut discarding = Discarding::new(start);
         assert_eq!(discarding.received(10, start, &bounds), None);
-        assert_eq!(discarding.received(1, start, &bounds), Some(End::Bytes));
+        assert_eq!(discarding.received(1, start, &bounds), Some(Ended::Bytes));
         assert_eq!(discarding.discarded(), 11);
     }
 
@@ -239,7 +258,7 @@ mod tests {
     };
 
     /// So many bytes each second, until it ends.
-    fn steady(rate: u64, bounds: &Bounds) -> (u64, End) {
+    fn steady(rate: u64, bounds: &Bounds) -> (u64, Ended) {
         let start = Instant::now();
         let mut discarding = Discarding::new(start);
         for second in 1.. {
@@ -257,8 +276,8 @@ mod tests {
             good: Some(GOOD),
             ..BOUNDS
         };
-        assert_eq!(steady(GOOD.rate, &bounds), (600, End::Total));
-        assert_eq!(steady(GOOD.rate - 1, &bounds), (30, End::Total));
+        assert_eq!(steady(GOOD.rate, &bounds), (600, Ended::Total));
+        assert_eq!(steady(GOOD.rate - 1, &bounds), (30, Ended::Total));
     }
 
     #[test]
@@ -279,7 +298,7 @@ mod tests {
         assert!(discarding.patience(now, &bounds) > secs(3.9));
         assert_eq!(
             discarding.received(1, start + secs(40.1), &bounds),
-            Some(End::Total)
+            Some(Ended::Total)
         );
     }
 
@@ -293,8 +312,8 @@ mod tests {
             least: Some(least),
             ..BOUNDS
         };
-        assert_eq!(steady(239, &bounds), (5, End::Rate));
-        assert_eq!(steady(240, &bounds), (30, End::Total));
+        assert_eq!(steady(239, &bounds), (5, Ended::Rate));
+        assert_eq!(steady(240, &bounds), (30, Ended::Total));
     }
 
     /// Rates and totals of all kinds.

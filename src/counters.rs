@@ -4,7 +4,8 @@ use std::sync::{
 };
 
 use crate::{
-    event::{Discarded, Ended, Event, Observer},
+    bounds::Ended,
+    event::{Discarded, Event, Observer},
     limit::Kind,
 };
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    bounds::{Discarding, End},
+    bounds::{Discarding, Ended},
     limit::Refusal,
 };
 
@@ -51,68 +51,13 @@ pub struct Discarded {
     pub ended: Ended,
 }
 
-/// How a drain or a linger ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ended {
-    /// The body ended, or the client closed its side: it had all the time it wanted. Or the
-    /// answer was out, and the hook has taken over.
-    Complete,
-    /// The client reset it.
-    Reset,
-    /// The client was silent for too long.
-    Idle,
-    /// It took too long.
-    Total,
-    /// More bytes came than were to be discarded.
-    Bytes,
-    /// The client sent too slowly.
-    Rate,
-    /// Another connection needed its place.
-    Evicted,
-    /// The server shut down.
-    Shutdown,
-}
-
-impl Ended {
-    /// In one word, for a label or a log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Reset => "reset",
-            Self::Idle => "idle",
-            Self::Total => "total",
-            Self::Bytes => "bytes",
-            Self::Rate => "rate",
-            Self::Evicted => "evicted",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-impl From<End> for Ended {
-    fn from(end: End) -> Self {
-        match end {
-            End::Complete => Self::Complete,
-            End::Reset => Self::Reset,
-            End::Idle => Self::Idle,
-            End::Total => Self::Total,
-            End::Bytes => Self::Bytes,
-            End::Rate => Self::Rate,
-            End::Evicted => Self::Evicted,
-            End::Dropped => Self::Shutdown,
-        }
-    }
-}
-
 impl Discarded {
     /// What has just ended.
-    pub(crate) fn new(discarding: &Discarding, end: End) -> Self {
+    pub(crate) fn new(discarding: &Discarding, end: Ended) -> Self {
         Self {
             bytes: discarding.discarded(),
             lasted: discarding.lasted(Instant::now().into_std()),
-            ended: end.into(),
+            ended: end,
         }
     }
 }

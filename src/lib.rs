@@ -78,10 +78,11 @@ mod tasks;
 mod telemetry;
 
 pub use self::{
+    bounds::Ended,
     counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
     delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
-    event::{Discarded, Ended, Event, Observer},
+    event::{Discarded, Event, Observer},
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
     linger::{Linger, LingerIo},
 };

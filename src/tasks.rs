@@ -48,7 +48,7 @@ struct Running {
 /// When a task has heard of its client last, and whether it had to give way.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// Milliseconds from the tasks' epoch.
+    /// Microseconds from the tasks' epoch.
     last: AtomicU64,
     is_evicted: AtomicBool,
 }
@@ -69,7 +69,7 @@ pub(crate) struct Hearing {
 impl Hearing {
     /// The client has sent something.
     pub(crate) fn heard(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.epoch).as_millis();
+        let since = now.saturating_duration_since(self.epoch).as_micros();
         let since = u64::try_from(since).unwrap_or(u64::MAX);
         self.heard.last.store(since, Ordering::Relaxed);
     }
@@ -210,7 +210,7 @@ impl Tasks {
     fn evict_from(&self, state: &mut State, evicted: &mut Vec<AbortHandle>) -> bool {
         let last = |running: &Running| running.heard.last.load(Ordering::Relaxed);
         let running = state.running.iter();
-        let longest = running.min_by_key(|(_, running)| last(running));
+        let longest = running.min_by_key(|(number, running)| (last(running), **number));
         let longest = longest.map(|(number, _)| *number);
         let Some(longest) = longest.and_then(|number| state.running.remove(&number)) else {
             return false;

@@ -14,7 +14,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    bounds::{Bounds, Discarding, End},
+    bounds::{Bounds, Discarding, Ended},
     event::{Discarded, Event, Observer},
     patience::Patience,
 };
@@ -100,9 +100,6 @@ pub(super) enum Purpose {
 /// Until a stalled answer is out, while the client sends: nginx's `lingering_time`.
 const STALLED: Bounds = Bounds::new(Duration::from_secs(30), Duration::from_secs(30), None);
 
-/// Frames to discard before other tasks have their turn.
-pub(super) const FRAMES_PER_TURN: usize = 64;
-
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(rest: Remainder<B>, shared: &Shared, purpose: Purpose, exchange: Exchange<B>)
 where
@@ -151,7 +148,7 @@ pin_project! {
         bounds: Bounds,
         past: bool,
         // What ended it, once something has.
-        end: Option<End>,
+        end: Option<Ended>,
         observer: Observer,
         #[pin]
         patience: Patience,
@@ -164,7 +161,7 @@ pin_project! {
             if let Some(rest) = this.rest.take().filter(Remainder::is_stalled) {
                 rest.cut();
             }
-            let end = this.end.unwrap_or(End::Dropped);
+            let end = this.end.unwrap_or(Ended::Shutdown);
             let drained = Event::Drained(Discarded::new(this.discarding, end));
             this.observer.observe(&drained);
         }
@@ -210,27 +207,15 @@ impl<B> Draining<B> {
 }
 
 impl<B: Body + Unpin> Draining<B> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.project();
         let Some(rest) = this.rest else {
-            return Poll::Ready(End::Complete);
+            return Poll::Ready(Ended::Complete);
         };
-        let now = Instant::now().into_std();
-        for _ in 0..FRAMES_PER_TURN {
-            let Poll::Ready(frame) = rest.poll_frame(cx) else {
-                return this.patience.poll_over(cx, this.discarding, this.bounds);
-            };
-            let end = match frame {
-                None => Some(End::Complete),
-                Some(Err(_)) => Some(End::Reset),
-                Some(Ok(bytes)) => this.discarding.received(bytes, now, this.bounds),
-            };
-            if let Some(end) = end {
-                return Poll::Ready(end);
-            }
+        if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, this.bounds) {
+            return Poll::Ready(end);
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        this.patience.poll_over(cx, this.discarding, this.bounds)
     }
 }
 
@@ -240,12 +225,12 @@ impl<B: Body + Unpin> Future for Draining<B> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.past && self.answer_is_out(cx) {
-                self.project().end.get_or_insert(End::Complete);
+                self.project().end.get_or_insert(Ended::Complete);
                 return Poll::Ready(());
             }
             let end = ready!(self.as_mut().poll_end(cx));
             *self.as_mut().project().end = Some(end);
-            if end == End::Complete || end == End::Reset {
+            if end == Ended::Complete || end == Ended::Reset {
                 if let Some(rest) = self.project().rest.take() {
                     rest.finish();
                 }

@@ -9,9 +9,13 @@ use std::{
 
 use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::{plan::Plan, verdict::Facts};
-use crate::connection::Connection;
+use crate::{
+    bounds::{Bounds, Discarding, Ended},
+    connection::Connection,
+};
 
 /// A request body that comes back to [`Delivery`](super::Delivery) when it is
 /// dropped before its end.
@@ -187,6 +191,9 @@ impl<B> Remainder<B> {
     }
 }
 
+/// Frames to discard before other tasks have their turn.
+pub(super) const FRAMES_PER_TURN: usize = 64;
+
 type PollFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
 impl<B: Body + Unpin> Remainder<B> {
@@ -211,6 +218,29 @@ impl<B: Body + Unpin> Remainder<B> {
                 frame.map(|frame| frame.data_ref().map_or(0, |data| data.remaining() as u64))
             })
         })
+    }
+
+    /// Throws away what is there. `Pending` where no more is there now, or the turn is
+    /// over.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        discarding: &mut Discarding,
+        bounds: &Bounds,
+    ) -> Poll<Ended> {
+        let now = Instant::now().into_std();
+        for _ in 0..FRAMES_PER_TURN {
+            let end = match ready!(self.poll_frame(cx)) {
+                None => Some(Ended::Complete),
+                Some(Err(_)) => Some(Ended::Reset),
+                Some(Ok(bytes)) => discarding.received(bytes, now, bounds),
+            };
+            if let Some(end) = end {
+                return Poll::Ready(end);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether nothing more comes, be it for the end or for an error.

@@ -11,15 +11,14 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
-    DeliveredBody,
-    drain::{self, FRAMES_PER_TURN},
-    exchange::{Exchange, Later, Remainder, Settled},
+    DeliveredBody, drain,
+    exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
     plan::Plan,
     service::has_token,
     verdict::Verdict,
 };
 use crate::{
-    bounds::{Discarding, End},
+    bounds::{Discarding, Ended},
     event::{Discarded, Event},
     limit::{Kind, Refusal},
 };
@@ -235,13 +234,13 @@ where
         if rest.is_end_stream() {
             rest.finish();
             if discarding.discarded() > 0 {
-                let drained = Discarded::new(&discarding, End::Complete);
+                let drained = Discarded::new(&discarding, Ended::Complete);
                 plan.shared.observer.observe(&Event::Drained(drained));
             }
             return response.map(DeliveredBody::plain);
         }
         if self.over {
-            let drained = Discarded::new(&discarding, End::Bytes);
+            let drained = Discarded::new(&discarding, Ended::Bytes);
             plan.shared.observer.observe(&Event::Drained(drained));
             say_close(&mut response);
             plan.close(rest, &exchange, true);

@@ -26,7 +26,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    bounds::{Bounds, Discarding, End},
+    bounds::{Bounds, Discarding, Ended},
     cork::Corked,
     event::{Discarded, Event},
     patience::Patience,
@@ -185,7 +185,7 @@ pin_project! {
         exchange: Exchange<B>,
         phase: Phase,
         discarding: Discarding,
-        end: Option<End>,
+        end: Option<Ended>,
         shared: Arc<Shared>,
         #[pin]
         patience: Patience,
@@ -194,15 +194,12 @@ pin_project! {
     impl<B> PinnedDrop for Lingering<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let end = this.end.unwrap_or(End::Dropped);
+            let end = this.end.unwrap_or(Ended::Shutdown);
             let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
             this.shared.observer.observe(&lingered);
         }
     }
 }
-
-/// Frames to discard before other tasks have their turn.
-const FRAMES_PER_TURN: usize = 64;
 
 /// A service that has its whole answer gives it to hyper in less.
 const CORK: Duration = Duration::from_millis(2);
@@ -242,33 +239,15 @@ impl<B> Lingering<B> {
 }
 
 impl<B: Body + Unpin> Lingering<B> {
-    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let bounds = self.bounds();
-        if !matches!(self.phase, Phase::Held) {
-            if let Poll::Ready(end) = self.as_mut().poll_frames(cx, &bounds) {
+        let this = self.project();
+        if !matches!(this.phase, Phase::Held) {
+            if let Poll::Ready(end) = this.rest.poll_discard(cx, this.discarding, &bounds) {
                 return Poll::Ready(end);
             }
         }
-        let this = self.project();
         this.patience.poll_over(cx, this.discarding, &bounds)
-    }
-
-    /// Reads what is there.
-    fn poll_frames(self: Pin<&mut Self>, cx: &mut Context<'_>, bounds: &Bounds) -> Poll<End> {
-        let this = self.project();
-        let now = Instant::now().into_std();
-        for _ in 0..FRAMES_PER_TURN {
-            let end = match ready!(this.rest.poll_frame(cx)) {
-                None => Some(End::Complete),
-                Some(Err(_)) => Some(End::Reset),
-                Some(Ok(bytes)) => this.discarding.received(bytes, now, bounds),
-            };
-            if let Some(end) = end {
-                return Poll::Ready(end);
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 }
 
@@ -283,13 +262,13 @@ impl<B: Body + Unpin> Future for Lingering<B> {
         loop {
             let end = ready!(self.as_mut().poll_end(cx));
             let end = match (&self.phase, end) {
-                (_, End::Complete | End::Reset) => end,
+                (_, Ended::Complete | Ended::Reset) => end,
                 (Phase::Corked { .. }, _) => {
                     self.as_mut().go_on(Phase::Answering);
                     continue;
                 }
                 // Others had the places.
-                (Phase::Held, _) => End::Evicted,
+                (Phase::Held, _) => Ended::Evicted,
                 (Phase::Answering | Phase::Answered { .. }, end) => end,
             };
             *self.project().end = Some(end);

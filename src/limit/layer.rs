@@ -186,7 +186,7 @@ impl<R> BodyGuardLayer<R> {
     /// The rate is that of the whole body so far, over the time in which the handler waits
     /// for the client: a slow handler, or none that reads, is not the client's fault. A body
     /// with [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
-    /// two allocations for each body that is waited for.
+    /// an allocation for each body, and another for one that is waited for.
     ///
     /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
     /// drip gets past it; its errors reach the handler, which answers for them.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     KIB,
-    bounds::{Bounds, Discarding, End, Good, Least},
+    bounds::{Bounds, Discarding, Ended, Good, Least},
     delivery::{self, Drain, StreamLinger},
     event::{Discarded, Event, Observer},
     tasks::Tasks,
@@ -211,10 +211,7 @@ impl Linger {
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats {
-            reading: self.delivery().tasks().running() as u64,
-            ..self.0.counters.stats()
-        }
+        self.0.counters.stats(self.delivery().tasks().running())
     }
 
     /// Waits until no connection lingers.
@@ -289,7 +286,7 @@ impl Linger {
         self.0.counters.started();
     }
 
-    pub(super) fn ended(&self, end: End, discarding: &Discarding) {
+    pub(super) fn ended(&self, end: Ended, discarding: &Discarding) {
         self.0.counters.ended(end, discarding.discarded());
         let discarded = Discarded::new(discarding, end);
         self.0

@@ -19,7 +19,7 @@ use super::{
     left::{HalfClosed, Left, Written},
     task,
 };
-use crate::bounds::{Bounds, Discarding, End};
+use crate::bounds::{Bounds, Discarding, Ended};
 use crate::connection::Connection;
 
 /// A socket whose close lets the client finish.
@@ -201,13 +201,13 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         };
         evidence.stall(true);
         if evidence.is_cut() {
-            return Err(self.cut(End::Total));
+            return Err(self.cut(Ended::Total));
         }
         if !evidence.is_closing() || self.peer_closed {
             return Ok(());
         }
         if self.discarding.is_some() && self.linger.delivery().tasks().is_over() {
-            return Err(self.cut(End::Dropped));
+            return Err(self.cut(Ended::Shutdown));
         }
         let Some(io) = &mut self.io else {
             return Ok(());
@@ -244,7 +244,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     }
 
     /// A bound is reached before the answer was out: there is no second linger.
-    fn cut(&mut self, end: End) -> io::Error {
+    fn cut(&mut self, end: Ended) -> io::Error {
         if std::mem::replace(&mut self.is_cut, true) {
             return io::ErrorKind::TimedOut.into();
         }

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bounds::End;
+use crate::bounds::Ended;
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -49,7 +49,7 @@ impl Stats {
 }
 
 impl Counters {
-    pub(super) fn stats(&self) -> Stats {
+    pub(super) fn stats(&self, reading: usize) -> Stats {
         // Ends before starts, so that nothing ends that never started.
         let delivered = self.delivered.load(Ordering::Acquire);
         let cut = self.cut.load(Ordering::Acquire);
@@ -58,7 +58,7 @@ impl Counters {
             delivered,
             cut,
             discarded_bytes: self.discarded.load(Ordering::Relaxed),
-            reading: 0,
+            reading: reading as u64,
         }
     }
 
@@ -66,10 +66,10 @@ impl Counters {
         self.started.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn ended(&self, end: End, discarded: u64) {
+    pub(super) fn ended(&self, end: Ended, discarded: u64) {
         self.discarded.fetch_add(discarded, Ordering::Relaxed);
         let ends = match end {
-            End::Complete => &self.delivered,
+            Ended::Complete => &self.delivered,
             _ => &self.cut,
         };
         ends.fetch_add(1, Ordering::Release);

@@ -20,7 +20,7 @@ use super::{
     left::{HalfClosed, Left},
 };
 use crate::{
-    bounds::{Discarding, End},
+    bounds::{Discarding, Ended},
     patience::Patience,
     tasks::Hearing,
 };
@@ -78,7 +78,7 @@ impl<T> Connection<T> {
         self.counted = true;
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: Ended) {
         if std::mem::take(&mut self.counted) {
             self.permit.linger().ended(end, &self.discarding);
         }
@@ -89,9 +89,9 @@ impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
         let is_evicted = self.hearing.as_ref().is_some_and(Hearing::is_evicted);
         self.end(if is_evicted {
-            End::Evicted
+            Ended::Evicted
         } else {
-            End::Dropped
+            Ended::Shutdown
         });
     }
 }
@@ -99,10 +99,10 @@ impl<T> Drop for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     /// Discards at most so many chunks. `Pending` where no more is there now, or
     /// the turn is over.
-    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<End> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<Ended> {
         if !self.half_closed.0 {
             if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(End::Reset);
+                return Poll::Ready(Ended::Reset);
             }
             self.half_closed = HalfClosed(true);
         }
@@ -115,8 +115,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
                     self.hearing.iter().for_each(|hearing| hearing.heard(now));
                     self.discarding.received(bytes as u64, now, &bounds)
                 }
-                Ok(Found::End) => Some(End::Complete),
-                Err(_) => Some(End::Reset),
+                Ok(Found::End) => Some(Ended::Complete),
+                Err(_) => Some(Ended::Reset),
             };
             if let Some(end) = end {
                 return Poll::Ready(end);
@@ -136,7 +136,7 @@ pin_project! {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);

@@ -1,4 +1,7 @@
-use crate::event::{Discarded, Ended, Event, Observer};
+use crate::{
+    bounds::Ended,
+    event::{Discarded, Event, Observer},
+};
 
 impl Observer {
     /// Makes an event of `tracing` (feature `tracing`) of each, with the target

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tempfile::TempDir;
@@ -177,7 +177,7 @@ impl Proxy {
             if ended || start.elapsed() > PATIENCE {
                 return Err(());
             }
-            thread::sleep(Duration::from_millis(5));
+            thread::yield_now();
         }
         Ok(())
     }
