@@ -93,7 +93,7 @@ fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
     Observer::new(move |event: &Event<'_>| {
         let word = match event {
             Event::Refused(refusal) => format!("refused {}", refusal.status().as_u16()),
-            Event::Drained(drained) => format!("drained {}", drained.bytes),
+            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.ended),
             Event::Lingered(lingered) => format!("lingered {:?}", lingered.ended),
             _ => "another".to_owned(),
         };
@@ -121,7 +121,7 @@ fn one_observer_is_told_of_all() {
         "refused 413",
         "lingered Complete",
         "lingered Complete",
-        "drained 1000",
+        "drained 1000 Complete",
     ];
     while words.lock().unwrap().len() < expected.len() {
         thread::yield_now();

@@ -253,9 +253,14 @@ impl<B: Body + Unpin> Future for Draining<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Arc};
+    use std::{
+        convert::Infallible,
+        mem,
+        sync::{Arc, Mutex},
+    };
 
     use bytes::Bytes;
+    use http_body::Frame;
     use http_body_util::channel::{Channel, Sender};
     use tokio::time::{Instant, sleep};
 
@@ -305,6 +310,50 @@ mod tests {
         drop(drained.sender);
         sleep(Duration::from_millis(1)).await;
         assert!(drained.connection.is_finished());
+    }
+
+    /// As hyper's, where it reads the last bytes after the answer: their end is known by
+    /// the length, and said when the next request comes.
+    struct Unsaid(usize);
+
+    impl Body for Unsaid {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match mem::take(&mut self.0) {
+                0 => Poll::Pending,
+                left => Poll::Ready(Some(Ok(Frame::data(vec![0; left].into())))),
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_where_the_length_says_so() {
+        let connection = Arc::new(Connection::default());
+        let request = connection.begin();
+        let rest = Remainder::new(Unsaid(9), false, Some((Arc::clone(&connection), request)));
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let observer = Observer::new({
+            let ends = Arc::clone(&ends);
+            move |event: &Event<'_>| {
+                if let Event::Drained(drained) = event {
+                    ends.lock().unwrap().push((drained.bytes, drained.ended));
+                }
+            }
+        });
+        let shared = Shared::new(Drain::new(), StreamLinger::new(), observer);
+        spawn(rest, &shared, Purpose::Keep, Exchange::new());
+        shared.tasks.ended().await;
+        assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
+        assert!(connection.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
