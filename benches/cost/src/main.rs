@@ -1,0 +1,85 @@
+//! What a refusal costs, and what an accepted request does not: ours beside others, in
+//! one run. `cargo run --release` here measures all of it and writes `../README.md`.
+
+mod accepted;
+mod measure;
+mod process;
+mod report;
+
+use clap::{Parser, Subcommand};
+
+use crate::report::{Report, Section};
+
+#[derive(Parser)]
+struct Flags {
+    /// Measures only these, and prints them; the page is left as it is
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Fewer and shorter runs: to see that it works, not what it costs
+    #[arg(long)]
+    quick: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What this program is where it starts itself.
+#[derive(Subcommand)]
+enum Role {
+    /// One of the servers that are compared; says its address
+    #[command(hide = true)]
+    Serve { name: String, args: Vec<String> },
+    /// One of the clients
+    #[command(hide = true)]
+    Client { name: String, args: Vec<String> },
+}
+
+/// A measurement: its name, and what makes its part of the page.
+type Measurement = (&'static str, fn(Effort) -> Section);
+
+/// How much is done for a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    Full,
+    Quick,
+}
+
+impl Effort {
+    /// The one, or the other.
+    pub(crate) fn of<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
+
+const MEASUREMENTS: &[Measurement] = &[("accepted", accepted::measure)];
+
+fn main() {
+    let flags = Flags::parse();
+    match flags.role {
+        Some(Role::Serve { name, .. }) => panic!("there is no server {name}"),
+        Some(Role::Client { name, .. }) => panic!("there is no client {name}"),
+        None => {}
+    }
+    let effort = match flags.quick {
+        true => Effort::Quick,
+        false => Effort::Full,
+    };
+    for name in &flags.only {
+        let known = MEASUREMENTS.iter().any(|(known, _)| known == name);
+        assert!(known, "there is no measurement {name}");
+    }
+    let asked = |name: &str| flags.only.is_empty() || flags.only.iter().any(|only| only == name);
+    let mut report = Report::begin();
+    for (name, measure) in MEASUREMENTS {
+        if asked(name) {
+            eprintln!("{name} …");
+            report.add(measure(effort));
+        }
+    }
+    println!("{report}");
+    if flags.only.is_empty() && effort == Effort::Full {
+        report.write();
+    }
+}

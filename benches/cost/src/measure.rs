@@ -1,0 +1,55 @@
+//! Figures from several runs.
+
+use std::fmt;
+
+/// What several runs gave, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs(Vec<f64>);
+
+impl Runs {
+    pub(crate) fn new(mut runs: Vec<f64>) -> Self {
+        assert!(!runs.is_empty(), "a figure needs a run");
+        runs.sort_by(f64::total_cmp);
+        Self(runs)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        let (middle, odd) = (self.0.len() / 2, self.0.len() % 2 == 1);
+        match odd {
+            true => self.0[middle],
+            false => f64::midpoint(self.0[middle - 1], self.0[middle]),
+        }
+    }
+
+    pub(crate) fn least(&self) -> f64 {
+        self.0[0]
+    }
+
+    pub(crate) fn most(&self) -> f64 {
+        self.0[self.0.len() - 1]
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = f.precision().unwrap_or(1);
+        let (median, least, most) = (self.median(), self.least(), self.most());
+        write!(f, "{median:.places$} ({least:.places$}–{most:.places$})")
+    }
+}
+
+/// Each of `subjects` in turn, `rounds` times, so that what disturbs one run disturbs
+/// its neighbours; the order turns with each round.
+pub(crate) fn in_turn<const N: usize>(
+    rounds: usize,
+    subjects: [&mut dyn FnMut() -> f64; N],
+) -> [Runs; N] {
+    let mut figures: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    for round in 0..rounds {
+        for turn in 0..N {
+            let subject = (round + turn) % N;
+            figures[subject].push(subjects[subject]());
+        }
+    }
+    figures.map(Runs::new)
+}

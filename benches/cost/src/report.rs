@@ -1,0 +1,151 @@
+//! The page that a run writes.
+
+use std::{fmt, fs, path::Path};
+
+use crate::process;
+
+/// All that was measured in one run.
+pub(crate) struct Report {
+    machine: String,
+    sections: Vec<Section>,
+}
+
+/// One measurement's part of the page.
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    /// How it was measured, in a sentence or two.
+    pub(crate) how: String,
+    pub(crate) head: &'static [&'static str],
+    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) targets: Vec<Target>,
+    /// Peers that are not installed, and what else has to be known.
+    pub(crate) notes: Vec<String>,
+    /// Plots: a file's name, what it shows, and the SVG.
+    pub(crate) plots: Vec<Plot>,
+}
+
+pub(crate) struct Plot {
+    pub(crate) file: &'static str,
+    pub(crate) shows: &'static str,
+    pub(crate) svg: String,
+}
+
+/// What a figure should be.
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) seen: f64,
+    pub(crate) bound: Bound,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    pub(crate) fn at_most(bound: f64, what: impl Into<String>, seen: f64) -> Self {
+        Self {
+            what: what.into(),
+            seen,
+            bound: Bound::AtMost(bound),
+        }
+    }
+
+    pub(crate) fn at_least(bound: f64, what: impl Into<String>, seen: f64) -> Self {
+        Self {
+            what: what.into(),
+            seen,
+            bound: Bound::AtLeast(bound),
+        }
+    }
+
+    fn is_met(&self) -> bool {
+        match self.bound {
+            Bound::AtMost(bound) => self.seen <= bound,
+            Bound::AtLeast(bound) => self.seen >= bound,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = match self.bound {
+            Bound::AtMost(bound) => format!("≤ {bound}"),
+            Bound::AtLeast(bound) => format!("≥ {bound}"),
+        };
+        let met = if self.is_met() { "met" } else { "**missed**" };
+        write!(f, "| {} | {bound} | {:.3} | {met} |", self.what, self.seen)
+    }
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "## {}\n\n{}\n", self.title, self.how)?;
+        if !self.rows.is_empty() {
+            writeln!(f, "| {} |", self.head.join(" | "))?;
+            writeln!(f, "|{}", " --- |".repeat(self.head.len()))?;
+            for row in &self.rows {
+                writeln!(f, "| {} |", row.join(" | "))?;
+            }
+            writeln!(f)?;
+        }
+        for Plot { file, shows, .. } in &self.plots {
+            writeln!(f, "![{shows}](plots/{file})\n")?;
+        }
+        if !self.targets.is_empty() {
+            writeln!(f, "| target | bound | seen | |\n| --- | --- | --- | --- |")?;
+            for target in &self.targets {
+                writeln!(f, "{target}")?;
+            }
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "- {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    pub(crate) fn begin() -> Self {
+        Self {
+            machine: process::machine(),
+            sections: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, section: Section) {
+        eprintln!("{section}");
+        self.sections.push(section);
+    }
+
+    /// Into `benches/`, beside this package.
+    pub(crate) fn write(&self) {
+        let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let plots = benches.join("plots");
+        fs::create_dir_all(&plots).expect("a folder for the plots");
+        for plot in self.sections.iter().flat_map(|section| &section.plots) {
+            fs::write(plots.join(plot.file), &plot.svg).expect("a plot is written");
+        }
+        fs::write(benches.join("README.md"), self.to_string()).expect("the page is written");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "# What it costs\n\n\
+             Written by `cargo run --release --manifest-path benches/cost/Cargo.toml`, \
+             which measures each figure beside what it is compared with, in one run. \
+             Ratios are what to look at: absolute figures are of this machine, \
+             {}.\n",
+            self.machine
+        )?;
+        for section in &self.sections {
+            writeln!(f, "{section}")?;
+        }
+        Ok(())
+    }
+}
