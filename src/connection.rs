@@ -1,14 +1,12 @@
 //! What delivery and the hook tell each other of one connection.
 
-use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Waker},
-};
+use std::task::{Context, Poll};
 
-use crate::cork::Cork;
+use crate::{
+    cork::Cork,
+    sync::{AtomicBool, AtomicU64, Ordering},
+    waiter::Waiter,
+};
 
 /// Shared by a connection's service and its socket.
 ///
@@ -30,8 +28,9 @@ pub(crate) struct Connection {
     closing: AtomicBool,
     stalled: AtomicBool,
     /// Who waits for that to end.
-    waiting: Mutex<Option<Waker>>,
+    drain: Waiter,
     cut: AtomicU64,
+    holding: AtomicBool,
     cork: Cork,
 }
 
@@ -59,7 +58,10 @@ impl Connection {
 
     /// Whether the end of the latest request was seen.
     pub(crate) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire) == self.begun()
+        let finished = self.finished.load(Ordering::Acquire);
+        let begun = self.begun();
+        debug_assert!(finished <= begun, "a request ends after it began");
+        finished == begun
     }
 
     /// The answer says that the connection closes: nothing of what the client still
@@ -77,10 +79,7 @@ impl Connection {
     pub(crate) fn stall(&self, stalled: bool) {
         self.stalled.store(stalled, Ordering::Release);
         if !stalled {
-            let waiting = self.waiting().take();
-            if let Some(waker) = waiting {
-                waker.wake();
-            }
+            self.drain.wake();
         }
     }
 
@@ -90,18 +89,17 @@ impl Connection {
 
     /// Ready where it is not stalled.
     pub(crate) fn poll_unstalled(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_stalled() {
-            *self.waiting() = Some(cx.waker().clone());
-        }
-        match self.is_stalled() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
+        self.drain.poll_until(cx, || !self.is_stalled())
     }
 
-    /// A panic elsewhere leaves nothing half-done behind this lock.
-    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether an answer is held back, for what has come of its body already. hyper gives
+    /// up a connection whose client closes its side before the answer is there.
+    pub(crate) fn hold(&self, holding: bool) {
+        self.holding.store(holding, Ordering::Release);
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        self.holding.load(Ordering::Acquire)
     }
 
     /// A bound is reached while the answer to a request is still stalled: writing it
@@ -117,7 +115,7 @@ impl Connection {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bodyguard_loom)))]
 mod tests {
     use super::*;
 

@@ -1,14 +1,15 @@
 //! Has the parts of an answer leave together.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-use crate::connection::Connection;
+use crate::{
+    connection::Connection,
+    sync::{AtomicU8, Ordering},
+    waiter::Waiter,
+};
 
 /// Keeps a connection of HTTP/2 from writing while somebody holds it.
 ///
@@ -20,12 +21,11 @@ use crate::connection::Connection;
 /// write: however many streams are refused, it waits no longer than one holds it. The
 /// answers of the others leave with that one's, most often.
 ///
-/// The order is: a waiter leaves its waker, then looks again; a holder lets go, then
-/// wakes.
+/// What its holder has done is there when the connection is free to write.
 #[derive(Debug, Default)]
 pub(crate) struct Cork {
     state: AtomicU8,
-    waiting: Mutex<Option<Waker>>,
+    writer: Waiter,
 }
 
 const FREE: u8 = 0;
@@ -36,17 +36,7 @@ const SPENT: u8 = 2;
 impl Cork {
     /// Ready while nobody holds it.
     pub(crate) fn poll_free(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_free() {
-            return Poll::Ready(());
-        }
-        match &mut *self.waiting() {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        match self.is_free() {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        self.writer.poll_until(cx, || self.is_free())
     }
 
     /// Who asks is about to write.
@@ -60,11 +50,6 @@ impl Cork {
             _ => true,
         }
     }
-
-    /// A panic elsewhere leaves nothing half-done behind this lock.
-    fn waiting(&self) -> MutexGuard<'_, Option<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Holds the cork of a connection until it is dropped.
@@ -75,7 +60,7 @@ impl Corked {
     /// `None` where somebody does already, or has only just done so.
     pub(crate) fn hold(connection: &Arc<Connection>) -> Option<Self> {
         let state = &connection.cork().state;
-        let held = state.compare_exchange(FREE, HELD, Ordering::AcqRel, Ordering::Acquire);
+        let held = state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
         held.is_ok().then(|| Self(Arc::clone(connection)))
     }
 }
@@ -84,14 +69,11 @@ impl Drop for Corked {
     fn drop(&mut self) {
         let cork = self.0.cork();
         cork.state.store(SPENT, Ordering::Release);
-        let waiting = cork.waiting().take();
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
+        cork.writer.wake();
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bodyguard_loom)))]
 mod tests {
     use std::{future::poll_fn, pin::pin};
 

@@ -74,8 +74,10 @@ pub mod limit;
 pub mod linger;
 mod patience;
 pub mod serve;
+mod sync;
 mod tasks;
 mod telemetry;
+mod waiter;
 
 pub use self::{
     bounds::Ended,

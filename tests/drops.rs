@@ -26,10 +26,12 @@ use hyper_util::{
 };
 use support::{
     Ended, LARGE, SendFirst,
-    client::{Framing, Response, connect, read_to_end},
+    client::{Framing, PATIENCE, Response, connect, read_to_end},
     server::Server,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{ServiceExt, service_fn};
+use tower_bodyguard::Linger;
 
 /// A response that breaks off after its first words.
 async fn broken() -> Body {
@@ -156,4 +158,59 @@ fn without_the_hook_they_are_reset() {
     let sent = upload.write(&mut socket);
     let (_, ended) = read_to_end(&mut socket);
     assert!(sent.is_err() || matches!(ended, Ended::Badly(_)));
+}
+
+/// All of the upload is there, and the end of what the client sends behind it. hyper gives
+/// up a connection that ends before its answer is there, so that end has to wait. (Of an
+/// upload that it reads in one go, hyper sees the end before it asks for an answer.)
+#[tokio::test]
+async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
+    for length in [20_000, 100_000, 1 << 20] {
+        let (mut client, server) = tokio::io::duplex(2 << 20);
+        let head = format!("POST /here HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![0; length]).await.unwrap();
+        client.shutdown().await.unwrap();
+
+        let (io, service) = Linger::new().join(server, app());
+        let service = TowerToHyperService::new(service);
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        serving.await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{length}: {answer:?}");
+    }
+}
+
+/// A long answer that waits for room, while the end of its request is read, and the next
+/// request: hyper does not ask for that one's answer when there is room again.
+#[tokio::test]
+async fn a_request_that_comes_while_the_answer_before_it_waits() {
+    let long = Router::new().route("/long", post(|| async { vec![b'.'; 70_000] }));
+    for (room, length) in [(1_017, 33_002), (1_128, 33_185), (1_350, 33_551)] {
+        let (client, server) = tokio::io::duplex(room);
+        let (io, service) = Linger::new().join(server, app().merge(long.clone()));
+        let service = TowerToHyperService::new(service);
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        tokio::spawn(async move { serving.await.unwrap() });
+
+        let (mut answers, mut requests) = tokio::io::split(client);
+        let writes = tokio::spawn(async move {
+            let head = format!("POST /long HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+            requests.write_all(head.as_bytes()).await.unwrap();
+            requests.write_all(&vec![0; length]).await.unwrap();
+            let next = b"GET /here HTTP/1.1\r\nConnection: close\r\n\r\n";
+            requests.write_all(next).await.unwrap();
+            requests
+        });
+        let mut received = Vec::new();
+        let all = answers.read_to_end(&mut received);
+        let all = tokio::time::timeout(PATIENCE, all).await;
+        all.expect("both are answered").unwrap();
+        let (first, rest) = Response::parse(&received).expect("the first is whole");
+        assert_eq!((first.status, first.body.len()), (200, 70_000));
+        let (next, _) = Response::parse(rest).expect("the second is whole");
+        assert_eq!(next.body, "here");
+        drop(writes.await.unwrap());
+    }
 }

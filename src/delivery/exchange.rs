@@ -46,6 +46,17 @@ impl<B> TrackedBody<B> {
         Self(Inner::Tracked(Tracked { rest, exchange }))
     }
 
+    /// Apart, for the frames before the last one have nothing to do with it.
+    #[inline(never)]
+    fn end(&mut self, progress: Progress) {
+        if let Inner::Tracked(Tracked { rest, .. }) = &mut self.0 {
+            if let Some(mut rest) = rest.take() {
+                rest.progress = progress;
+                rest.finish();
+            }
+        }
+    }
+
     /// The body itself, where nothing follows it; itself, where something does.
     ///
     /// # Errors
@@ -63,26 +74,31 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
+    #[inline]
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let slot = match &mut self.0 {
-            Inner::Untracked(body) => return Pin::new(body).poll_frame(cx),
-            Inner::Tracked(tracked) => &mut tracked.rest,
+        let body = match &mut self.0 {
+            Inner::Untracked(body) => body,
+            Inner::Tracked(Tracked { rest, .. }) => match rest {
+                Some(rest) => {
+                    rest.touched = true;
+                    &mut rest.body
+                }
+                None => return Poll::Ready(None),
+            },
         };
-        let Some(rest) = slot else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(rest.poll_inner(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            if let Some(rest) = slot.take() {
-                rest.finish();
-            }
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(_))) => self.end(Progress::Failed),
+            Poll::Ready(None) => self.end(Progress::Ended),
         }
-        Poll::Ready(frame)
+        polled
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Untracked(body) => body.is_end_stream(),
@@ -165,6 +181,13 @@ impl<B> Remainder<B> {
         }
     }
 
+    /// The answer is held back for it, or no longer.
+    pub(super) fn hold_answer(&self, holding: bool) {
+        if let Some((connection, _)) = &self.request {
+            connection.hold(holding);
+        }
+    }
+
     /// Whether a hook will see to it that the answer arrives.
     pub(super) fn is_joined(&self) -> bool {
         self.request.is_some()
@@ -197,15 +220,16 @@ pub(super) const FRAMES_PER_TURN: usize = 64;
 type PollFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
 impl<B: Body + Unpin> Remainder<B> {
+    #[inline]
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> PollFrame<B> {
         self.touched = true;
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(_)) => {}
-            Some(Err(_)) => self.progress = Progress::Failed,
-            None => self.progress = Progress::Ended,
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(_))) => self.progress = Progress::Failed,
+            Poll::Ready(None) => self.progress = Progress::Ended,
         }
-        Poll::Ready(frame)
+        polled
     }
 
     /// Reads a frame to throw it away; its length.
@@ -313,16 +337,26 @@ impl<B> Exchange<B> {
         })))
     }
 
-    /// What has become of the body; if it is held on to, `later` gets it, once.
-    pub(super) fn settle(&self, later: Later<B>) -> Settled<B> {
+    /// What has become of the body; if it is held on to, what `later` makes gets it,
+    /// once.
+    #[inline]
+    pub(super) fn settle(&mut self, later: impl FnOnce() -> Later<B>) -> Settled<B> {
+        // The service's side is gone, and nobody to be kept out: no lock is needed.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
+            return match mem::replace(&mut shared.state, State::Over) {
+                State::LetGo(rest) => Settled::LetGo(rest),
+                _ => Settled::Over,
+            };
+        }
         let mut shared = self.lock();
         match mem::replace(&mut shared.state, State::Over) {
             State::LetGo(rest) => Settled::LetGo(rest),
-            State::Held if Arc::strong_count(&self.0) > 1 => {
-                shared.state = State::HeldOn(later);
+            State::Held => {
+                shared.state = State::HeldOn(later());
                 Settled::Held
             }
-            _ => Settled::Over,
+            State::HeldOn(_) | State::Over => Settled::Over,
         }
     }
 

@@ -14,13 +14,12 @@ use super::{
     DeliveredBody, drain,
     exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
     plan::Plan,
-    service::has_token,
     verdict::Verdict,
 };
 use crate::{
     bounds::{Discarding, Ended},
     event::{Discarded, Event},
-    limit::{Kind, Refusal},
+    limit::Refusal,
 };
 
 /// How often an answer may step back, without waiting, for what has arrived
@@ -30,11 +29,22 @@ const TURNS: u8 = 8;
 pin_project! {
     /// The future of [`Delivery`](super::Delivery)'s responses.
     pub struct ResponseFuture<F, ReqB, ResB> {
-        // Dropped once it is ready: some futures keep the body until then.
         #[pin]
-        service: Option<F>,
-        watch: Option<Watch<ReqB>>,
-        taking: Option<Taking<ReqB, ResB>>,
+        state: State<F, ReqB, ResB>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<F, ReqB, ResB> {
+        Called {
+            #[pin]
+            service: F,
+            // `None` for a request without a body.
+            watch: Option<Watch<ReqB>>,
+        },
+        // Boxed, for else every future would be as large.
+        Taking { taking: Option<Box<Taking<ReqB, ResB>>> },
     }
 }
 
@@ -49,7 +59,7 @@ enum Judged<ReqB, ResB> {
     /// Nothing waits.
     Send(Response<DeliveredBody<ResB>>),
     /// The connection is to be kept.
-    Take(Taking<ReqB, ResB>),
+    Take(Box<Taking<ReqB, ResB>>),
 }
 
 /// An answer on a connection to keep, while the rest of the body is taken in
@@ -61,25 +71,15 @@ struct Taking<ReqB, ResB> {
     plan: Plan,
     discarding: Discarding,
     turns: u8,
-    /// More came than the connection is worth.
-    over: bool,
+    /// The bound that it came to: the connection is not worth more.
+    over: Option<Ended>,
 }
 
 impl<F, ReqB, ResB> ResponseFuture<F, ReqB, ResB> {
-    pub(super) fn untracked(service: F) -> Self {
-        Self {
-            service: Some(service),
-            watch: None,
-            taking: None,
-        }
-    }
-
-    pub(super) fn tracked(service: F, watch: Watch<ReqB>) -> Self {
-        Self {
-            service: Some(service),
-            watch: Some(watch),
-            taking: None,
-        }
+    #[inline]
+    pub(super) fn new(service: F, watch: Option<Watch<ReqB>>) -> Self {
+        let state = State::Called { service, watch };
+        Self { state }
     }
 }
 
@@ -90,25 +90,31 @@ where
 {
     type Output = Result<Response<DeliveredBody<ResB>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        if let Some(service) = this.service.as_mut().as_pin_mut() {
+        let mut state = self.project().state;
+        if let StateProj::Called { service, watch } = state.as_mut().project() {
             let response = ready!(service.poll(cx))?;
-            this.service.set(None);
-            let Some(watch) = this.watch.take() else {
+            let Some(watch) = watch.take() else {
                 return Poll::Ready(Ok(response.map(DeliveredBody::plain)));
             };
+            // The service is dropped first: some futures keep the body until then.
+            state.set(State::Taking { taking: None });
             match watch.judge(response) {
                 Judged::Send(response) => return Poll::Ready(Ok(response)),
-                Judged::Take(taking) => *this.taking = Some(taking),
+                Judged::Take(begun) => state.set(State::Taking {
+                    taking: Some(begun),
+                }),
             }
         }
-        let taking = this.taking.as_mut();
-        let taking = taking.expect("a future is not polled after it was ready");
-        ready!(taking.poll_rest(cx));
-        let taken = this.taking.take();
-        let taken = taken.expect("it was there before");
-        Poll::Ready(Ok(taken.into_response()))
+        let StateProj::Taking { taking } = state.project() else {
+            unreachable!("the answer is there");
+        };
+        let begun = taking.as_mut();
+        let begun = begun.expect("a future is not polled after it was ready");
+        ready!(begun.poll_rest(cx));
+        let taken = taking.take();
+        Poll::Ready(Ok(taken.expect("it was there before").into_response()))
     }
 }
 
@@ -119,14 +125,16 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return send(response);
         }
-        self.plan.persistent &=
-            !has_token(response.headers(), &CONNECTION, "close") && !is_too_slow(&response);
-        let Self { exchange, plan } = self;
-        let later = Later {
-            plan: plan.clone(),
-            let_go: Plan::let_go,
-        };
-        let rest = match exchange.settle(later) {
+        let plan = &mut self.plan;
+        let settled = self.exchange.settle(|| {
+            plan.heed(&response);
+            Later {
+                plan: plan.clone(),
+                let_go: Plan::let_go,
+            }
+        });
+        let Self { exchange, mut plan } = self;
+        let rest = match settled {
             Settled::Over => return send(response),
             Settled::Held => {
                 return Judged::Send(
@@ -145,18 +153,19 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             return Judged::Send(response.map(|body| DeliveredBody::noted(body, exchange.note())));
         }
 
+        plan.heed(&response);
         let facts = rest.facts(is_too_large(&response), plan.persistent);
         let asked = match facts.verdict(plan.shared.drain.budget()) {
             Verdict::Drain => {
-                return Judged::Take(Taking {
+                return Judged::Take(Box::new(Taking {
                     response,
                     rest,
                     exchange,
                     plan,
                     discarding: Discarding::new(Instant::now().into_std()),
                     turns: 0,
-                    over: false,
-                });
+                    over: None,
+                }));
             }
             Verdict::Close => true,
             Verdict::CloseUnasked => false,
@@ -180,12 +189,6 @@ fn is_too_large<B>(response: &Response<B>) -> bool {
         || response.status() == StatusCode::PAYLOAD_TOO_LARGE
 }
 
-/// A client that is too slow to wait for is so for a drain, too (RFC 9110 §15.5.9).
-fn is_too_slow<B>(response: &Response<B>) -> bool {
-    let refusal = response.extensions().get::<Refusal>();
-    refusal.is_some_and(|refusal| matches!(refusal.kind(), Kind::TooSlow { .. }))
-}
-
 impl<ReqB, ResB> Taking<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
@@ -203,8 +206,8 @@ where
             match self.rest.poll_frame(cx) {
                 Poll::Ready(Some(Ok(bytes))) => {
                     came = true;
-                    if self.discarding.received(bytes, now, &bounds).is_some() {
-                        self.over = true;
+                    self.over = self.discarding.received(bytes, now, &bounds);
+                    if self.over.is_some() {
                         return Poll::Ready(());
                     }
                 }
@@ -216,6 +219,7 @@ where
         // begin, the others follow as long as something comes.
         if self.turns < TURNS && (came || self.turns == 0) {
             self.turns += 1;
+            self.rest.hold_answer(true);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -229,8 +233,10 @@ where
             exchange,
             plan,
             discarding,
+            over,
             ..
         } = self;
+        rest.hold_answer(false);
         if rest.is_end_stream() {
             rest.finish();
             if discarding.discarded() > 0 {
@@ -239,8 +245,8 @@ where
             }
             return response.map(DeliveredBody::plain);
         }
-        if self.over {
-            let drained = Discarded::new(&discarding, Ended::Bytes);
+        if let Some(end) = over {
+            let drained = Discarded::new(&discarding, end);
             plan.shared.observer.observe(&Event::Drained(drained));
             say_close(&mut response);
             plan.close(rest, &exchange, true);

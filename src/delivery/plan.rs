@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use http::{Response, header::CONNECTION};
 use http_body::Body;
 
 use super::{
     drain::{self, Purpose},
     exchange::{Exchange, Remainder},
+    service::has_token,
     shared::Shared,
     streams,
     verdict::Verdict,
 };
-use crate::{connection::Connection, cork::Corked};
+use crate::{
+    connection::Connection,
+    cork::Corked,
+    limit::{Kind, Refusal},
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -25,6 +31,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// What the answer says of its connection.
+    pub(super) fn heed<B>(&mut self, response: &Response<B>) {
+        let says_close = has_token(response.headers(), &CONNECTION, "close");
+        self.persistent &= !says_close && !is_too_slow(response);
+    }
+
     /// Deals with a rest of which the answer says that the connection closes.
     pub(super) fn close<B>(&self, rest: Remainder<B>, exchange: &Exchange<B>, asked: bool)
     where
@@ -61,4 +73,10 @@ impl Plan {
         };
         drain::spawn(rest, &self.shared, purpose, exchange.clone());
     }
+}
+
+/// A client that is too slow to wait for is so for a drain, too (RFC 9110 §15.5.9).
+fn is_too_slow<B>(response: &Response<B>) -> bool {
+    let refusal = response.extensions().get::<Refusal>();
+    refusal.is_some_and(|refusal| matches!(refusal.kind(), Kind::TooSlow { .. }))
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, Request, Response, Version,
+    HeaderMap, HeaderName, Request, Response, Version,
     header::{CONNECTION, EXPECT},
 };
 use http_body::Body;
@@ -73,10 +73,12 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, ReqB, ResB>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let http1 = request.version() <= Version::HTTP_11;
         let bodiless = request.body().is_end_stream();
@@ -87,7 +89,7 @@ where
                 connection.finish(connection.begin());
             }
             let request = request.map(TrackedBody::untracked);
-            return ResponseFuture::untracked(self.inner.call(request));
+            return ResponseFuture::new(self.inner.call(request), None);
         }
 
         let (parts, body) = request.into_parts();
@@ -110,12 +112,18 @@ where
             },
         };
         let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
-        ResponseFuture::tracked(self.inner.call(request), watch)
+        ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }
 
 /// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
-pub(super) fn has_token(headers: &HeaderMap, name: &http::HeaderName, token: &str) -> bool {
+#[inline]
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    // Most have no such header, and this is the cheaper question.
+    headers.contains_key(name) && list_has_token(headers, name, token)
+}
+
+fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
         .get_all(name)
         .iter()

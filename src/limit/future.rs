@@ -9,10 +9,7 @@ use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{
-    OnRefusal, Refusal, ResponseBody, overrun::Overrun, refusal::Asked, settings::Settings,
-    under_way::UnderWay,
-};
+use super::{OnRefusal, Refusal, ResponseBody, under_way::UnderWay, upload::Upload};
 
 pin_project! {
     /// The future of [`BodyGuard`](super::BodyGuard)'s responses.
@@ -27,12 +24,13 @@ pin_project! {
     #[derive(Debug)]
     #[project = StateProj]
     enum State<F, R> {
-        // Decided by the head; the service was not called.
-        Refused { refusal: Refusal, respond: R },
+        // Decided by the head; the service was not called. Boxed, for else every future
+        // would be as large.
+        Refused { refusal: Box<Refusal>, respond: R },
         Called {
             #[pin]
             future: F,
-            // `None` for a request without a body.
+            // `None` where no body can go past the limit.
             watch: Option<Watch<R>>,
         },
     }
@@ -41,18 +39,17 @@ pin_project! {
 /// What it takes to put a refusal in the place of the service's answer.
 #[derive(Debug)]
 pub(super) struct Watch<R> {
-    pub(super) overrun: Arc<Overrun>,
-    pub(super) request: Asked,
-    pub(super) settings: Arc<Settings>,
+    pub(super) upload: Arc<Upload>,
     pub(super) respond: R,
 }
 
 impl<F, R> ResponseFuture<F, R> {
-    pub(super) fn refused(refusal: Refusal, respond: R) -> Self {
+    pub(super) fn refused(refusal: Box<Refusal>, respond: R) -> Self {
         let state = State::Refused { refusal, respond };
         Self { state }
     }
 
+    #[inline]
     pub(super) fn called(future: F, watch: Option<Watch<R>>) -> Self {
         let state = State::Called { future, watch };
         Self { state }
@@ -67,10 +64,11 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Refused { refusal, respond } => {
-                Poll::Ready(Ok(refuse(refusal.clone(), respond)))
+                Poll::Ready(Ok(refuse(Refusal::clone(refusal), respond)))
             }
             StateProj::Called { future, watch } => {
                 // Over the limit, too, the service is left to finish: it may
@@ -99,12 +97,11 @@ impl<R> Watch<R> {
         // Ours is the only handle: the request body has ended or is gone, and
         // nothing can go over any more. Asked before the count is read, for in
         // between the body may go over on another thread.
-        let settled = Arc::get_mut(&mut self.overrun).is_some();
-        let keeps = self.settings.keep_handler_response;
-        if let Some(kind) = self.overrun.kind() {
-            let request = std::mem::take(&mut self.request);
-            let refusal = self.settings.streamed(kind, self.overrun.limit(), request);
-            self.settings.observe(&refusal);
+        let settled = Arc::get_mut(&mut self.upload).is_some();
+        let settings = &self.upload.settings;
+        let keeps = settings.keep_handler_response;
+        if let Some(refusal) = self.upload.refusal() {
+            settings.observe(&refusal);
             if !keeps {
                 return Ok(refuse(refusal, &self.respond));
             }
@@ -117,10 +114,7 @@ impl<R> Watch<R> {
             if settled || keeps {
                 return response.map(ResponseBody::of_service);
             }
-            let overrun = Arc::clone(&self.overrun);
-            let settings = Arc::clone(&self.settings);
-            let request = std::mem::take(&mut self.request);
-            let under_way = UnderWay::new(overrun, settings, request, response.headers());
+            let under_way = UnderWay::new(Arc::clone(&self.upload), response.headers());
             response.map(|body| ResponseBody::unless_overrun(body, under_way))
         })
     }

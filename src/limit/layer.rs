@@ -214,8 +214,8 @@ impl<R> BodyGuardLayer<R> {
     /// [`Refusal::captured`]: the head itself is with the handler by the time that a
     /// body proves too long.
     ///
-    /// It costs what `capture` costs, and one allocation, for each request with a
-    /// body, refused or not.
+    /// It costs what `capture` costs, and one allocation, for each request that is
+    /// refused or has a body of unknown length.
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

@@ -21,6 +21,7 @@ mod service;
 mod settings;
 mod size;
 mod under_way;
+mod upload;
 
 pub use self::{
     accept::Accepted,

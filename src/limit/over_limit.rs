@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::overrun::Overrun;
+use super::upload::Upload;
 
 /// Tells a handler whether the body of its request went past the limit.
 ///
@@ -37,13 +37,13 @@ use super::overrun::Overrun;
 /// A body that declares too much never reaches the handler: the guard refuses it.
 #[derive(Clone, Debug)]
 pub struct OverLimit {
-    overrun: Arc<Overrun>,
+    upload: Arc<Upload>,
     limit: Option<u64>,
 }
 
 impl OverLimit {
-    pub(super) fn new(overrun: Arc<Overrun>, limit: Option<u64>) -> Self {
-        Self { overrun, limit }
+    pub(super) fn new(upload: Arc<Upload>, limit: Option<u64>) -> Self {
+        Self { upload, limit }
     }
 
     /// The limit, in bytes; `None` where there is none.
@@ -55,6 +55,6 @@ impl OverLimit {
     /// How many bytes had come when the limit was passed; `None` while it holds.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
-        self.overrun.received()
+        self.upload.overrun.received()
     }
 }

@@ -125,6 +125,15 @@ impl Limit {
         Self(Kind::Routes(Arc::new(routes)))
     }
 
+    /// The limit that is the same for all; `None` where the head decides.
+    #[inline]
+    pub(super) fn fixed(&self) -> Option<Option<u64>> {
+        match &self.0 {
+            Kind::Fixed(bytes) => Some(*bytes),
+            _ => None,
+        }
+    }
+
     /// The limit for a request, in bytes; `None` for no limit.
     pub(super) fn for_request(&self, head: &Parts) -> Option<u64> {
         match &self.0 {

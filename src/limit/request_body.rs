@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{overrun::Overrun, pace::Pace, size::Size};
+use super::{pace::Pace, size::Size, upload::Upload};
 use crate::{BoxError, bounds::Least};
 
 pin_project! {
@@ -49,37 +49,30 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         remaining: u64,
-        overrun: Option<Arc<Overrun>>,
-        pace: Option<Pace>,
+        upload: Option<Arc<Upload>>,
+        // Boxed, for few have one.
+        pace: Option<Box<Pace>>,
     }
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn limited(inner: B, overrun: Arc<Overrun>, least: Option<Least>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, least: Option<Least>) -> Self {
         Self {
             inner: Some(inner),
-            remaining: overrun.limit(),
-            overrun: Some(overrun),
-            pace: least.map(Pace::new),
+            remaining: upload.overrun.limit(),
+            upload: Some(upload),
+            pace: least.map(|least| Box::new(Pace::new(least))),
         }
     }
 
-    /// Any number of bytes.
-    pub(super) fn unlimited(inner: B) -> Self {
+    /// A body that says itself that it keeps to its limit. It is held to that, and where
+    /// it has lied, only the service hears of it.
+    #[inline]
+    pub(super) fn bounded(inner: B, limit: u64) -> Self {
         Self {
             inner: Some(inner),
-            remaining: u64::MAX,
-            overrun: None,
-            pace: None,
-        }
-    }
-
-    /// A body that says itself that nothing will come, and is taken at its word.
-    pub(super) fn ended() -> Self {
-        Self {
-            inner: None,
-            remaining: 0,
-            overrun: None,
+            remaining: limit,
+            upload: None,
             pace: None,
         }
     }
@@ -89,7 +82,7 @@ impl<B> GuardedBody<B> {
     fn finish(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.inner.set(None);
-        *this.overrun = None;
+        *this.upload = None;
         *this.pace = None;
     }
 
@@ -99,19 +92,20 @@ impl<B> GuardedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, BoxError>>> {
         let this = self.as_mut().project();
-        let (Some(pace), Some(overrun)) = (this.pace, this.overrun) else {
+        let (Some(pace), Some(upload)) = (this.pace, this.upload) else {
             return Poll::Pending;
         };
-        let received = overrun.limit() - *this.remaining;
+        let received = upload.overrun.limit() - *this.remaining;
         ready!(pace.poll_too_slow(received, cx));
         let too_slow = TooSlow { rate: pace.rate() };
-        overrun.report_too_slow(too_slow.rate);
+        upload.overrun.report_too_slow(too_slow.rate);
         self.finish();
         Poll::Ready(Some(Err(too_slow.into())))
     }
 
+    #[cold]
     fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
-        if let Some(overrun) = &self.overrun {
+        if let Some(Upload { overrun, .. }) = self.upload.as_deref() {
             let received = overrun.limit() - self.remaining;
             overrun.report(received.saturating_add(frame));
         }
@@ -128,6 +122,7 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
+    #[inline]
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -140,28 +135,30 @@ where
             None => inner.poll_frame(cx),
             Some(pace) => inner.poll_frame(&mut Context::from_waker(&pace.ask(cx))),
         };
-        if polled.is_pending() {
-            return self.poll_too_slow(cx);
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                let Some(remaining) = this.remaining.checked_sub(length) else {
+                    return Poll::Ready(Some(Err(self.overrun_by(length))));
+                };
+                *this.remaining = remaining;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.finish();
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            // All that was promised is there, and hyper says the end when it likes.
+            Poll::Pending if self.is_end_stream() => Poll::Pending,
+            Poll::Pending => self.poll_too_slow(cx),
         }
-        let frame = match ready!(polled) {
-            Some(Ok(frame)) => frame,
-            Some(Err(error)) => {
-                self.finish();
-                return Poll::Ready(Some(Err(error.into())));
-            }
-            None => {
-                self.finish();
-                return Poll::Ready(None);
-            }
-        };
-        let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-        let Some(remaining) = self.remaining.checked_sub(length) else {
-            return Poll::Ready(Some(Err(self.overrun_by(length))));
-        };
-        *self.project().remaining = remaining;
-        Poll::Ready(Some(Ok(frame)))
     }
 
+    #[inline]
     fn is_end_stream(&self) -> bool {
         self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
@@ -219,10 +216,10 @@ fn length_limit_error() -> BoxError {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, time::Duration};
 
     use http::{HeaderMap, HeaderValue};
-    use http_body_util::LengthLimitError;
+    use http_body_util::{BodyExt, LengthLimitError};
     use proptest::prelude::*;
 
     use super::*;
@@ -256,7 +253,7 @@ mod tests {
             steps: steps.into_iter().collect(),
             ended: false,
         };
-        GuardedBody::limited(script, Arc::new(Overrun::new(limit)), None)
+        GuardedBody::counted(script, Upload::with_limit(limit), None)
     }
 
     fn data(length: usize) -> Step {
@@ -273,14 +270,61 @@ mod tests {
     #[test]
     fn over_the_limit_is_the_error_that_extractors_know() {
         let mut body = guarded(4, [data(4), data(1), data(1)]);
-        let overrun = body.overrun.clone().unwrap();
+        let upload = body.upload.clone().unwrap();
         assert!(next(&mut body).unwrap().is_ok());
-        assert_eq!(overrun.received(), None);
+        assert_eq!(upload.overrun.received(), None);
         let error = next(&mut body).unwrap().unwrap_err();
         assert!(error.is::<LengthLimitError>());
-        assert_eq!(overrun.received(), Some(5));
+        assert_eq!(upload.overrun.received(), Some(5));
         assert!(next(&mut body).is_none(), "fused");
         assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn a_body_that_has_lied_is_cut_all_the_same() {
+        let script = guarded(u64::MAX, [data(4), data(1)]).inner.unwrap();
+        let mut body = GuardedBody::bounded(script, 4);
+        assert!(next(&mut body).unwrap().is_ok());
+        let error = next(&mut body).unwrap().unwrap_err();
+        assert!(error.is::<LengthLimitError>());
+        assert!(next(&mut body).is_none(), "fused");
+    }
+
+    /// As hyper's, where it reads the last bytes after the answer: it says their end when
+    /// the next request comes.
+    struct Unsaid(usize);
+
+    impl Body for Unsaid {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            match std::mem::take(&mut self.0) {
+                0 => Poll::Pending,
+                left => Poll::Ready(Some(data(left))),
+            }
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_has_come_is_not_slow() {
+        let least = Least {
+            rate: 1000,
+            grace: Duration::from_secs(5),
+        };
+        let upload = Upload::with_limit(9);
+        let mut body = GuardedBody::counted(Unsaid(9), upload.clone(), Some(least));
+        assert!(body.frame().await.unwrap().is_ok());
+        let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
+        assert!(end.is_err(), "nothing more comes");
+        assert!(upload.refusal().is_none());
     }
 
     #[test]
@@ -305,12 +349,8 @@ mod tests {
     #[test]
     fn hints_never_promise_more_than_can_come() {
         let full = |length: usize, limit| {
-            GuardedBody::limited(
-                Full::new(Bytes::from(vec![0; length])),
-                Arc::new(Overrun::new(limit)),
-                None,
-            )
-            .size_hint()
+            let full = Full::new(Bytes::from(vec![0; length]));
+            GuardedBody::counted(full, Upload::with_limit(limit), None).size_hint()
         };
         assert_eq!(full(4, 10).exact(), Some(4));
         assert_eq!(full(10, 4).upper(), Some(5));

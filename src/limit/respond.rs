@@ -1,6 +1,9 @@
 //! How a refusal becomes a response.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt::{self, Write},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{
@@ -91,9 +94,15 @@ pub struct HtmlPage;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;
 
+/// Of a refusal in words, in bytes: there is room for the longest.
+const WORDS: usize = 192;
+
 impl<B> OnRefusal<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        response(refusal, "text/plain; charset=utf-8", format!("{refusal}\n"))
+        // `format!` would begin with nothing, and grow word by word.
+        let mut words = String::with_capacity(WORDS);
+        let _ = writeln!(words, "{refusal}");
+        response(refusal, "text/plain; charset=utf-8", words)
     }
 }
 

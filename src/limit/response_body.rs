@@ -171,14 +171,13 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::limit::{BrokenOff, Limit, overrun::Overrun, refusal::Asked, settings::Settings};
+    use crate::limit::{BrokenOff, upload::Upload};
 
     /// A response with this content type.
-    fn under_way(overrun: &Arc<Overrun>, content_type: &'static str) -> UnderWay {
+    fn under_way(upload: &Arc<Upload>, content_type: &'static str) -> UnderWay {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let settings = Arc::new(Settings::new(Limit::bytes(4)));
-        UnderWay::new(Arc::clone(overrun), settings, Asked::default(), &headers)
+        UnderWay::new(Arc::clone(upload), &headers)
     }
 
     #[derive(Default)]
@@ -196,17 +195,17 @@ mod tests {
 
     #[test]
     fn a_response_that_waits_is_woken_and_broken_off() {
-        let overrun = Arc::new(Overrun::new(4));
+        let upload = Upload::with_limit(4);
         let mut body = pin!(ResponseBody::unless_overrun(
             silent(),
-            under_way(&overrun, "text/plain")
+            under_way(&upload, "text/plain")
         ));
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
         let cx = &mut Context::from_waker(&waker);
 
         assert!(body.as_mut().poll_frame(cx).is_pending());
-        overrun.report(5);
+        upload.overrun.report(5);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         let Poll::Ready(Some(Err(error))) = body.as_mut().poll_frame(cx) else {
             panic!("not broken off");
@@ -217,20 +216,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_last_frame_does_not_hide_the_overrun() {
-        let overrun = Arc::new(Overrun::new(4));
-        let reads = overrun.clone();
+        let upload = Upload::with_limit(4);
+        let reads = Arc::clone(&upload);
         let ends_as_if_all_were_well = StreamBody::new(futures_util::stream::poll_fn(move |_| {
-            reads.report(5);
+            reads.overrun.report(5);
             Poll::Ready(None::<Result<Frame<Bytes>, Infallible>>)
         }));
         let body = ResponseBody::unless_overrun(
             ends_as_if_all_were_well,
-            under_way(&overrun, "text/plain"),
+            under_way(&upload, "text/plain"),
         );
         let mut body = pin!(body);
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(frame.unwrap().unwrap_err().is::<BrokenOff>());
     }
+
     fn frames(
         frames: impl IntoIterator<Item = Frame<Bytes>>,
     ) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
@@ -253,12 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_grpc_ends_with_its_status() {
-        let overrun = Arc::new(Overrun::new(4));
+        let upload = Upload::with_limit(4);
         let message = Frame::data(Bytes::from_static(b"message"));
         let body = frames([message, status("0")]);
-        let mut body = ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc"));
+        let mut body = ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        overrun.report(5);
+        upload.overrun.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_trailers();
         assert_eq!(end.unwrap()["grpc-status"], "8");
         assert!(next(&mut body).await.is_none());
@@ -266,12 +266,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_the_web_ends_with_its_status_in_the_body() {
-        let overrun = Arc::new(Overrun::new(4));
+        let upload = Upload::with_limit(4);
         let body = frames([Frame::data(Bytes::from_static(b"\0\0\0\0\x01."))]);
         let mut body =
-            ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc-web"));
+            ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        overrun.report(5);
+        upload.overrun.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(end[0], 0x80);
         assert_eq!(end[1..5], (end.len() as u32 - 5).to_be_bytes());
@@ -282,13 +282,13 @@ mod tests {
     /// Half a message, and what would be trailers if it were whole.
     #[tokio::test]
     async fn a_message_that_is_cut_is_no_place_for_a_status() {
-        let overrun = Arc::new(Overrun::new(4));
+        let upload = Upload::with_limit(4);
         let halves = [b"\0\0\0\0\x02A" as &[u8], b"\x80"];
         let body = frames(halves.map(|half| Frame::data(Bytes::from_static(half))));
         let mut body =
-            ResponseBody::unless_overrun(body, under_way(&overrun, "application/grpc-web"));
+            ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        overrun.report(5);
+        upload.overrun.report(5);
         assert!(
             next(&mut body)
                 .await
@@ -311,11 +311,11 @@ mod tests {
                 Frame::data(Bytes::from_static(b"gAAAAAA=")),
             ),
         ] {
-            let overrun = Arc::new(Overrun::new(4));
+            let upload = Upload::with_limit(4);
             let mut body =
-                ResponseBody::unless_overrun(frames([end]), under_way(&overrun, content_type));
+                ResponseBody::unless_overrun(frames([end]), under_way(&upload, content_type));
             assert!(next(&mut body).await.is_some());
-            overrun.report(5);
+            upload.overrun.report(5);
             assert!(next(&mut body).await.is_none(), "{content_type}");
         }
     }

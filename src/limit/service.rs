@@ -4,14 +4,14 @@ use std::{
 };
 
 use http::{Request, Response, request::Parts};
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
-    overrun::Overrun,
     settings::{NO_LIMIT, Settings},
+    upload::Upload,
 };
 use crate::BoxError;
 
@@ -34,14 +34,72 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R: Clone> BodyGuard<S, R> {
-    /// What it takes to answer in the handler's place.
-    fn watch(&self, parts: &Parts, overrun: &Arc<Overrun>) -> Watch<R> {
+    /// What it takes to answer in the handler's place, for a body that may go past its
+    /// limit.
+    fn watch(&self, head: &Parts, limit: u64) -> Watch<R> {
+        let asked = self.settings.asked(head);
+        let settings = Arc::clone(&self.settings);
         Watch {
-            overrun: Arc::clone(overrun),
-            request: self.settings.asked(parts),
-            settings: Arc::clone(&self.settings),
+            upload: Arc::new(Upload::new(limit, asked, settings)),
             respond: self.respond.clone(),
         }
+    }
+
+    #[inline]
+    fn pass<ReqB>(
+        &mut self,
+        #[cfg_attr(not(feature = "axum"), expect(unused_mut))] mut request: Request<
+            GuardedBody<ReqB>,
+        >,
+        watch: Option<Watch<R>>,
+    ) -> ResponseFuture<S::Future, R>
+    where
+        S: Service<Request<GuardedBody<ReqB>>>,
+        ReqB: Body,
+        ReqB::Error: Into<BoxError>,
+    {
+        #[cfg(feature = "axum")]
+        if !request.body().is_end_stream() {
+            self.settings.lift_axum(&mut request);
+        }
+        ResponseFuture::called(self.inner.call(request), watch)
+    }
+
+    /// By all that there is in the head.
+    #[inline(never)]
+    fn inspect<ReqB>(
+        &mut self,
+        request: Request<ReqB>,
+        promised: &SizeHint,
+    ) -> ResponseFuture<S::Future, R>
+    where
+        S: Service<Request<GuardedBody<ReqB>>>,
+        ReqB: Body,
+        ReqB::Error: Into<BoxError>,
+    {
+        let (mut parts, body) = request.into_parts();
+        let limit = match self.settings.decide(&parts, promised) {
+            Ok(limit) => limit,
+            Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
+        };
+        let most = limit.unwrap_or(NO_LIMIT);
+        let counts = self.settings.counts(most, promised);
+        let told = self.settings.keep_handler_response;
+        let watch = (counts || told).then(|| self.watch(&parts, most));
+        // A handler that looks for it finds it with every request.
+        if let Some(watch) = watch.as_ref().filter(|_| told) {
+            let over_limit = OverLimit::new(Arc::clone(&watch.upload), limit);
+            parts.extensions.insert(over_limit);
+        }
+
+        let watch = watch.filter(|_| counts);
+        let body = match &watch {
+            Some(Watch { upload, .. }) => {
+                GuardedBody::counted(body, Arc::clone(upload), self.settings.least)
+            }
+            None => GuardedBody::bounded(body, most),
+        };
+        self.pass(Request::from_parts(parts, body), watch)
     }
 }
 
@@ -57,44 +115,21 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, R>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let (mut parts, body) = request.into_parts();
-        let bodiless = body.is_end_stream();
-        let bounded = body.size_hint().exact().is_some();
-        let limit = match self.settings.decide(&parts, bodiless, bounded) {
-            Ok(limit) => limit,
-            Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
+        let promised = match request.body().is_end_stream() {
+            true => SizeHint::with_exact(0),
+            false => request.body().size_hint(),
         };
-
-        // A handler that looks for it finds it with every request.
-        let told = self.settings.keep_handler_response;
-        let counts = !bodiless && limit.is_some();
-        let overrun = (counts || told).then(|| Arc::new(Overrun::new(limit.unwrap_or(NO_LIMIT))));
-        if let Some(overrun) = overrun.as_ref().filter(|_| told) {
-            parts
-                .extensions
-                .insert(OverLimit::new(Arc::clone(overrun), limit));
+        // Most are known to pass before their heads are taken apart, which is what costs.
+        match self.settings.passes(request.headers(), &promised) {
+            Some(limit) => self.pass(request.map(|body| GuardedBody::bounded(body, limit)), None),
+            None => self.inspect(request, &promised),
         }
-
-        let (body, watch) = match overrun {
-            _ if bodiless => (GuardedBody::ended(), None),
-            Some(overrun) if counts => {
-                let watch = self.watch(&parts, &overrun);
-                let body = GuardedBody::limited(body, overrun, self.settings.least);
-                (body, Some(watch))
-            }
-            _ => (GuardedBody::unlimited(body), None),
-        };
-        let request = Request::from_parts(parts, body);
-        #[cfg(feature = "axum")]
-        let request = match bodiless {
-            true => request,
-            false => self.settings.lift_axum(request),
-        };
-        ResponseFuture::called(self.inner.call(request), watch)
     }
 }

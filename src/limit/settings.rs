@@ -1,10 +1,11 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use http::{StatusCode, request::Parts};
+use http::{HeaderMap, StatusCode, request::Parts};
+use http_body::SizeHint;
 
 use super::{
     Kind, Limit, Refusal,
-    content_length::content_length,
+    content_length::{Malformed, content_length},
     refusal::{Asked, Captured},
 };
 use crate::{
@@ -57,11 +58,11 @@ impl Settings {
     }
 
     #[cfg(feature = "axum")]
-    pub(super) fn lift_axum<B>(&self, mut request: http::Request<B>) -> http::Request<B> {
+    #[inline]
+    pub(super) fn lift_axum<B>(&self, request: &mut http::Request<B>) {
         if self.lift_axum {
-            axum::extract::DefaultBodyLimit::disable().apply(&mut request);
+            axum::extract::DefaultBodyLimit::disable().apply(request);
         }
-        request
     }
 
     /// What the answer must know of the request.
@@ -70,28 +71,64 @@ impl Settings {
         Asked::of(&head.method, &head.headers, captured)
     }
 
+    /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
+    #[inline]
+    pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
+        let limit = self.limit.fixed()?.unwrap_or(NO_LIMIT);
+        let counts = self.keep_handler_response || self.counts(limit, promised);
+        if counts || (self.require_length && promised.exact().is_none()) {
+            return None;
+        }
+        let declared = content_length(headers).ok()?;
+        declared
+            .is_none_or(|length| length <= limit)
+            .then_some(limit)
+    }
+
     /// The head's decision: the limit that the body has to keep (`None` for no
-    /// limit), or a refusal. `bounded` where the transport knows the length.
+    /// limit), or a refusal.
     pub(super) fn decide(
         &self,
         head: &Parts,
-        bodiless: bool,
-        bounded: bool,
-    ) -> Result<Option<u64>, Refusal> {
+        promised: &SizeHint,
+    ) -> Result<Option<u64>, Box<Refusal>> {
         let limit = self.limit.for_request(head);
-        let (kind, status) = match content_length(&head.headers) {
-            Ok(Some(length)) if limit.is_some_and(|limit| length > limit) => {
-                (Kind::Declared { length }, self.status)
-            }
-            Ok(None) if self.require_length && !bodiless && !bounded => {
-                (Kind::LengthRequired, StatusCode::LENGTH_REQUIRED)
-            }
-            Ok(_) => return Ok(limit),
-            Err(_) => (Kind::BadLength, StatusCode::BAD_REQUEST),
+        let declared = content_length(&head.headers);
+        let passes = match declared {
+            Ok(Some(length)) => limit.is_none_or(|limit| length <= limit),
+            Ok(None) => !self.require_length || promised.exact().is_some(),
+            Err(_) => false,
+        };
+        match passes {
+            true => Ok(limit),
+            false => Err(self.refuse(head, declared, limit)),
+        }
+    }
+
+    #[cold]
+    fn refuse(
+        &self,
+        head: &Parts,
+        declared: Result<Option<u64>, Malformed>,
+        limit: Option<u64>,
+    ) -> Box<Refusal> {
+        let (kind, status) = match declared {
+            Ok(Some(length)) => (Kind::Declared { length }, self.status),
+            Ok(None) => (Kind::LengthRequired, StatusCode::LENGTH_REQUIRED),
+            Err(Malformed) => (Kind::BadLength, StatusCode::BAD_REQUEST),
         };
         let refusal = self.refusal(kind, status, limit, self.asked(head));
         self.observe(&refusal);
-        Err(refusal)
+        Box::new(refusal)
+    }
+
+    /// Whether a body may do what it is to be refused for. One that promises to keep to
+    /// its limit may not: hyper holds a client to the length that it has declared.
+    #[inline]
+    pub(super) fn counts(&self, limit: u64, promised: &SizeHint) -> bool {
+        let within = promised.upper().is_some_and(|most| most <= limit);
+        let paced = self.least.is_some() && promised.exact() != Some(0);
+        limit != NO_LIMIT && (paced || !within)
     }
 
     /// The refusal of a body that went past its limit, or came too slowly.

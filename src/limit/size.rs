@@ -12,21 +12,25 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(bytes) = *self;
         let noun = if bytes == 1 { "byte" } else { "bytes" };
-        write!(f, "{bytes} {noun}")?;
-
         // The largest power of 1024 that is not larger than the number.
         let power = bytes.checked_ilog2().unwrap_or(0) / 10;
         let Some(unit) = (power as usize).checked_sub(1).map(|i| UNITS[i]) else {
-            return Ok(());
+            return write!(f, "{bytes} {noun}");
         };
-        let whole = 1u64 << (10 * power);
-        if bytes % whole == 0 {
-            write!(f, " ({} {unit})", bytes / whole)
-        } else {
-            // Cut, not rounded: 1048575 bytes must not read as 1024.00 KiB.
-            let hundredths = u128::from(bytes) * 100 / u128::from(whole);
-            write!(f, " ({}.{:02} {unit})", hundredths / 100, hundredths % 100)
+        let whole = bytes >> (10 * power);
+        if whole << (10 * power) == bytes {
+            return write!(f, "{bytes} {noun} ({whole} {unit})");
         }
+        // Cut, not rounded: 1048575 bytes must not read as 1024.00 KiB.
+        let hundredths = (u128::from(bytes) * 100) >> (10 * power);
+        // Of 1024 units at most.
+        let hundredths = hundredths as u32;
+        write!(
+            f,
+            "{bytes} {noun} ({}.{:02} {unit})",
+            hundredths / 100,
+            hundredths % 100
+        )
     }
 }
 

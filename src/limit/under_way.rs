@@ -6,48 +6,33 @@ use http_body::Frame;
 
 use super::{
     grpc::{Begun, End},
-    overrun::Overrun,
-    refusal::{Asked, Refusal},
-    settings::Settings,
+    refusal::Refusal,
+    upload::Upload,
 };
 
 /// A response that has begun while bytes of its request may still come.
 #[derive(Debug)]
 pub(super) struct UnderWay {
-    overrun: Arc<Overrun>,
-    settings: Arc<Settings>,
-    request: Asked,
-    call: Option<Begun>,
+    upload: Arc<Upload>,
 }
 
 impl UnderWay {
     /// Of the response with this head.
-    pub(super) fn new(
-        overrun: Arc<Overrun>,
-        settings: Arc<Settings>,
-        request: Asked,
-        response: &HeaderMap,
-    ) -> Self {
-        Self {
-            overrun,
-            settings,
-            request,
-            call: Begun::of(response),
-        }
+    pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
+        *upload.begun() = Begun::of(response);
+        Self { upload }
     }
 
     /// Has the task woken when the request goes past its limit.
     pub(super) fn wake_on_overrun(&self, cx: &Context<'_>) {
-        self.overrun.wake_on_report(cx);
+        self.upload.overrun.wake_on_report(cx);
     }
 
     /// How the response ends, once the request is past its limit: in a last frame, or
     /// in an error. Not at all where it has ended already.
     pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, BrokenOff>> {
-        let kind = self.overrun.kind()?;
-        let request = self.request.clone();
-        let refusal = self.settings.streamed(kind, self.overrun.limit(), request);
-        let end = match &self.call {
+        let refusal = self.upload.refusal()?;
+        let end = match &*self.upload.begun() {
             Some(call) => call.end(&refusal),
             None => End::BrokenOff,
         };
@@ -56,13 +41,13 @@ impl UnderWay {
             End::Refused(frame) => Some(frame),
             End::BrokenOff => None,
         };
-        self.settings.observe(&refusal);
+        self.upload.settings.observe(&refusal);
         Some(frame.ok_or(BrokenOff(refusal)))
     }
 
     /// A frame that is handed on.
-    pub(super) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
-        if let Some(call) = &mut self.call {
+    pub(super) fn sent<D: Buf>(&self, frame: &Frame<D>) {
+        if let Some(call) = &mut *self.upload.begun() {
             call.sent(frame);
         }
     }

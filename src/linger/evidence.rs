@@ -53,6 +53,11 @@ impl Evidence {
         self.connection.is_closing()
     }
 
+    /// An answer is held back: what the client's side of the connection says can wait.
+    pub(super) fn is_holding(&self) -> bool {
+        self.connection.is_holding()
+    }
+
     /// Ready when the socket may be written to.
     pub(super) fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
         self.connection.cork().poll_free(cx)
@@ -72,12 +77,14 @@ impl Evidence {
         self.quiet = !self.records.is_within();
     }
 
-    /// A part of an answer was written.
-    pub(super) fn wrote(&mut self) {
+    /// A part of an answer was written; whether it had waited for room.
+    pub(super) fn wrote(&mut self) -> bool {
         if !self.quiet {
             self.unclaimed = self.connection.begun();
         }
+        let waited = self.stalled;
         self.stall(false);
+        waited
     }
 
     /// What is written waits for room, or does not any more.

@@ -179,8 +179,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
                     .iter_mut()
                     .for_each(|evidence| evidence.came(came));
             }
-            Poll::Ready(Ok(())) => self.peer_closed |= buf.remaining() > 0,
-            Poll::Ready(Err(_)) => {}
+            Poll::Ready(Ok(())) if buf.remaining() > 0 => {
+                self.peer_closed = true;
+                // The answer's task is the one that reads, and looks again with it.
+                if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(_) => {}
         }
         read
     }
@@ -270,7 +276,11 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                     self.written = Written::begins_with(begin);
                 }
                 if let Some(evidence) = &mut self.evidence {
-                    evidence.wrote();
+                    // The next request may have begun meanwhile. hyper asks for its answer
+                    // before it flushes, and not again after (`proto/h1/dispatch.rs`).
+                    if evidence.wrote() {
+                        cx.waker().wake_by_ref();
+                    }
                 }
                 if let Some(discarding) = &mut self.discarding {
                     discarding.restart(Instant::now().into_std());

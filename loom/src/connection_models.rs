@@ -1,0 +1,91 @@
+use std::{future::poll_fn, sync::Arc};
+
+use loom::{future::block_on, model, thread};
+
+use crate::connection::Connection;
+
+fn with<T: 'static>(
+    connection: &Arc<Connection>,
+    run: impl FnOnce(&Connection) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let connection = Arc::clone(connection);
+    thread::spawn(move || run(&connection))
+}
+
+#[test]
+fn a_drain_is_told_that_a_stall_has_ended() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        connection.stall(true);
+        let socket = with(&connection, |connection| connection.stall(false));
+        block_on(poll_fn(|cx| connection.poll_unstalled(cx)));
+        assert!(!connection.is_stalled());
+        socket.join().unwrap();
+    });
+}
+
+/// The socket takes something, and is full again; then the client reads on.
+#[test]
+fn a_drain_is_told_of_the_end_of_the_next_stall_too() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        connection.stall(true);
+        let socket = with(&connection, |connection| {
+            connection.stall(false);
+            connection.stall(true);
+            connection.stall(false);
+        });
+        block_on(poll_fn(|cx| connection.poll_unstalled(cx)));
+        socket.join().unwrap();
+    });
+}
+
+/// Whoever looks on, and in whatever order the drains come to their ends.
+#[test]
+fn a_late_end_says_nothing_of_the_next_request() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        let first = connection.begin();
+        let late = with(&connection, move |connection| connection.finish(first));
+        let second = connection.begin();
+        assert!(!connection.is_finished());
+        let drain = with(&connection, move |connection| connection.finish(second));
+        late.join().unwrap();
+        drain.join().unwrap();
+        assert!(connection.is_finished());
+        connection.begin();
+        assert!(!connection.is_finished());
+    });
+}
+
+/// The connection itself asserts it, wherever it is asked.
+#[test]
+fn nobody_sees_an_end_before_its_beginning() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        let server = with(&connection, |connection| {
+            connection.finish(connection.begin());
+            connection.finish(connection.begin());
+        });
+        connection.is_finished();
+        server.join().unwrap();
+        assert!(connection.is_finished());
+    });
+}
+
+#[test]
+fn a_late_cut_is_not_the_next_requests() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        let first = connection.begin();
+        let late = with(&connection, move |connection| connection.cut(first));
+        let second = connection.begin();
+        assert!(!connection.is_cut());
+        let drain = with(&connection, move |connection| connection.cut(second));
+        late.join().unwrap();
+        drain.join().unwrap();
+        assert!(connection.is_cut());
+        connection.begin();
+        assert!(!connection.is_cut());
+    });
+}

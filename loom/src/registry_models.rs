@@ -1,0 +1,146 @@
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use loom::{model, thread};
+
+use crate::registry::{Hearing, Registry};
+
+/// What ends a task is its name. Which were ended is of no matter to the order of events,
+/// and so in a lock of std's.
+struct Tasks {
+    registry: Registry<&'static str>,
+    start: Instant,
+    ended: Mutex<Vec<&'static str>>,
+}
+
+impl Tasks {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            registry: Registry::new(most),
+            start: Instant::now(),
+            ended: Mutex::default(),
+        })
+    }
+
+    fn abort(&self, task: &'static str) {
+        self.ended.lock().unwrap().push(task);
+    }
+
+    fn is_ended(&self, task: &str) -> bool {
+        self.ended.lock().unwrap().contains(&task)
+    }
+
+    /// As `spawn_with` does it. Its number and its part, where there was a place.
+    fn spawn(&self, task: &'static str) -> Option<(u64, Hearing)> {
+        let entered = self.registry.enter(self.start)?;
+        let gave_way = entered.gave_way.and_then(|running| running.task);
+        gave_way.into_iter().for_each(|task| self.abort(task));
+        let started = self.registry.started(entered.number, task);
+        started.unwrap_or_else(|task| self.abort(task));
+        Some((entered.number, entered.hearing))
+    }
+
+    fn evict(&self) -> bool {
+        let gave_way = self.registry.evict();
+        let task = gave_way.as_ref().and_then(|running| running.task);
+        task.into_iter().for_each(|task| self.abort(task));
+        gave_way.is_some()
+    }
+
+    fn end(&self) {
+        let running = self.registry.end();
+        running.into_iter().for_each(|task| self.abort(task));
+    }
+}
+
+fn with<T: 'static>(
+    tasks: &Arc<Tasks>,
+    run: impl FnOnce(&Tasks) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let tasks = Arc::clone(tasks);
+    thread::spawn(move || run(&tasks))
+}
+
+#[test]
+fn of_two_for_one_place_the_first_gives_way() {
+    model(|| {
+        let tasks = Tasks::new(1);
+        let names = ["a", "b"];
+        let spawned = names.map(|name| with(&tasks, move |tasks| tasks.spawn(name).unwrap()));
+        assert!(tasks.registry.running() <= 1);
+        let spawned = spawned.map(|spawned| spawned.join().unwrap());
+        for (name, (number, hearing)) in names.into_iter().zip(spawned) {
+            assert_eq!(tasks.is_ended(name), number == 0, "{name}");
+            assert_eq!(hearing.is_evicted(), number == 0, "{name}");
+        }
+        assert_eq!(tasks.registry.running(), 1);
+        assert_eq!(tasks.registry.end().len(), 1);
+    });
+}
+
+#[test]
+fn an_end_misses_none() {
+    model(|| {
+        let tasks = Tasks::new(2);
+        let names = ["a", "b"];
+        let spawned = names.map(|name| with(&tasks, move |tasks| tasks.spawn(name)));
+        tasks.end();
+        for (name, spawned) in names.into_iter().zip(spawned) {
+            let has_run = spawned.join().unwrap().is_some();
+            assert_eq!(tasks.is_ended(name), has_run, "{name}");
+        }
+        assert!(tasks.spawn("late").is_none());
+    });
+}
+
+/// One leaves, one comes, and one has to give way: whichever is there.
+#[test]
+fn the_count_is_right_at_rest() {
+    model(|| {
+        let tasks = Tasks::new(2);
+        let (first, _) = tasks.spawn("first").unwrap();
+        let evicts = with(&tasks, Tasks::evict);
+        let second = with(&tasks, |tasks| tasks.spawn("second").unwrap());
+        tasks.registry.leave(first);
+        evicts.join().unwrap();
+        second.join().unwrap();
+        let left = usize::from(!tasks.is_ended("second"));
+        assert_eq!(tasks.registry.end().len(), left);
+        assert_eq!(tasks.registry.running(), left);
+    });
+}
+
+/// It may be heard of too late.
+#[test]
+fn one_gives_way_and_knows_it() {
+    model(|| {
+        let tasks = Tasks::new(2);
+        let names = ["a", "b"];
+        let hearings = names.map(|name| tasks.spawn(name).unwrap().1);
+        let hears = thread::spawn({
+            let hearing = hearings[0].clone();
+            let later = tasks.start + Duration::from_secs(1);
+            move || hearing.heard(later)
+        });
+        assert!(tasks.evict());
+        hears.join().unwrap();
+        let evicted = hearings.map(|hearing| hearing.is_evicted());
+        assert_eq!(evicted, names.map(|name| tasks.is_ended(name)));
+        assert_ne!(evicted[0], evicted[1]);
+    });
+}
+
+#[test]
+fn who_leaves_last_says_so_once() {
+    model(|| {
+        let tasks = Tasks::new(2);
+        let numbers = ["a", "b"].map(|name| tasks.spawn(name).unwrap().0);
+        let left = numbers.map(|number| with(&tasks, move |tasks| tasks.registry.leave(number)));
+        let left = left.map(|left| left.join().unwrap());
+        assert_ne!(left[0], left[1]);
+        assert!(tasks.registry.is_empty());
+        assert_eq!(tasks.registry.running(), 0);
+    });
+}
