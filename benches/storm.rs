@@ -1,290 +1,226 @@
 //! The upload form under attack: thousands of refused clients that are silent, that send
-//! for ever, or that drip, while honest ones upload.
+//! for ever, or that drip, while honest ones upload and read pages.
 //!
 //! ```text
 //! cargo build --release --all-features --example upload_form
 //! cargo bench --bench storm -- --silent 10000 --flood 1000 --drip 1000
+//! cargo bench --bench storm -- --lasts 120s --form '--min-rate 240' \
+//!     --attacker 'slowhttptest -B -c 1000 -r 200 -i 10 -s 1000000 -x 10 -l 120 -u URL/raw'
 //! ```
 //!
 //! It prints what the honest saw, the form's memory, the kernel's, and what was lingering,
-//! second by second, and at the end whether all of that was given back. Both processes need
-//! as many descriptors as there are clients.
+//! second by second; at the end, beside what the settings say that there may be, the most
+//! that was seen, and whether all of it was given back while the attackers were still
+//! connected. It fails where one of these does not hold. Where the hard limit of descriptors
+//! is below the number of clients, raise that first.
+
+mod load {
+    pub(crate) mod attack;
+    pub(crate) mod form;
+    pub(crate) mod honest;
+    pub(crate) mod kernel;
+}
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::Arc,
+    process::{ExitCode, Stdio},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    sync::Semaphore,
+    process::{Child, Command},
     time::{interval, sleep, timeout},
 };
 
+use load::{
+    attack::{AT_ONCE, Attack, Attackers},
+    form::{Form, raise_descriptors},
+    honest::Honest,
+    kernel,
+};
+
+/// What a connection takes of the form's memory, in KiB: hyper's buffer of 8 each way before
+/// it lingers, which the allocator keeps, hyper's task, and the linger's own.
+const A_CONNECTION: u64 = 24;
+
+/// What the honest take: an upload's buffer is hyper's largest, 400 KiB, and the threads of
+/// the runtime have arenas of their own.
+const THE_HONEST: u64 = 16 * 1024;
+
+/// The gauge's figures are read one after the other: it may be apart by those that come
+/// and go between them.
+const BEGINNING: u64 = AT_ONCE as u64;
+
+/// `Linger::total`, and some time to notice it.
+const GIVEN_BACK: Duration = Duration::from_secs(35);
+
 #[derive(Parser)]
 struct Flags {
-    /// Clients that are refused, and then silent
-    #[arg(long, default_value_t = 1000)]
-    silent: usize,
-    /// Clients that are refused, and go on sending as fast as they can
-    #[arg(long, default_value_t = 100)]
-    flood: usize,
-    /// Clients that are refused, and go on sending a byte every two seconds
-    #[arg(long, default_value_t = 100)]
-    drip: usize,
+    /// Clients that are refused, and then silent [default: 1000, or 0 with --attacker]
+    #[arg(long)]
+    silent: Option<usize>,
+    /// Clients that are refused, and go on sending as fast as they can [default: 100, or 0]
+    #[arg(long)]
+    flood: Option<usize>,
+    /// Clients that are refused, and go on sending a byte every two seconds [default: 100, or 0]
+    #[arg(long)]
+    drip: Option<usize>,
+    /// A program that attacks, URL being the form's
+    #[arg(long)]
+    attacker: Option<String>,
     /// How long the attack lasts
     #[arg(long, default_value = "20s")]
     lasts: humantime::Duration,
+    /// How many may linger at once
+    #[arg(long, default_value_t = 1024)]
+    at_once: u64,
     /// Flags for the form, in one string
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
     form: String,
     /// What cargo says
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-struct Form {
-    process: Child,
-    addr: SocketAddr,
-}
-
-impl Form {
-    fn start(flags: &str) -> Self {
-        let own = std::env::current_exe().expect("a running program has a path");
-        let target = own.ancestors().nth(2).expect("target/release/deps/storm");
-        let form: PathBuf = target.join("examples/upload_form");
-        let mut process = Command::new(&form)
-            .args(["--addr", "127.0.0.1:0", "--limit", "4MiB"])
-            .args(flags.split_whitespace())
-            .env("RUST_LOG", "warn")
-            .env_remove("UPLOAD_TOKEN")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; build it first", form.display()));
-        let stdout = process.stdout.take().expect("it is piped");
-        let line = BufReader::new(stdout).lines().next();
-        let line = line.expect("it says where it listens").expect("in text");
-        let addr = line.trim_start_matches("listening on http://");
-        Self {
-            process,
-            addr: addr.parse().expect("an address"),
-        }
-    }
-
-    /// Resident memory, in KiB.
-    fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(status).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        kib.unwrap_or(0)
-    }
-
-    fn descriptors(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.process.id());
-        fs::read_dir(folder).map_or(0, Iterator::count)
-    }
-
-    /// Of user and system, in hundredths of a second.
-    fn cpu(&self) -> u64 {
-        let stat = format!("/proc/{}/stat", self.process.id());
-        let stat = fs::read_to_string(stat).unwrap_or_default();
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-    }
-}
-
-impl Drop for Form {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// What the kernel holds for TCP, in KiB.
-fn kernel() -> u64 {
-    let sockets = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let line = sockets.lines().find(|line| line.starts_with("TCP:"));
-    let pages = line.and_then(|line| line.split_whitespace().last()?.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4
-}
-
-#[derive(Clone, Copy)]
-enum Attack {
-    Silent,
-    Flood,
-    Drip,
-}
-
-async fn attack(addr: SocketAddr, attack: Attack) -> std::io::Result<()> {
-    let mut socket = TcpStream::connect(addr).await?;
-    let head = "POST /raw HTTP/1.1\r\nHost: form\r\nContent-Length: 1000000000000\r\n\r\n";
-    socket.write_all(head.as_bytes()).await?;
-    match attack {
-        Attack::Silent => {
-            let mut answer = [0; 4096];
-            while socket.read(&mut answer).await? > 0 {}
-            sleep(Duration::from_secs(3600)).await;
-        }
-        Attack::Flood => {
-            let zeros = vec![0; 64 * 1024];
-            loop {
-                socket.write_all(&zeros).await?;
-            }
-        }
-        Attack::Drip => loop {
-            socket.write_all(b".").await?;
-            sleep(Duration::from_secs(2)).await;
-        },
-    }
-    Ok(())
-}
-
-/// One after the other, for as long as it is let; a connection lost is made anew.
-async fn keep_at_it(addr: SocketAddr, kind: Attack, at_once: Arc<Semaphore>) {
-    loop {
-        let begin = at_once.acquire().await;
-        let attacking = attack(addr, kind);
-        drop(begin);
-        let _ = attacking.await;
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn exchange(addr: SocketAddr, request: &[u8]) -> Option<(String, Duration)> {
-    let start = Instant::now();
-    let answer = async {
-        let mut socket = TcpStream::connect(addr).await?;
-        socket.write_all(request).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = timeout(Duration::from_secs(30), answer).await;
-    Some((answer.ok()?.ok()?, start.elapsed()))
-}
-
-fn upload(length: usize) -> Vec<u8> {
-    let head = "POST /raw HTTP/1.1\r\nHost: form\r\nConnection: close\r\n";
-    let mut request = format!("{head}Content-Length: {length}\r\n\r\n").into_bytes();
-    request.resize(request.len() + length, 0);
-    request
-}
-
-/// How the honest fared.
+/// The most that was seen of each.
 #[derive(Default)]
-struct Honest {
-    pages: Vec<Duration>,
-    stored: usize,
-    refused: usize,
-    lost: usize,
-}
-
-async fn be_honest(addr: SocketAddr, until: Instant) -> Honest {
-    let page = b"GET / HTTP/1.1\r\nHost: form\r\nConnection: close\r\n\r\n";
-    let (within, over) = (upload(3 << 20), upload(20_000_000));
-    let mut honest = Honest::default();
-    while Instant::now() < until {
-        for (request, status) in [(&page[..], "200"), (&within, "200"), (&over, "413")] {
-            let status = format!("HTTP/1.1 {status} ");
-            match exchange(addr, request).await {
-                Some((answer, took)) if answer.starts_with(&status) => match request.len() {
-                    length if length < 1000 => honest.pages.push(took),
-                    length if length < 4 << 20 => honest.stored += 1,
-                    _ => honest.refused += 1,
-                },
-                _ => honest.lost += 1,
-            }
-        }
-    }
-    honest
-}
-
-async fn figure(addr: SocketAddr, name: &str) -> Option<u64> {
-    let ask = b"GET /metrics HTTP/1.1\r\nHost: form\r\nConnection: close\r\n\r\n";
-    let (answer, _) = exchange(addr, ask).await?;
-    let line = answer.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().parse().ok()
+struct Most {
+    lingering: u64,
+    served: u64,
+    memory: u64,
+    kernel: u64,
+    descriptors: u64,
 }
 
 #[tokio::main]
-async fn main() {
+async fn main() -> ExitCode {
     let flags = Flags::parse();
-    let form = Form::start(&flags.form);
+    raise_descriptors();
+    let at_once = flags.at_once.to_string();
+    let words = ["--linger-max", &at_once].into_iter();
+    let form = Form::start(words.chain(flags.form.split_whitespace()));
     let addr = form.addr;
-    let begun = Instant::now();
-    println!(
-        "at rest: {} KiB, {} descriptors",
-        form.memory(),
-        form.descriptors()
-    );
+    form.until_at_rest().await;
+    // For the connection that asked to be gone.
+    sleep(Duration::from_secs(1)).await;
+    let (memory, descriptors) = (form.memory(), form.descriptors());
+    println!("at rest: {memory} KiB, {descriptors} descriptors");
 
-    // Not all in one breath, for the backlog's sake.
-    let at_once = Arc::new(Semaphore::new(64));
-    let kinds = [
-        (Attack::Silent, flags.silent),
-        (Attack::Flood, flags.flood),
-        (Attack::Drip, flags.drip),
+    let mut attackers = Attackers::new(addr);
+    let own = |count: Option<usize>, usual| match flags.attacker {
+        Some(_) => count.unwrap_or(0),
+        None => count.unwrap_or(usual),
+    };
+    attackers.add(Attack::Silent, own(flags.silent, 1000));
+    attackers.add(Attack::Flood, own(flags.flood, 100));
+    attackers.add(Attack::Drip, own(flags.drip, 100));
+    let outside = flags.attacker.as_deref().map(|words| start(words, &form));
+
+    let honest = Arc::new(Honest::default());
+    let working = [
+        tokio::spawn(Arc::clone(&honest).read_pages(addr)),
+        tokio::spawn(Arc::clone(&honest).upload(addr, 3 << 20, 200)),
+        tokio::spawn(Arc::clone(&honest).upload(addr, 20_000_000, 413)),
     ];
-    let attackers: Vec<_> = kinds
-        .into_iter()
-        .flat_map(|(kind, count)| std::iter::repeat_n(kind, count))
-        .map(|kind| tokio::spawn(keep_at_it(addr, kind, Arc::clone(&at_once))))
-        .collect();
-    let honest = tokio::spawn(be_honest(addr, begun + *flags.lasts));
-    let mut seconds = interval(Duration::from_secs(1));
-    println!(
-        "| s | lingering | form KiB | kernel KiB | descriptors |\n| --- | --- | --- | --- | --- |"
-    );
-    while begun.elapsed() < *flags.lasts {
-        seconds.tick().await;
-        let lingering = figure(addr, "bodyguard_lingering ").await;
-        let lingering = lingering.map_or_else(|| "-".to_owned(), |count| count.to_string());
-        let seconds = begun.elapsed().as_secs();
-        let (form_memory, descriptors) = (form.memory(), form.descriptors());
-        println!(
-            "| {seconds} | {lingering} | {form_memory} | {} | {descriptors} |",
-            kernel()
-        );
-    }
-    let mut honest = honest.await.expect("it does not panic");
-    attackers.iter().for_each(tokio::task::JoinHandle::abort);
-    honest.pages.sort();
-    let percentile = |of: usize| honest.pages.get(honest.pages.len() * of / 100);
-    println!(
-        "honest: {} pages (median {:?}, p99 {:?}), {} stored, {} refused and told, {} lost",
-        honest.pages.len(),
-        percentile(50),
-        percentile(99),
-        honest.stored,
-        honest.refused,
-        honest.lost,
-    );
-    for attacker in attackers {
-        let _ = attacker.await;
+    let most = watch(&form, *flags.lasts).await;
+    println!("honest: {}", honest.summary());
+    working.iter().for_each(tokio::task::JoinHandle::abort);
+    attackers.stop();
+    if let Some(outside) = outside {
+        end(outside).await;
     }
 
     let over = Instant::now();
-    while figure(addr, "bodyguard_lingering ").await != Some(0) {
-        sleep(Duration::from_millis(100)).await;
-    }
-    println!("all given back after {:?}", over.elapsed());
+    let given_back = timeout(GIVEN_BACK, form.until_at_rest()).await.is_ok();
+    println!(
+        "all given back: {given_back}, after {:.1?}, the attackers still being connected",
+        over.elapsed()
+    );
     let before = form.cpu();
     sleep(Duration::from_secs(5)).await;
     println!(
         "then: {} KiB, {} KiB in the kernel, {} descriptors, {} ms of CPU in 5 s",
         form.memory(),
-        kernel(),
+        kernel::held(),
         form.descriptors(),
         (form.cpu() - before) * 10,
     );
+
+    let connections = flags.at_once + most.served;
+    let memory = memory + THE_HONEST + connections * A_CONNECTION;
+    let buffers = connections.saturating_mul(kernel::receive_buffer());
+    let holds = [
+        row("lingering", most.lingering, flags.at_once + BEGINNING),
+        row("form KiB", most.memory, memory),
+        row(
+            "kernel KiB, of both ends",
+            most.kernel,
+            buffers.min(kernel::for_all()),
+        ),
+        row("honest, lost", honest.lost.load(Ordering::Relaxed), 0),
+        row("descriptors afterwards", form.descriptors(), descriptors),
+        given_back,
+    ];
+    println!(
+        "(at most {} descriptors, {} of them served)",
+        most.descriptors, most.served
+    );
+    match holds.into_iter().all(|holds| holds) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Second by second.
+async fn watch(form: &Form, lasts: Duration) -> Most {
+    let begun = Instant::now();
+    let mut most = Most::default();
+    let mut seconds = interval(Duration::from_secs(1));
+    println!("| s | lingering | form KiB | kernel KiB | descriptors |");
+    println!("| --- | --- | --- | --- | --- |");
+    while begun.elapsed() < lasts {
+        seconds.tick().await;
+        let lingering = form.gauges().await.map(|gauges| gauges.lingering);
+        let descriptors = form.descriptors();
+        let (memory, kernel) = (form.memory(), kernel::held());
+        let (shown, seconds) = (
+            lingering.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            begun.elapsed().as_secs(),
+        );
+        println!("| {seconds} | {shown} | {memory} | {kernel} | {descriptors} |");
+        most.lingering = most.lingering.max(lingering.unwrap_or(0));
+        most.served = most
+            .served
+            .max(lingering.map_or(0, |lingering| descriptors.saturating_sub(lingering)));
+        most.memory = most.memory.max(memory);
+        most.kernel = most.kernel.max(kernel);
+        most.descriptors = most.descriptors.max(descriptors);
+    }
+    most
+}
+
+/// Says what was seen beside what may be.
+fn row(what: &str, seen: u64, bound: u64) -> bool {
+    let holds = seen <= bound;
+    let verdict = if holds { "holds" } else { "DOES NOT HOLD" };
+    println!("{what}: {seen} of {bound}: {verdict}");
+    holds
+}
+
+fn start(words: &str, form: &Form) -> Child {
+    let words = words.replace("URL", &format!("http://{}", form.addr));
+    let mut words = words.split_whitespace();
+    let mut program = Command::new(words.next().expect("a program"));
+    program.args(words).kill_on_drop(true);
+    program.stdin(Stdio::null()).stdout(Stdio::null());
+    program.spawn().expect("it can be run")
+}
+
+async fn end(mut outside: Child) {
+    // It may have ended by itself.
+    let _ = outside.start_kill();
+    if let Ok(status) = outside.wait().await {
+        println!("the attacker: {status}");
+    }
 }

@@ -1,0 +1,134 @@
+//! Clients that are refused, and do not leave.
+
+use std::{
+    future::pending,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::{Semaphore, watch},
+    time::sleep,
+};
+
+/// Of one address; a kernel has some 28 000 for each.
+const PORTS: usize = 20_000;
+
+/// How many of them connect at once: not all in one breath, for the backlog's sake.
+pub(crate) const AT_ONCE: usize = 64;
+
+/// Longer than `Linger::idle`.
+const SILENT_FOR: Duration = Duration::from_secs(6);
+
+#[derive(Clone, Copy)]
+pub(crate) enum Attack {
+    /// It reads why, and is silent.
+    Silent,
+    /// It goes on as fast as it can.
+    Flood,
+    /// It goes on with a byte every two seconds.
+    Drip,
+}
+
+/// All of them.
+pub(crate) struct Attackers {
+    addr: SocketAddr,
+    begin: Arc<Semaphore>,
+    /// Whether they are to do nothing any more.
+    stop: watch::Sender<bool>,
+    count: usize,
+}
+
+impl Attackers {
+    pub(crate) fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            begin: Arc::new(Semaphore::new(AT_ONCE)),
+            stop: watch::Sender::new(false),
+            count: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, kind: Attack, count: usize) {
+        for _ in 0..count {
+            let source = [
+                127,
+                0,
+                0,
+                2 + u8::try_from(self.count / PORTS).unwrap_or(u8::MAX),
+            ];
+            self.count += 1;
+            let attacker = Attacker {
+                kind,
+                addr: self.addr,
+                source: Ipv4Addr::from(source).into(),
+                begin: Arc::clone(&self.begin),
+            };
+            tokio::spawn(attacker.keep_at_it(self.stop.subscribe()));
+        }
+    }
+
+    /// From now on they neither send nor close, nor come back.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+struct Attacker {
+    kind: Attack,
+    addr: SocketAddr,
+    source: IpAddr,
+    begin: Arc<Semaphore>,
+}
+
+impl Attacker {
+    /// One after the other; a connection lost is made anew.
+    async fn keep_at_it(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let mut socket = None;
+            let stopped = tokio::select! {
+                _ = self.attack(&mut socket) => false,
+                _ = stop.wait_for(|stop| *stop) => true,
+            };
+            if stopped {
+                // The socket is still there, and held.
+                pending::<()>().await;
+            }
+            drop(socket);
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn attack(&self, socket: &mut Option<TcpStream>) -> io::Result<()> {
+        let begin = self.begin.acquire().await;
+        let own = TcpSocket::new_v4()?;
+        own.bind((self.source, 0).into())?;
+        let socket = socket.insert(own.connect(self.addr).await?);
+        let head = "POST /raw HTTP/1.1\r\nHost: form\r\nContent-Length: 1000000000000\r\n\r\n";
+        socket.write_all(head.as_bytes()).await?;
+        drop(begin);
+        match self.kind {
+            Attack::Silent => {
+                let mut answer = [0; 4096];
+                while socket.read(&mut answer).await? > 0 {}
+                // That it was cut, none but who sends would notice.
+                sleep(SILENT_FOR).await;
+                Ok(())
+            }
+            Attack::Flood => {
+                let zeros = vec![0; 64 * 1024];
+                loop {
+                    socket.write_all(&zeros).await?;
+                }
+            }
+            Attack::Drip => loop {
+                socket.write_all(b".").await?;
+                sleep(Duration::from_secs(2)).await;
+            },
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The upload form, built for release, as a process, and what is known of it from outside.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::honest::exchange;
+
+pub(crate) const LIMIT: usize = 4 << 20;
+
+pub(crate) struct Form {
+    process: Child,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Form {
+    pub(crate) fn start<'a>(flags: impl IntoIterator<Item = &'a str>) -> Self {
+        let own = env::current_exe().expect("a running program has a path");
+        let target = own.ancestors().nth(2).expect("target/release/deps/bench");
+        let form: PathBuf = target.join("examples/upload_form");
+        let mut process = Command::new(&form)
+            .args(["--addr", "127.0.0.1:0", "--limit", &LIMIT.to_string()])
+            .args(flags)
+            .env("RUST_LOG", "error")
+            .env_remove("UPLOAD_TOKEN")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}; build it first", form.display()));
+        let stdout = process.stdout.take().expect("it is piped");
+        let line = BufReader::new(stdout).lines().next();
+        let line = line.expect("it says where it listens").expect("in text");
+        let addr = line.trim_start_matches("listening on http://");
+        Self {
+            process,
+            addr: addr.parse().expect("an address"),
+        }
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = fs::read_to_string(status).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        kib.unwrap_or(0)
+    }
+
+    pub(crate) fn descriptors(&self) -> u64 {
+        let folder = format!("/proc/{}/fd", self.process.id());
+        fs::read_dir(folder).map_or(0, |files| files.count() as u64)
+    }
+
+    /// Of user and system, in hundredths of a second.
+    pub(crate) fn cpu(&self) -> u64 {
+        let stat = format!("/proc/{}/stat", self.process.id());
+        let stat = fs::read_to_string(stat).unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    }
+
+    /// What it says of itself; `None` where it does not answer.
+    pub(crate) async fn gauges(&self) -> Option<Gauges> {
+        let ask = b"GET /metrics HTTP/1.1\r\nHost: form\r\nConnection: close\r\n\r\n";
+        let (answer, _) = exchange(self.addr, ask).await?;
+        let figure = |name: &str| {
+            let line = answer.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        Some(Gauges {
+            lingering: figure("bodyguard_lingering ")?,
+            reading: figure("bodyguard_reading_on ")?,
+        })
+    }
+
+    /// Until nothing lingers, and nothing is read on.
+    pub(crate) async fn until_at_rest(&self) {
+        while !self.gauges().await.is_some_and(Gauges::are_zero) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+impl Drop for Form {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Gauges {
+    pub(crate) lingering: u64,
+    pub(crate) reading: u64,
+}
+
+impl Gauges {
+    pub(crate) fn are_zero(self) -> bool {
+        (self.lingering, self.reading) == (0, 0)
+    }
+}
+
+/// As many descriptors as there may be, for this process and the form's.
+pub(crate) fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        eprintln!("as many descriptors as before: {error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Where descriptors run out: what the crate can give back, it gives back, and accepting
+//! goes on.
+
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    process::Command,
+};
+
+use super::{
+    states::{Exit, LIMIT, State},
+    subject::{Kind, Subject, get},
+};
+use crate::support::{
+    LARGE, SendFirst,
+    client::{Framing, connect, read_response},
+};
+
+/// How many that linger give way to one that cannot be accepted.
+const GIVE_WAY: u64 = 8;
+
+/// With so many descriptors, and bounds that are of no help.
+fn limited(kind: Kind, descriptors: usize) -> Subject {
+    let program = kind.program();
+    let mut shell = Command::new("sh");
+    let limit = format!("ulimit -n {descriptors} && exec \"$@\"");
+    shell.args(["-c", &limit, "sh"]).arg(program.get_program());
+    let envs = program.get_envs();
+    shell.envs(envs.filter_map(|(name, value)| Some((name, value?))));
+    Subject::start_by(shell, &kind.flags("10m", "10m"), None)
+}
+
+/// Asks over a connection that is kept.
+fn ask(socket: &mut TcpStream, path: &str) -> String {
+    let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    socket.write_all(get.as_bytes()).unwrap();
+    read_response(socket).unwrap().body
+}
+
+fn lingering(socket: &mut TcpStream) -> u64 {
+    let text = ask(socket, "/metrics");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("bodyguard_lingering "));
+    line.expect("it is told").parse().expect("a number")
+}
+
+/// `EMFILE`, with descriptors that are held by others: no new connection's is among the
+/// last, for which two would give way, since there are none to be had.
+pub(crate) fn emfile() {
+    const LINGERING: u64 = 2 * GIVE_WAY + 4;
+    let server = limited(Kind::Ours, 64);
+    let addr = server.addr();
+    let mut kept = connect(addr);
+    let silent: Vec<_> = (0..LINGERING).map(|_| State::Linger.enter(addr)).collect();
+    while lingering(&mut kept) < LINGERING {}
+
+    let mut left = LINGERING;
+    while left > 0 {
+        ask(&mut kept, "/hold");
+        assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+        let now = lingering(&mut kept);
+        assert!(now <= left.saturating_sub(GIVE_WAY), "{now} of {left}");
+        left = now;
+    }
+    drop(silent);
+    nobody_gives_way(&server, &mut kept, addr);
+}
+
+/// Whoever holds the descriptors gives them back in the end, and accepting has gone on.
+fn nobody_gives_way(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
+    ask(kept, "/hold");
+    let mut waiting = connect(addr);
+    waiting
+        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .unwrap();
+    server.assert_idle();
+    ask(kept, "/release");
+    assert_eq!(read_response(&mut waiting).unwrap().status, 200);
+}
+
+/// The form, with 256 of them, and more than that of clients that are refused: those who
+/// are silent, those who reset, those who are in the midst of sending.
+pub(crate) fn few() {
+    let form = limited(Kind::Form, 256);
+    let addr = form.addr();
+    let mut kept = Vec::new();
+    for round in 0..100 {
+        kept.push(State::Linger.enter(addr));
+        kept.push(State::Linger.enter(addr));
+        kept.push(State::Refused.enter(addr));
+        State::Refused.enter(addr).leave(Exit::Reset);
+        State::Drain.enter(addr).leave(Exit::Reset);
+        if round % 10 == 9 {
+            assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+            for (length, status) in [(LIMIT, 200), (LARGE, 413)] {
+                let upload = SendFirst::post("/raw", Framing::ContentLength, length);
+                let outcome = upload.header("Connection: close").to(addr);
+                outcome.assert_delivered(status);
+            }
+        }
+    }
+    form.until("they linger, and not too many", |figures| {
+        (1..=64).contains(&figures.lingering)
+    });
+    drop(kept);
+    form.until_at_rest();
+    form.assert_idle();
+}
