@@ -20,6 +20,7 @@ use support::{
 use tower_bodyguard::{
     BodyGuardLayer, Counters, Ended as How, Event, Linger, Observer, limit::Kind,
 };
+use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
 fn served(linger: Linger, app: Router) -> Server {
     Server::run_with(linger, |listener, linger| async move {
@@ -179,6 +180,29 @@ fn a_slow_upload_is_refused() {
         assert_eq!(socket.read(&mut [0]).unwrap(), 0);
     }
     assert_eq!(*kinds.lock().unwrap(), [Kind::TooSlow { rate: 1000 }; 2]);
+}
+
+/// tower-http's ways: the error is the handler's to answer, and what it answers arrives.
+#[test]
+fn other_ways_to_be_too_slow_are_told_as_well() {
+    const BRIEF: Duration = Duration::from_millis(100);
+    let app = || support::server::counting().layer(BodyGuardLayer::new(LARGE));
+    let apps = [
+        app().layer(RequestBodyTimeoutLayer::new(BRIEF)),
+        app().layer(RequestBodyDeadlineLayer::new(BRIEF)),
+    ];
+    for app in apps {
+        let server = served(Linger::new(), app);
+        let mut socket = connect(server.addr);
+        let upload = SendFirst::post("/bytes", Framing::ContentLength, LARGE);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        socket.write_all(&[0; 10]).unwrap();
+        let response = read_response(&mut socket).unwrap();
+        assert_eq!(response.status, 400, "{}", response.body);
+        assert_eq!(response.header("connection"), Some("close"));
+        socket.write_all(&vec![0; 16 << 20]).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
 }
 
 /// At full speed it is fast enough, whatever the rate.

@@ -186,10 +186,12 @@ impl<R> BodyGuardLayer<R> {
     /// The rate is that of the whole body so far, over the time in which the handler waits
     /// for the client: a slow handler, or none that reads, is not the client's fault. A body
     /// with [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
-    /// an allocation for each body, and another for one that is waited for.
+    /// three allocations for each body, and another for one that is waited for.
     ///
     /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
-    /// drip gets past it; its errors reach the handler, which answers for them.
+    /// drip gets past it; its `RequestBodyDeadlineLayer` bounds the whole, for a large body
+    /// as for a small one. Their errors reach the handler, which answers for them: 400, with
+    /// axum's extractors. That is delivered as well, and they go together with this.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,0 +1,6 @@
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tower_bodyguard_fuzz::machines::{Input, run};
+
+fuzz_target!(|input: Input| run(input));

@@ -1,0 +1,75 @@
+//! What the fuzz targets hold: each module has an input, a `run`, and what must be true
+//! of it, in words of its own and not in the crate's.
+
+pub mod bodies;
+mod body;
+pub mod connection;
+pub mod head;
+pub mod machines;
+mod socket;
+mod wire;
+
+use std::{future::Future, sync::LazyLock, time::Duration};
+
+use arbitrary::Arbitrary;
+use tower_bodyguard::Linger;
+
+/// The handle whose settings are changed for each input: a new one asks the system.
+static LINGER: LazyLock<Linger> = LazyLock::new(Linger::new);
+
+/// Tokio's timers go off at the next millisecond.
+const SLACK: Duration = Duration::from_millis(3);
+
+/// Runs on one thread, with a clock that moves only where everything waits.
+fn paused<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime.expect("a runtime of one thread").block_on(future)
+}
+
+fn millis(millis: impl Into<u64>) -> Duration {
+    Duration::from_millis(millis.into())
+}
+
+/// A time to set a bound to.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Span {
+    Zero,
+    Millis(u16),
+    Seconds(u8),
+    Any(u64, u32),
+    Longest,
+}
+
+impl Span {
+    fn get(self) -> Duration {
+        match self {
+            Self::Zero => Duration::ZERO,
+            Self::Millis(span) => millis(span),
+            Self::Seconds(span) => Duration::from_secs(span.into()),
+            Self::Any(seconds, nanoseconds) => Duration::from_secs(seconds)
+                .saturating_add(Duration::from_nanos(nanoseconds.into())),
+            Self::Longest => Duration::MAX,
+        }
+    }
+}
+
+/// A number, most often one that can be reached.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Number {
+    Small(u16),
+    Large(u32),
+    Any(u64),
+}
+
+impl Number {
+    fn get(self) -> u64 {
+        match self {
+            Self::Small(number) => number.into(),
+            Self::Large(number) => number.into(),
+            Self::Any(number) => number,
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Connections that linger, and what each is allowed.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use arbitrary::Arbitrary;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, sleep, timeout},
+};
+use tower::{ServiceExt, service_fn};
+use tower_bodyguard::{Discarded, Ended, Event, Linger, LingerIo, Observer, delivery::TrackedBody};
+
+use crate::{
+    LINGER, Number, SLACK, Span, millis,
+    socket::{Client, Log, Logged, Socket},
+};
+
+#[derive(Arbitrary, Debug)]
+pub struct Input {
+    idle: Span,
+    total: Span,
+    bytes: Option<Number>,
+    least: Option<(Number, Span)>,
+    good: Option<(Number, Span)>,
+    at_once: Places,
+    connections: Vec<Connection>,
+    /// When there is no more time, where the bounds give much.
+    shutdown: u16,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Places {
+    Many,
+    Few(u8),
+}
+
+#[derive(Arbitrary, Clone, Debug)]
+struct Connection {
+    after: u16,
+    client: Client,
+    /// With delivery, whose answer says that the connection closes.
+    closes: bool,
+    server: Vec<Do>,
+}
+
+/// As hyper does, and in any order.
+#[derive(Arbitrary, Clone, Debug)]
+enum Do {
+    Read,
+    Write { is_http10: bool },
+    Shutdown,
+    IntoInner,
+}
+
+/// Events, and who was let go of at the moment after.
+type Events = Arc<Mutex<Vec<Discarded>>>;
+
+struct Settings {
+    idle: Duration,
+    total: Duration,
+    bytes: Option<u64>,
+    least: Option<(u64, Duration)>,
+    good: Option<(u64, Duration)>,
+    at_once: Option<usize>,
+}
+
+impl Settings {
+    fn new(input: &Input) -> Self {
+        let rate = |(rate, span): (Number, Span)| (rate.get(), span.get());
+        Self {
+            idle: input.idle.get(),
+            total: input.total.get(),
+            bytes: input.bytes.map(Number::get),
+            least: input.least.map(rate),
+            // The default counts, where nothing else is said.
+            good: Some(
+                input
+                    .good
+                    .map_or((128 << 10, Duration::from_secs(600)), rate),
+            ),
+            at_once: match input.at_once {
+                Places::Many => None,
+                Places::Few(places) => Some((places % 4).into()),
+            },
+        }
+    }
+
+    fn linger(&self, events: &Events) -> Linger {
+        let mut linger = LINGER
+            .clone()
+            .idle(self.idle)
+            .total(self.total)
+            .bytes(self.bytes);
+        if let Some((rate, grace)) = self.least {
+            linger = linger.min_rate(rate, grace);
+        }
+        if let Some((rate, total)) = self.good {
+            linger = linger.good_rate(rate, total);
+        }
+        if let Some(places) = self.at_once {
+            linger = linger.at_once(places);
+        }
+        let events = Arc::clone(events);
+        linger.observer(Observer::new(move |event| {
+            let Event::Lingered(discarded) = event else {
+                unreachable!("{event:?}");
+            };
+            events.lock().expect("no panic within").push(*discarded);
+        }))
+    }
+
+    fn longest(&self) -> Duration {
+        self.good
+            .map_or(self.total, |(_, total)| total.max(self.total))
+    }
+}
+
+/// For how long so many bytes keep a rate.
+fn lasts(bytes: u64, rate: u64) -> Duration {
+    let nanoseconds = u128::from(bytes) * 1_000_000_000;
+    let nanoseconds = nanoseconds.checked_div(rate.into()).unwrap_or(u128::MAX);
+    Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+/// What the server knows when it lets go.
+struct LetGo {
+    log: Log,
+    at: Instant,
+    /// Of what came, these were read or discarded before.
+    before: usize,
+    discarded: u64,
+    /// Nothing is to follow: the client was gone, or a bound was met before.
+    plainly: bool,
+    was_shut: bool,
+}
+
+pub(super) async fn drive(input: Input) {
+    let events = Events::default();
+    let settings = Settings::new(&input);
+    let linger = settings.linger(&events);
+    let connections = input.connections.iter().take(4).cloned().map(|connection| {
+        let (linger, events) = (linger.clone(), Arc::clone(&events));
+        tokio::spawn(async move { connection.serve(&linger, &events).await })
+    });
+    let connections: Vec<_> = connections.collect();
+    let mut let_go = Vec::new();
+    for connection in connections {
+        let_go.push(connection.await.expect("no panic"));
+    }
+
+    let longest = settings.longest();
+    let ends = longest <= Duration::from_secs(600);
+    let bound = if ends {
+        longest + SLACK
+    } else {
+        millis(input.shutdown)
+    };
+    let asked = Instant::now();
+    linger.shutdown(bound).await;
+    // Of two last turns.
+    assert!(asked.elapsed() <= bound + Duration::from_secs(2) + SLACK);
+    let stats = linger.stats();
+    assert_eq!((stats.lingering(), stats.reading), (0, 0));
+    let events = std::mem::take(&mut *events.lock().expect("no panic within"));
+    assert_eq!(stats.started, events.len() as u64);
+    let count = |is: fn(&Discarded) -> bool| events.iter().filter(|event| is(event)).count() as u64;
+    assert_eq!(
+        stats.delivered,
+        count(|event| event.ended == Ended::Complete)
+    );
+    assert_eq!(stats.cut, count(|event| event.ended != Ended::Complete));
+    let bytes: u64 = events.iter().map(|event| event.bytes).sum();
+    assert_eq!(stats.discarded_bytes, bytes);
+
+    let alone = let_go.len() == 1;
+    for connection in &let_go {
+        // By how long it was allowed; and the one event is of the one connection.
+        let event = events.last().filter(|_| alone && events.len() == 1);
+        connection.check(&settings, event, ends);
+    }
+    if settings.at_once.is_none_or(|places| places >= let_go.len()) {
+        assert!(events.iter().all(|event| event.ended != Ended::Evicted));
+    }
+    if ends {
+        assert!(events.iter().all(|event| event.ended != Ended::Shutdown));
+    }
+}
+
+impl Connection {
+    async fn serve(self, linger: &Linger, events: &Events) -> LetGo {
+        sleep(millis(self.after)).await;
+        let log = Log::default();
+        let socket = self.client.socket(log.clone());
+        let mut io = match self.closes {
+            true => closing(socket, linger).await,
+            false => LingerIo::new(socket, linger),
+        };
+        let (mut discarded, mut shut, mut framed, mut cut) = (0, false, None, false);
+        for act in self.server.iter().take(8) {
+            let before = log.logged().came.len();
+            let lingered = events.lock().expect("no panic within").len();
+            match act {
+                Do::Read => {
+                    let mut buf = [0; 1000];
+                    let read = timeout(Duration::from_secs(5), io.read(&mut buf)).await;
+                    let came = matches!(read, Ok(Ok(1..)));
+                    assert!(!came || discarded == 0, "a part of it is missing");
+                }
+                Do::Write { is_http10 } => {
+                    let words: &[u8] = if *is_http10 {
+                        b"HTTP/1.0 200"
+                    } else {
+                        b"HTTP/1.1 200"
+                    };
+                    let write = timeout(Duration::from_secs(40), io.write(words)).await;
+                    if let Ok(Ok(_)) = write {
+                        framed.get_or_insert(!is_http10);
+                    }
+                    if let Ok(Err(error)) = write {
+                        cut |= error.kind() == std::io::ErrorKind::TimedOut;
+                    }
+                    let logged = log.logged();
+                    discarded += sum(&logged.came[before..]);
+                    let events = events.lock().expect("no panic within");
+                    // Another's event may be among them.
+                    assert!(!cut || events.len() > lingered || shut || discarded > 0);
+                }
+                Do::Shutdown => {
+                    let closed = timeout(Duration::from_secs(5), io.shutdown()).await;
+                    shut |= matches!(closed, Ok(Ok(())));
+                }
+                Do::IntoInner => {
+                    let socket = io.into_inner();
+                    return LetGo::new(log, discarded, true, socket);
+                }
+            }
+        }
+        let gone = log.logged().has_ended;
+        let plainly = gone || cut || (!shut && framed != Some(true));
+        LetGo::new(log, discarded, plainly, io)
+    }
+}
+
+/// Of a connection whose answer says that it closes.
+async fn closing(socket: Socket, linger: &Linger) -> LingerIo<Socket> {
+    static LARGE: [u8; 2 << 20] = [0; 2 << 20];
+    let handler = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
+    let (io, service) = linger.join(socket, handler);
+    let request = Request::new(Full::new(Bytes::from_static(&LARGE)));
+    let response = service.oneshot(request).await.expect("it has an answer");
+    assert_eq!(response.headers()["connection"], "close");
+    io
+}
+
+fn sum(came: &[(Instant, u64)]) -> u64 {
+    came.iter().map(|(_, bytes)| bytes).sum()
+}
+
+impl LetGo {
+    fn new<T>(log: Log, discarded: u64, plainly: bool, io: T) -> Self {
+        let before = log.logged().came.len();
+        let was_shut = log.logged().shut;
+        let at = Instant::now();
+        drop(io);
+        Self {
+            log,
+            at,
+            before,
+            discarded,
+            plainly,
+            was_shut,
+        }
+    }
+
+    fn check(&self, settings: &Settings, event: Option<&Discarded>, ends: bool) {
+        let logged = self.log.logged();
+        let dropped = logged.dropped.expect("it is held by nobody");
+        let lasted = dropped - self.at;
+        if self.plainly {
+            assert_eq!((lasted, logged.shut), (Duration::ZERO, self.was_shut));
+            return;
+        }
+        let came = &logged.came[self.before..];
+        let heard = came.last().map_or(self.at, |(at, _)| *at);
+        let received = sum(came);
+
+        // Not for longer than the bounds.
+        let slow = lasted.saturating_sub(SLACK);
+        assert!(slow <= settings.longest());
+        assert!(dropped - heard <= settings.idle.saturating_add(SLACK));
+        let all = self.discarded + received;
+        if let (Some(most), Some((_, last))) = (settings.bytes, came.last()) {
+            assert!(all - last <= most);
+        }
+        let keeps = |rate| lasts(received, rate) >= slow;
+        if slow > settings.total {
+            let good = settings.good.is_some_and(|(rate, _)| keeps(rate));
+            assert!(good && settings.at_once != Some(1), "beyond the total");
+        }
+        if let Some((rate, grace)) = settings.least {
+            assert!(slow <= grace || keeps(rate), "below the rate");
+        }
+
+        // And not for less.
+        let Some(event) = event else {
+            return;
+        };
+        assert_eq!(event.bytes, all);
+        let is_over = match event.ended {
+            Ended::Complete => logged.has_ended,
+            Ended::Reset => logged.has_failed,
+            Ended::Idle => dropped - heard >= settings.idle,
+            Ended::Total => lasted >= settings.total,
+            Ended::Bytes => settings.bytes.is_some_and(|most| all > most),
+            Ended::Rate => settings
+                .least
+                .is_some_and(|(rate, grace)| lasted >= grace && lasted > lasts(received, rate)),
+            Ended::Evicted => settings.at_once == Some(0),
+            Ended::Shutdown => !ends,
+            _ => false,
+        };
+        assert!(is_over, "{event:?} {:?}", Brief(&logged));
+    }
+}
+
+#[derive(Debug)]
+struct Brief<'a>(#[expect(dead_code, reason = "for the words of a failure")] &'a Logged);
