@@ -2,9 +2,24 @@
 //! one run. `cargo run --release` here measures all of it and writes `../README.md`.
 
 mod accepted;
+mod capacity;
+mod closing;
+mod discard;
+mod drained;
+mod growth;
+mod kept;
+mod latency;
+mod line;
+mod load;
 mod measure;
+mod memory;
+mod peer;
+mod plot;
 mod process;
+mod refused;
+mod refusing;
 mod report;
+mod servers;
 
 use clap::{Parser, Subcommand};
 
@@ -53,13 +68,31 @@ impl Effort {
     }
 }
 
-const MEASUREMENTS: &[Measurement] = &[("accepted", accepted::measure)];
+const MEASUREMENTS: &[Measurement] = &[
+    ("accepted", accepted::measure),
+    ("kept", kept::measure),
+    ("closing", closing::measure),
+    ("refused", refused::measure),
+    ("latency", latency::measure),
+    ("discard", discard::measure),
+    ("drained", drained::measure),
+    ("memory", memory::measure),
+    ("growth", growth::measure),
+    ("capacity", capacity::measure),
+];
 
 fn main() {
     let flags = Flags::parse();
     match flags.role {
-        Some(Role::Serve { name, .. }) => panic!("there is no server {name}"),
-        Some(Role::Client { name, .. }) => panic!("there is no client {name}"),
+        Some(Role::Serve { name, args }) if name.starts_with("refusing-") => {
+            return refusing::serve(&name, &args);
+        }
+        Some(Role::Serve { name, args }) => return servers::serve(&name, &args),
+        Some(Role::Client { name, args }) => match name.as_str() {
+            "senders" => return latency::senders(&args),
+            "awake" => return latency::awake(),
+            _ => panic!("there is no client {name}"),
+        },
         None => {}
     }
     let effort = match flags.quick {

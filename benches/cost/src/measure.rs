@@ -13,6 +13,15 @@ impl Runs {
         Self(runs)
     }
 
+    /// Of figures that were taken round by round: each to its neighbour, for what
+    /// disturbs a round disturbs both, and so less is left of it than in the ratio of
+    /// their medians.
+    pub(crate) fn ratios(figures: &[f64], to: &[f64]) -> Self {
+        assert_eq!(figures.len(), to.len(), "they are of the same rounds");
+        let pairs = figures.iter().zip(to);
+        Self::new(pairs.map(|(figure, to)| figure / to).collect())
+    }
+
     pub(crate) fn median(&self) -> f64 {
         let (middle, odd) = (self.0.len() / 2, self.0.len() % 2 == 1);
         match odd {
@@ -42,14 +51,24 @@ impl fmt::Display for Runs {
 /// its neighbours; the order turns with each round.
 pub(crate) fn in_turn<const N: usize>(
     rounds: usize,
-    subjects: [&mut dyn FnMut() -> f64; N],
+    mut subjects: [&mut dyn FnMut() -> f64; N],
 ) -> [Runs; N] {
-    let mut figures: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    let figures = rounds_of(rounds, &mut subjects);
+    let mut figures = figures.into_iter().map(Runs::new);
+    std::array::from_fn(|_| figures.next().expect("there is one of each"))
+}
+
+/// As [`in_turn`], and leaves what they gave in the order of the rounds.
+pub(crate) fn rounds_of<T>(rounds: usize, subjects: &mut [&mut dyn FnMut() -> T]) -> Vec<Vec<T>> {
+    let mut figures: Vec<_> = subjects
+        .iter()
+        .map(|_| Vec::with_capacity(rounds))
+        .collect();
     for round in 0..rounds {
-        for turn in 0..N {
-            let subject = (round + turn) % N;
+        for turn in 0..subjects.len() {
+            let subject = (round + turn) % subjects.len();
             figures[subject].push(subjects[subject]());
         }
     }
-    figures.map(Runs::new)
+    figures
 }

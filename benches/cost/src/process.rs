@@ -8,6 +8,12 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Pid,
+};
+
 /// A process that ends with its handle.
 pub(crate) struct Process(Child);
 
@@ -48,6 +54,12 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
+    /// How many files and sockets it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.0.id()));
+        open.expect("a running process").count()
+    }
+
     /// Resident memory, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()));
@@ -64,6 +76,67 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Which core is whose, so that a server and its load do not take each other's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    pub(crate) load: usize,
+}
+
+impl Cores {
+    /// `None` where there is one core only, or no `taskset`.
+    pub(crate) fn find() -> Option<Self> {
+        let mut taskset = Command::new("taskset");
+        let taskset = taskset.arg("--version").stdout(Stdio::null());
+        if !taskset.status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+        let mut allowed = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
+        // The first has most of the interrupts.
+        let (load, server) = (allowed.next()?, allowed.next_back()?);
+        Some(Self { server, load })
+    }
+
+    /// In words, for the page.
+    pub(crate) fn in_words(cores: Option<Self>) -> &'static str {
+        match cores {
+            Some(_) => "the server on one core (`taskset`) and the load on another",
+            None => "server and load wherever the system puts them, for want of cores or `taskset`",
+        }
+    }
+}
+
+/// On a thread of its own, on that core where there is one for it.
+pub(crate) fn on_core<T: Send>(core: Option<usize>, run: impl FnOnce() -> T + Send) -> T {
+    let pinned = || {
+        if let Some(core) = core {
+            let mut set = CpuSet::new();
+            set.set(core).expect("it is one of those allowed");
+            sched_setaffinity(Pid::from_raw(0), &set).expect("it is one of those allowed");
+        }
+        run()
+    };
+    std::thread::scope(|scope| scope.spawn(pinned).join().expect("it does not panic"))
+}
+
+/// As many descriptors as the system lets this process have.
+pub(crate) fn all_descriptors() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is such a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("it is allowed");
+}
+
+/// Of a package that this program was built with, by its own lock file.
+pub(crate) fn version(package: &str) -> &'static str {
+    let name = format!("name = \"{package}\"");
+    let mut lines = include_str!("../Cargo.lock").lines();
+    lines.find(|line| *line == name).expect("it is locked");
+    let version = lines
+        .next()
+        .and_then(|line| line.strip_prefix("version = "));
+    version.expect("it follows the name").trim_matches('"')
 }
 
 /// Processor, cores and kernel.

@@ -1,0 +1,264 @@
+//! The servers that are compared.
+
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener as StdListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    routing::{get, post},
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tower::layer::util::Identity;
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerExt};
+use tower_http::limit::RequestBodyLimitLayer;
+
+use crate::process::{Cores, Process, all_descriptors};
+
+/// What is accepted.
+const ANSWER: &str = "stored\n";
+
+/// As long as the guard's own words.
+const REFUSED: &str = "The request body has 20 MB; at most 16 KiB are accepted here. Send a \
+                       smaller one.\n";
+
+/// What is around the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Around {
+    Nothing,
+    /// A layer that does nothing: what axum makes of any.
+    Identity,
+    TowerHttp,
+    Guard,
+    Hook,
+    Joined,
+}
+
+impl Around {
+    const ALL: [Self; 6] = [
+        Self::Nothing,
+        Self::Identity,
+        Self::TowerHttp,
+        Self::Guard,
+        Self::Hook,
+        Self::Joined,
+    ];
+
+    /// In an argument.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Identity => "identity",
+            Self::TowerHttp => "tower-http",
+            Self::Guard => "guard",
+            Self::Hook => "hook",
+            Self::Joined => "joined",
+        }
+    }
+
+    /// On the page.
+    pub(crate) const fn in_words(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Identity => "a layer that does nothing",
+            Self::TowerHttp => "`RequestBodyLimitLayer` of tower-http",
+            Self::Guard => "the guard alone",
+            Self::Hook => "the hook alone",
+            Self::Joined => "all parts joined",
+        }
+    }
+}
+
+/// A server that listens. It ends with this.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) addr: SocketAddr,
+    _folder: Option<TempDir>,
+}
+
+impl Server {
+    pub(crate) fn axum(around: Around, limit: u64, cores: Option<Cores>) -> Self {
+        Self::own("axum", &[around.name(), &limit.to_string()], cores)
+    }
+
+    pub(crate) fn actix(limit: u64, cores: Option<Cores>) -> Self {
+        Self::own("actix", &[&limit.to_string()], cores)
+    }
+
+    /// Its lingers last as long as their clients.
+    pub(crate) fn lingering(cores: Option<Cores>) -> Self {
+        Self::own("lingering", &[], cores)
+    }
+
+    fn own(name: &str, args: &[&str], cores: Option<Cores>) -> Self {
+        let (process, addr) = Process::serve(name, args, cores.map(|cores| cores.server));
+        Self {
+            process,
+            addr,
+            _folder: None,
+        }
+    }
+
+    pub(crate) fn nginx(program: &Path, limit: u64, cores: Option<Cores>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // It cannot say which port it took; this one was free a moment ago.
+        let free = StdListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let addr = free.expect("there is a free port");
+        let config = format!(
+            "daemon off; master_process off; pid nginx.pid; error_log stderr crit;
+             events {{ worker_connections 4096; }}
+             http {{
+                 access_log off; keepalive_requests 1000000000;
+                 client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+                 server {{
+                     listen {addr}; client_max_body_size {limit};
+                     location / {{ return 200 \"stored\\n\"; }}
+                     location = /refused {{ return 413; }}
+                 }}
+             }}"
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, config).expect("the folder can be written");
+        let mut command = match cores {
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", &cores.server.to_string()]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        // Otherwise its first words go to a log of the system's.
+        command.args(["-e", "stderr", "-p"]).arg(folder.path());
+        command.arg("-c").arg(&file).stdin(Stdio::null());
+        let process = Process::of(command.spawn().expect("it can be run"));
+        let start = Instant::now();
+        while TcpStream::connect(addr).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(10), "it comes up");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Self {
+            process,
+            addr,
+            _folder: Some(folder),
+        }
+    }
+}
+
+/// nginx, where it is installed, and what it says of its version.
+pub(crate) fn find_nginx() -> Option<(PathBuf, String)> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let program = folders.map(|folder| folder.join("nginx"));
+    let program = program.into_iter().find(|program| program.is_file())?;
+    let said = Command::new(&program).arg("-v").output().ok()?;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let version = said.trim().rsplit('/').next()?;
+    Some((program, format!("nginx {version}")))
+}
+
+/// The role of a server, of those that are started here.
+pub(crate) fn serve(name: &str, args: &[String]) {
+    let result = match (name, args) {
+        ("axum", [around, limit]) => {
+            let around = Around::ALL.into_iter().find(|known| known.name() == around);
+            serve_axum(around.expect("it is known"), parse(limit))
+        }
+        ("actix", [limit]) => serve_actix(parse(limit)),
+        ("lingering", []) => serve_lingering(),
+        _ => panic!("there is no server {name} {args:?}"),
+    };
+    result.expect("it serves until it is ended");
+}
+
+fn parse(limit: &str) -> u64 {
+    limit.parse().expect("a number of bytes")
+}
+
+fn app() -> Router {
+    let store = |body: Bytes| async move {
+        drop(body);
+        ANSWER
+    };
+    Router::new()
+        .route("/", get(|| async { ANSWER }).merge(post(store)))
+        .route(
+            "/refused",
+            get(|| async { (StatusCode::PAYLOAD_TOO_LARGE, REFUSED) }),
+        )
+}
+
+async fn listen() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    Ok(listener)
+}
+
+/// As with `#[tokio::main]`, but for the one worker thread, which accepts, too.
+fn on_one_worker<F>(serve: F) -> io::Result<()>
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    runtime.block_on(runtime.spawn(serve)).expect("no panic")
+}
+
+fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
+    on_one_worker(async move {
+        let listener = listen().await?;
+        let guard = BodyGuardLayer::for_axum(limit);
+        match around {
+            Around::Nothing => axum::serve(listener, app()).await,
+            Around::Identity => axum::serve(listener, app().layer(Identity::new())).await,
+            // As axum's own documentation has it.
+            Around::TowerHttp => {
+                let limit = RequestBodyLimitLayer::new(usize::try_from(limit).expect("it fits"));
+                let app = app().layer(DefaultBodyLimit::disable()).layer(limit);
+                axum::serve(listener, app).await
+            }
+            Around::Guard => axum::serve(listener, app().layer(guard)).await,
+            Around::Hook => axum::serve(listener.linger(), app()).await,
+            Around::Joined => Linger::new().serve(listener, app().layer(guard)).await,
+        }
+    })
+}
+
+fn serve_lingering() -> io::Result<()> {
+    all_descriptors();
+    let long = Duration::from_secs(3600);
+    // Under no pressure: with fewer places, bounds would end what is to be measured.
+    let linger = Linger::new().at_once(1 << 20).idle(long).total(long);
+    on_one_worker(async move {
+        let app = app().layer(BodyGuardLayer::for_axum(16 << 10));
+        linger.serve(listen().await?, app).await
+    })
+}
+
+fn serve_actix(limit: u64) -> io::Result<()> {
+    let limit = usize::try_from(limit).expect("it fits");
+    let app = move || {
+        App::new()
+            .app_data(web::PayloadConfig::new(limit))
+            .route("/", web::get().to(|| async { ANSWER }))
+            .route("/", web::post().to(|_: Bytes| async { ANSWER }))
+            .route(
+                "/refused",
+                web::get().to(|| async { HttpResponse::PayloadTooLarge().body(REFUSED) }),
+            )
+    };
+    actix_web::rt::System::new().block_on(async {
+        let server = HttpServer::new(app).workers(1).bind("127.0.0.1:0")?;
+        println!("{}", server.addrs()[0]);
+        server.run().await
+    })
+}
