@@ -1,6 +1,9 @@
 //! What delivery and the hook tell each other of one connection.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use crate::{
     cork::Cork,
@@ -21,6 +24,7 @@ use crate::{
 ///    served on the connection.
 /// 4. `cut` is a request's number, and says nothing of those after it: hyper may
 ///    find the end of a body that was let go of, and keep the connection.
+/// 5. `holding` is set only while a [`Held`] lives.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
@@ -92,12 +96,7 @@ impl Connection {
         self.drain.poll_until(cx, || !self.is_stalled())
     }
 
-    /// Whether an answer is held back, for what has come of its body already. hyper gives
-    /// up a connection whose client closes its side before the answer is there.
-    pub(crate) fn hold(&self, holding: bool) {
-        self.holding.store(holding, Ordering::Release);
-    }
-
+    /// Whether an answer is [held back](Held).
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)
     }
@@ -115,9 +114,36 @@ impl Connection {
     }
 }
 
+/// Holds an answer back, for what has come of its request's body already: hyper gives up a
+/// connection whose client closes its side before the answer is there.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<Connection>);
+
+impl Held {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        connection.holding.store(true, Ordering::Release);
+        Self(connection)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.holding.store(false, Ordering::Release);
+    }
+}
+
 #[cfg(all(test, not(bodyguard_loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hold_ends_with_who_holds() {
+        let connection = Arc::new(Connection::default());
+        let held = Held::new(Arc::clone(&connection));
+        assert!(connection.is_holding());
+        drop(held);
+        assert!(!connection.is_holding());
+    }
 
     #[test]
     fn a_cut_ends_with_its_request() {

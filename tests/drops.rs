@@ -214,3 +214,25 @@ async fn a_request_that_comes_while_the_answer_before_it_waits() {
         drop(writes.await.unwrap());
     }
 }
+
+/// The client leaves in the midst of a small upload that is answered early: at once, and
+/// not when the drain's time is over.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_in_mid_body_is_not_waited_for() {
+    let (mut client, server) = tokio::io::duplex(2 << 20);
+    let head = b"POST /here HTTP/1.1\r\nContent-Length: 100\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    client.write_all(&[0; 50]).await.unwrap();
+    client.shutdown().await.unwrap();
+
+    let start = tokio::time::Instant::now();
+    let (io, service) = Linger::new().join(server, app());
+    let service = TowerToHyperService::new(service);
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+    // hyper says that the message was incomplete, which it was.
+    let _ = serving.await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}

@@ -4,6 +4,11 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use axum::{
     Extension, Json, Router,
     body::{Body, Bytes, to_bytes},
@@ -155,6 +160,27 @@ async fn what_was_captured_is_there_when_the_body_proves_too_long() {
     let app = counting().layer(guard);
     for request in [declared("*/*"), streamed()] {
         assert_eq!(answer(app.clone(), request).await.1, "/");
+    }
+}
+
+/// Not for requests that nothing can be wrong with any more.
+#[tokio::test]
+async fn a_head_is_captured_where_it_may_be_needed() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let guard = BodyGuardLayer::new(LIMIT).capture({
+        let calls = Arc::clone(&calls);
+        move |_| calls.fetch_add(1, Ordering::SeqCst)
+    });
+    for guard in [guard.clone(), guard.keep_handler_response()] {
+        let app = counting().layer(guard);
+        for body in [Body::empty(), Body::from("hello")] {
+            answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+        }
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 0);
+        for request in [declared("*/*"), streamed()] {
+            answer(app.clone(), request).await;
+        }
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{plan::Plan, verdict::Facts};
 use crate::{
     bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
+    connection::{Connection, Held},
 };
 
 /// A request body that comes back to [`Delivery`](super::Delivery) when it is
@@ -181,11 +181,10 @@ impl<B> Remainder<B> {
         }
     }
 
-    /// The answer is held back for it, or no longer.
-    pub(super) fn hold_answer(&self, holding: bool) {
-        if let Some((connection, _)) = &self.request {
-            connection.hold(holding);
-        }
+    /// Has the answer held back for it.
+    pub(super) fn hold_answer(&self) -> Option<Held> {
+        let (connection, _) = self.request.as_ref()?;
+        Some(Held::new(Arc::clone(connection)))
     }
 
     /// Whether a hook will see to it that the answer arrives.
@@ -217,31 +216,21 @@ impl<B> Remainder<B> {
 /// Frames to discard before other tasks have their turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
 
-type PollFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
-
 impl<B: Body + Unpin> Remainder<B> {
-    #[inline]
-    fn poll_inner(&mut self, cx: &mut Context<'_>) -> PollFrame<B> {
-        self.touched = true;
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
-            Poll::Ready(Some(Err(_))) => self.progress = Progress::Failed,
-            Poll::Ready(None) => self.progress = Progress::Ended,
-        }
-        polled
-    }
-
     /// Reads a frame to throw it away; its length.
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<u64, B::Error>>> {
-        self.poll_inner(cx).map(|frame| {
-            frame.map(|frame| {
-                frame.map(|frame| frame.data_ref().map_or(0, |data| data.remaining() as u64))
-            })
-        })
+        self.touched = true;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.progress = Progress::Failed,
+            None => self.progress = Progress::Ended,
+        }
+        let length = |frame: Frame<B::Data>| frame.data_ref().map_or(0, Buf::remaining) as u64;
+        Poll::Ready(frame.map(|frame| frame.map(length)))
     }
 
     /// Throws away what is there. `Pending` where no more is there now, or the turn is
@@ -256,25 +245,31 @@ impl<B: Body + Unpin> Remainder<B> {
         for _ in 0..FRAMES_PER_TURN {
             // hyper says the end of a body that it read after its answer only when the
             // next request comes; the body itself knows by its length.
-            if self.is_end_stream() {
-                return Poll::Ready(Ended::Complete);
-            }
-            let end = match ready!(self.poll_frame(cx)) {
-                None => Some(Ended::Complete),
-                Some(Err(_)) => Some(Ended::Reset),
-                Some(Ok(bytes)) => discarding.received(bytes, now, bounds),
-            };
-            if let Some(end) = end {
+            if let Some(end) = self.ended() {
                 return Poll::Ready(end);
+            }
+            if let Some(Ok(bytes)) = ready!(self.poll_frame(cx)) {
+                if let Some(end) = discarding.received(bytes, now, bounds) {
+                    return Poll::Ready(end);
+                }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
+    /// What brought it to its end, as far as it is there.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        match self.progress {
+            Progress::Failed => Some(Ended::Reset),
+            Progress::Ended => Some(Ended::Complete),
+            Progress::Open => self.body.is_end_stream().then_some(Ended::Complete),
+        }
+    }
+
     /// Whether nothing more comes, be it for the end or for an error.
     pub(super) fn is_end_stream(&self) -> bool {
-        self.progress != Progress::Open || self.body.is_end_stream()
+        self.ended().is_some()
     }
 
     pub(super) fn facts(&self, too_large: bool, persistent: bool) -> Facts {

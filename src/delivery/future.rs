@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bounds::{Discarding, Ended},
+    connection::Held,
     event::{Discarded, Event},
     limit::Refusal,
 };
@@ -71,6 +72,8 @@ struct Taking<ReqB, ResB> {
     plan: Plan,
     discarding: Discarding,
     turns: u8,
+    /// From the first step back on.
+    held: Option<Held>,
     /// The bound that it came to: the connection is not worth more.
     over: Option<Ended>,
 }
@@ -108,7 +111,7 @@ where
             }
         }
         let StateProj::Taking { taking } = state.project() else {
-            unreachable!("the answer is there");
+            unreachable!("`Called` has become `Taking` by now");
         };
         let begun = taking.as_mut();
         let begun = begun.expect("a future is not polled after it was ready");
@@ -164,6 +167,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
                     plan,
                     discarding: Discarding::new(Instant::now().into_std()),
                     turns: 0,
+                    held: None,
                     over: None,
                 }));
             }
@@ -219,7 +223,7 @@ where
         // begin, the others follow as long as something comes.
         if self.turns < TURNS && (came || self.turns == 0) {
             self.turns += 1;
-            self.rest.hold_answer(true);
+            self.held = self.held.take().or_else(|| self.rest.hold_answer());
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -233,14 +237,15 @@ where
             exchange,
             plan,
             discarding,
+            held,
             over,
             ..
         } = self;
-        rest.hold_answer(false);
-        if rest.is_end_stream() {
+        drop(held);
+        if let Some(end) = rest.ended() {
             rest.finish();
             if discarding.discarded() > 0 {
-                let drained = Discarded::new(&discarding, Ended::Complete);
+                let drained = Discarded::new(&discarding, end);
                 plan.shared.observer.observe(&Event::Drained(drained));
             }
             return response.map(DeliveredBody::plain);

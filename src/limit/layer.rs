@@ -212,12 +212,12 @@ impl<R> BodyGuardLayer<R> {
         self
     }
 
-    /// Takes something from each request's head that has a body, for
-    /// [`Refusal::captured`]: the head itself is with the handler by the time that a
-    /// body proves too long.
+    /// Takes something from the heads of requests, for [`Refusal::captured`]: the head
+    /// itself is with the handler by the time that a body proves too long.
     ///
     /// It costs what `capture` costs, and one allocation, for each request that is
-    /// refused or has a body of unknown length.
+    /// refused or may yet be: one with a body of unknown length, or any body where there
+    /// is a [rate](Self::min_rate).
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

@@ -1,4 +1,4 @@
-//! What the request body, the response future and the response body share.
+//! The word that a request body has for its answer.
 
 use std::task::Context;
 

@@ -19,7 +19,9 @@ pin_project! {
     ///
     /// The first N bytes pass, and so do trailers; a frame that goes past N is
     /// withheld whole. The error is [`http_body_util::LengthLimitError`], boxed and
-    /// bare, for that is what axum's extractors look for. After an error, or the
+    /// bare, for that is what axum's extractors look for. A body whose size hint is
+    /// within the limit, and which brings more all the same, ends so as well; but the
+    /// answer to it stays the service's, for a hint is taken as a promise. After an error, or the
     /// end, the inner body is let go of, and there are no more frames.
     ///
     /// ```

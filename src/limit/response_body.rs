@@ -45,7 +45,7 @@ pin_project! {
         Service {
             #[pin]
             body: B,
-            // `None` where the request body has ended within its limit.
+            // `None` where the request has nothing more to be refused for.
             under_way: Option<UnderWay>,
         },
         Text { text: Bytes },

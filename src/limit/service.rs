@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
+    refusal::Asked,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
@@ -35,9 +36,12 @@ impl<S, R> BodyGuard<S, R> {
 
 impl<S, R: Clone> BodyGuard<S, R> {
     /// What it takes to answer in the handler's place, for a body that may go past its
-    /// limit.
-    fn watch(&self, head: &Parts, limit: u64) -> Watch<R> {
-        let asked = self.settings.asked(head);
+    /// limit; for any other that nothing is asked of the head.
+    fn watch(&self, head: &Parts, limit: u64, counts: bool) -> Watch<R> {
+        let asked = match counts {
+            true => self.settings.asked(head),
+            false => Asked::default(),
+        };
         let settings = Arc::clone(&self.settings);
         Watch {
             upload: Arc::new(Upload::new(limit, asked, settings)),
@@ -48,9 +52,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
     #[inline]
     fn pass<ReqB>(
         &mut self,
-        #[cfg_attr(not(feature = "axum"), expect(unused_mut))] mut request: Request<
-            GuardedBody<ReqB>,
-        >,
+        request: Request<GuardedBody<ReqB>>,
         watch: Option<Watch<R>>,
     ) -> ResponseFuture<S::Future, R>
     where
@@ -58,6 +60,8 @@ impl<S, R: Clone> BodyGuard<S, R> {
         ReqB: Body,
         ReqB::Error: Into<BoxError>,
     {
+        #[cfg(feature = "axum")]
+        let mut request = request;
         #[cfg(feature = "axum")]
         if !request.body().is_end_stream() {
             self.settings.lift_axum(&mut request);
@@ -83,9 +87,9 @@ impl<S, R: Clone> BodyGuard<S, R> {
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let counts = self.settings.counts(most, promised);
+        let counts = self.settings.counts(limit, promised);
         let told = self.settings.keep_handler_response;
-        let watch = (counts || told).then(|| self.watch(&parts, most));
+        let watch = (counts || told).then(|| self.watch(&parts, most, counts));
         // A handler that looks for it finds it with every request.
         if let Some(watch) = watch.as_ref().filter(|_| told) {
             let over_limit = OverLimit::new(Arc::clone(&watch.upload), limit);

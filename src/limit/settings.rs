@@ -74,15 +74,14 @@ impl Settings {
     /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
     #[inline]
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
-        let limit = self.limit.fixed()?.unwrap_or(NO_LIMIT);
+        let limit = self.limit.fixed()?;
         let counts = self.keep_handler_response || self.counts(limit, promised);
         if counts || (self.require_length && promised.exact().is_none()) {
             return None;
         }
+        let most = limit.unwrap_or(NO_LIMIT);
         let declared = content_length(headers).ok()?;
-        declared
-            .is_none_or(|length| length <= limit)
-            .then_some(limit)
+        declared.is_none_or(|length| length <= most).then_some(most)
     }
 
     /// The head's decision: the limit that the body has to keep (`None` for no
@@ -125,10 +124,10 @@ impl Settings {
     /// Whether a body may do what it is to be refused for. One that promises to keep to
     /// its limit may not: hyper holds a client to the length that it has declared.
     #[inline]
-    pub(super) fn counts(&self, limit: u64, promised: &SizeHint) -> bool {
-        let within = promised.upper().is_some_and(|most| most <= limit);
+    pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
+        let within = |limit| promised.upper().is_some_and(|most| most <= limit);
         let paced = self.least.is_some() && promised.exact() != Some(0);
-        limit != NO_LIMIT && (paced || !within)
+        limit.is_some_and(|limit| paced || !within(limit))
     }
 
     /// The refusal of a body that went past its limit, or came too slowly.
@@ -137,8 +136,7 @@ impl Settings {
             Kind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             _ => self.status,
         };
-        let limit = Some(limit).filter(|limit| *limit != NO_LIMIT);
-        self.refusal(kind, status, limit, request)
+        self.refusal(kind, status, Some(limit), request)
     }
 
     /// Tells who wants to know.

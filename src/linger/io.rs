@@ -181,8 +181,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
-                // The answer's task is the one that reads, and looks again with it.
+                // For a few turns at most, and then hyper has to look again.
                 if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+                    cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
             }
