@@ -248,7 +248,21 @@ pub(crate) fn measure(effort: Effort) -> Section {
         ],
         rows,
         targets,
-        notes: Vec::new(),
+        notes: vec![
+            "What both have to do is to give a request and a response of some hundred bytes \
+             other types. What the guard does more: a `Content-Length` is looked at as RFC 9110 \
+             has it, the body is asked what it promises, and its own answer may have to be \
+             written."
+                .to_owned(),
+            "A body of unknown length may go past the limit, and then the service's answer is \
+             replaced. That is the guard's allocation; tower-http has none, and leaves the \
+             answer as it is, 400 or 500 with some extractors. Delivery's is the place where a \
+             body comes back that the service drops."
+                .to_owned(),
+            "In one layer a frame is handed on without being moved, in two it is not: 11 ns for \
+             each."
+                .to_owned(),
+        ],
         plots: Vec::new(),
     }
 }

@@ -219,7 +219,10 @@ pub(crate) fn measure(effort: Effort) -> Section {
     Section {
         title: "Capacity",
         how: format!(
-            "The constants of [the model](../docs/CAPACITY.md), of memory from a small crowd and of              CPU from {:.0} refusals a second that linger for {} s; and what they say of {:.0} a              second that linger for {} s. Half of the clients send a piece of 16 KiB, {PIECES}              times in that time, and end; the others are silent.",
+            "The constants of [the model](../docs/CAPACITY.md), of memory from a small crowd and of \
+             CPU from {:.0} refusals a second that linger for {} s; and what they say of {:.0} a \
+             second that linger for {} s. Half of the clients send a piece of 16 KiB, {PIECES} \
+             times in that time, and end; the others are silent.",
             sending.per_second(),
             sending.lasts,
             large.per_second(),
