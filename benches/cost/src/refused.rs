@@ -114,7 +114,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
         "A refusal has a head with a length to read, words with numbers to write, and on a new \
          connection a socket to look at once more; on a kept one it steps back once, so that \
          hyper can read the rest, where tower-http's leaves that to hyper, which reads what is \
-         in its buffer and no more.",
+         in its buffer and no more."
+            .to_owned(),
         "A client of a new connection sends the 1 KiB with the head, and closes when it has the \
          answer: what it would have sent otherwise is a matter of the path, and what it costs to \
          discard has a part of its own. The bodiless request asks for the close that the upload's \
