@@ -63,8 +63,8 @@ impl<S, R: Clone> BodyGuard<S, R> {
         #[cfg(feature = "axum")]
         let mut request = request;
         #[cfg(feature = "axum")]
-        if !request.body().is_end_stream() {
-            self.settings.lift_axum(&mut request);
+        if self.settings.lift_axum && !request.body().is_end_stream() {
+            axum::extract::DefaultBodyLimit::disable().apply(&mut request);
         }
         ResponseFuture::called(self.inner.call(request), watch)
     }

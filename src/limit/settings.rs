@@ -57,14 +57,6 @@ impl Settings {
         self.capture = Some(Arc::new(move |head| Captured(Arc::new(capture(head)))));
     }
 
-    #[cfg(feature = "axum")]
-    #[inline]
-    pub(super) fn lift_axum<B>(&self, request: &mut http::Request<B>) {
-        if self.lift_axum {
-            axum::extract::DefaultBodyLimit::disable().apply(request);
-        }
-    }
-
     /// What the answer must know of the request.
     pub(super) fn asked(&self, head: &Parts) -> Asked {
         let captured = self.capture.as_ref().map(|capture| capture(head));
