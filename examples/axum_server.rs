@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "/",
             post(|body: String| async move { body.len().to_string() }),
         )
-        .layer(BodyGuardLayer::for_axum(4 * MIB));
+        .layer(BodyGuardLayer::new(4 * MIB).for_axum());
 
     let linger = Linger::new();
     let handle = Handle::new();

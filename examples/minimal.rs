@@ -8,9 +8,8 @@ use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let count = post(|body: String| async move { format!("{} bytes\n", body.len()) });
-    let app = Router::new()
-        .route("/", count)
-        .layer(BodyGuardLayer::for_axum(4 * MIB));
+    let app = Router::new().route("/", count);
+    let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     let linger = Linger::new();

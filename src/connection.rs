@@ -55,6 +55,11 @@ impl Connection {
         self.finished.fetch_max(request, Ordering::AcqRel);
     }
 
+    /// A request has come whose body is at its end.
+    pub(crate) fn begin_bodiless(&self) {
+        self.finish(self.begin());
+    }
+
     /// How many requests have come.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)

@@ -30,9 +30,9 @@
 //! use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
 //!
 //! # async fn run() -> std::io::Result<()> {
-//! let app = Router::new()
-//!     .route("/", post(|body: String| async { body }))
-//!     .layer(BodyGuardLayer::for_axum(100 * MIB)); // and lifts axum's own 2 MB
+//! let app = Router::new().route("/", post(|body: String| async { body }));
+//! // Lifts axum's own 2 MB, too.
+//! let app = BodyGuardLayer::new(100 * MIB).for_axum().around(app);
 //!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
 //! Linger::new().serve(listener, app).await
@@ -56,7 +56,7 @@
 //! None is on by default; each only adds.
 //!
 //! - `axum`: `.linger()` on axum's listeners, `Linger::serve`, limits by route, and
-//!   `BodyGuardLayer::for_axum`.
+//!   `BodyGuardLayer::for_axum`, around an app or as a layer.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.
 //! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.

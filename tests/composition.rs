@@ -511,7 +511,7 @@ fn the_recommended_stack() {
     let uploads = ServiceBuilder::new()
         .layer(guard())
         .layer(RequestDecompressionLayer::new())
-        .layer(BodyGuardLayer::for_axum(4 * MIB))
+        .layer(BodyGuardLayer::new(4 * MIB).for_axum())
         .layer(CatchPanicLayer::new());
     let app = counting()
         .layer(uploads)

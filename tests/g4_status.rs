@@ -64,7 +64,8 @@ fn every_extractor_ends_in_the_refusal() {
     let beside_axums_own = extractors()
         .layer(DefaultBodyLimit::max(1 << 30))
         .layer(guard());
-    for app in [once, nested, beside_axums_own] {
+    let in_axums_terms = extractors().layer(guard().for_axum());
+    for app in [once, nested, beside_axums_own, in_axums_terms] {
         for server in Server::both(&app) {
             for framing in FRAMINGS {
                 for (path, kind) in TYPED {
@@ -145,9 +146,13 @@ fn a_response_under_way_is_broken_off() {
     }
     let app = Router::new()
         .route("/chunked", post(echo))
-        .route("/promise", post(promise))
-        .layer(BodyGuardLayer::new(MIB));
-    for server in Server::both(&app) {
+        .route("/promise", post(promise));
+    let guard = BodyGuardLayer::new(MIB);
+    let apps = [
+        app.clone().layer(guard.clone()),
+        app.layer(guard.for_axum()),
+    ];
+    for server in apps.iter().flat_map(Server::both) {
         for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
             let mut socket = TcpStream::connect(server.addr).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -23,7 +23,7 @@ use support::{
     server::Server,
 };
 use tower::{Layer, Service, service_fn};
-use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, Limit};
 
 /// Reads the body frame by frame, and answers without one.
 async fn read<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible>
@@ -65,9 +65,9 @@ impl Body for Content {
 }
 
 /// How many allocations a request costs, from the call to the dropped response.
-fn allocations<S, ResB>(service: &mut S, body: Content) -> u64
+fn allocations<S, ReqB, ResB>(service: &mut S, body: ReqB) -> u64
 where
-    S: Service<Request<Content>, Response = Response<ResB>, Error = Infallible>,
+    S: Service<Request<ReqB>, Response = Response<ResB>, Error = Infallible>,
 {
     let cx = &mut Context::from_waker(Waker::noop());
     let request = Request::post("/").body(body).unwrap();
@@ -136,6 +136,37 @@ fn both_parts_cost_one_each() {
     assert_eq!(allocations(&mut both, nothing()), 0);
     assert_eq!(allocations(&mut both, content(Framing::ContentLength)), 1);
     assert_eq!(allocations(&mut both, content(Framing::Chunked)), 2);
+}
+
+/// axum's body on both sides is handed on as it is.
+#[test]
+fn axums_own_bodies_cost_nothing_where_there_is_none() {
+    async fn read(request: Request<axum::body::Body>) -> Result<Answer, Infallible> {
+        let mut body = request.into_body();
+        while let Some(Ok(_)) = body.frame().await {}
+        Ok(Response::new(axum::body::Body::empty()))
+    }
+    type Answer = Response<axum::body::Body>;
+
+    let mut none = service_fn(read);
+    let guarded = BodyGuardLayer::new(1 << 20).for_axum();
+    let mut guarded = guarded.around(service_fn(read));
+    // Whether the limit is known beforehand or not.
+    let by_head = BodyGuardLayer::new(Limit::by(|_| Limit::bytes(1 << 20))).for_axum();
+    let mut by_head = by_head.around(service_fn(read));
+    for guarded in [
+        allocations(&mut guarded, axum::body::Body::empty()),
+        allocations(&mut by_head, axum::body::Body::empty()),
+    ] {
+        assert_eq!(guarded, allocations(&mut none, axum::body::Body::empty()));
+    }
+    // Its own box, and the three that an extension takes where there is none yet: axum's
+    // limit is lifted by one.
+    let one = || axum::body::Body::from(vec![0; 1000]);
+    assert_eq!(
+        allocations(&mut guarded, one()),
+        allocations(&mut none, one()) + 4
+    );
 }
 
 fn app() -> Router {

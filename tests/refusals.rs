@@ -221,7 +221,7 @@ async fn own_answer(
 fn a_handler_may_answer_for_itself() {
     let app = Router::new()
         .route("/", post(own_answer))
-        .layer(BodyGuardLayer::for_axum(MIB).keep_handler_response());
+        .layer(BodyGuardLayer::new(MIB).keep_handler_response().for_axum());
     for server in Server::both(&app) {
         let upload = SendFirst::post("/", support::client::Framing::Chunked, LARGE);
         let response = upload.to(server.addr).assert_delivered(418);
@@ -238,9 +238,11 @@ fn a_handler_may_answer_for_itself() {
 
 #[tokio::test]
 async fn a_kept_answer_has_the_refusal_in_its_extensions() {
-    let app = Router::new()
-        .route("/", post(own_answer))
-        .layer(BodyGuardLayer::for_axum(LIMIT).keep_handler_response());
+    let app = Router::new().route("/", post(own_answer)).layer(
+        BodyGuardLayer::new(LIMIT)
+            .keep_handler_response()
+            .for_axum(),
+    );
     let (response, _) = answer(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert!(response.extensions().get::<Refusal>().is_some());
@@ -270,9 +272,11 @@ fn each_kind_of_answer_arrives() {
 #[tokio::test]
 async fn a_request_without_a_body_has_its_over_limit_too() {
     for limit in [Limit::bytes(LIMIT), Limit::none()] {
-        let app = Router::new()
-            .route("/", post(own_answer))
-            .layer(BodyGuardLayer::for_axum(limit).keep_handler_response());
+        let app = Router::new().route("/", post(own_answer)).layer(
+            BodyGuardLayer::new(limit)
+                .keep_handler_response()
+                .for_axum(),
+        );
         for body in [Body::empty(), Body::from("hello")] {
             let (response, _) = answer(app.clone(), Request::post("/").body(body).unwrap()).await;
             assert_eq!(response.status(), StatusCode::OK);

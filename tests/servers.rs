@@ -7,14 +7,15 @@ mod support;
 use std::{
     future::Future,
     io::{self, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     path::PathBuf,
     sync::mpsc,
 };
 
 use axum::{
-    Router,
+    Router, ServiceExt,
+    extract::{ConnectInfo, Request},
     http::StatusCode,
     routing::{get, post},
 };
@@ -30,7 +31,7 @@ use support::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
     h2::{Client, over, upload},
-    server::{Server, guarded},
+    server::{Server, counting, guarded},
     tls::{Certificate, Connector},
 };
 use tempfile::TempDir;
@@ -43,12 +44,29 @@ use tokio_rustls::rustls::{
     SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
-use tower_bodyguard::{Delivery, Linger, linger};
+use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, linger, serve::AxumGuard};
 
 fn app() -> Router {
-    guarded(4 * MIB)
-        .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
+    others(guarded(4 * MIB))
+}
+
+/// The guard around all of it.
+fn app_within() -> AxumGuard<Router> {
+    let app = others(counting());
+    let limit = Limit::by(|head| match head.uri.path() {
+        "/early" => Limit::none(),
+        _ => Limit::bytes(4 * MIB),
+    });
+    BodyGuardLayer::new(limit).for_axum().around(app)
+}
+
+fn others(app: Router) -> Router {
+    app.route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
         .route("/here", get(|| async { "here" }))
+        .route(
+            "/who",
+            get(|ConnectInfo(who): ConnectInfo<SocketAddr>| async move { who.to_string() }),
+        )
 }
 
 /// A server, and how to get there.
@@ -138,6 +156,7 @@ fn servers() -> Vec<Served> {
     vec![
         tcp("axum::serve", Server::hooked(app())),
         tcp("linger.serve", Server::joined(app())),
+        tcp("linger.serve, the guard around the app", around()),
         unix(),
         tcp("http1", accepting(by_http1)),
         tcp("auto", accepting(by_auto)),
@@ -149,6 +168,12 @@ fn servers() -> Vec<Served> {
         tls("axum-server, TLS 1.2", &TLS12, axum_server_over_rustls),
         tls("axum-server, TLS 1.3", &TLS13, axum_server_over_rustls),
     ]
+}
+
+fn around() -> Server {
+    Server::run(|listener, linger| async move {
+        linger.serve(listener, app_within()).await.unwrap();
+    })
 }
 
 /// An accept loop, whose connections are joined.
@@ -305,6 +330,20 @@ fn a_client_that_half_closes_in_mid_body_is_answered() {
         socket.finish().unwrap();
         assert_eq!(read_response(&mut socket).unwrap().status, 401);
     }
+}
+
+#[test]
+fn an_app_within_a_guard_knows_its_peers() {
+    let server = Server::run(|listener, linger| async move {
+        let app =
+            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(app_within());
+        linger.serve(listener, app).await.unwrap();
+    });
+    let mut socket = connect(server.addr);
+    let get = b"GET /who HTTP/1.1\r\nHost: test\r\n\r\n";
+    socket.write_all(get).unwrap();
+    let who = read_response(&mut socket).unwrap().body;
+    assert_eq!(who, socket.local_addr().unwrap().to_string());
 }
 
 /// Each stream of its own, and the connection goes on.

@@ -98,26 +98,51 @@ where
         let mut state = self.project().state;
         if let StateProj::Called { service, watch } = state.as_mut().project() {
             let response = ready!(service.poll(cx))?;
-            let Some(watch) = watch.take() else {
-                return Poll::Ready(Ok(response.map(DeliveredBody::plain)));
+            return match watch.take() {
+                None => Poll::Ready(Ok(response.map(DeliveredBody::plain))),
+                Some(watch) => state.judge(watch, response, cx).map(Ok),
             };
-            // The service is dropped first: some futures keep the body until then.
-            state.set(State::Taking { taking: None });
-            match watch.judge(response) {
-                Judged::Send(response) => return Poll::Ready(Ok(response)),
-                Judged::Take(begun) => state.set(State::Taking {
-                    taking: Some(begun),
-                }),
+        }
+        state.poll_rest(cx).map(Ok)
+    }
+}
+
+impl<F, ReqB, ResB> State<F, ReqB, ResB>
+where
+    ReqB: Body + Unpin + Send + 'static,
+{
+    /// Apart, for most requests have nothing to judge.
+    #[inline(never)]
+    fn judge(
+        mut self: Pin<&mut Self>,
+        watch: Watch<ReqB>,
+        response: Response<ResB>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Response<DeliveredBody<ResB>>> {
+        // The service is dropped first: some futures keep the body until then.
+        self.set(Self::Taking { taking: None });
+        match watch.judge(response) {
+            Judged::Send(response) => Poll::Ready(response),
+            Judged::Take(begun) => {
+                let taking = Some(begun);
+                self.set(Self::Taking { taking });
+                self.poll_rest(cx)
             }
         }
-        let StateProj::Taking { taking } = state.project() else {
+    }
+
+    fn poll_rest(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Response<DeliveredBody<ResB>>> {
+        let StateProj::Taking { taking } = self.project() else {
             unreachable!("`Called` has become `Taking` by now");
         };
         let begun = taking.as_mut();
         let begun = begun.expect("a future is not polled after it was ready");
         ready!(begun.poll_rest(cx));
         let taken = taking.take();
-        Poll::Ready(Ok(taken.expect("it was there before").into_response()))
+        Poll::Ready(taken.expect("it was there before").into_response())
     }
 }
 

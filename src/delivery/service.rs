@@ -80,22 +80,47 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let http1 = request.version() <= Version::HTTP_11;
-        let bodiless = request.body().is_end_stream();
-        // A stream of HTTP/2 is not counted: its connection always lingers.
-        let counted = self.connection.as_ref().filter(|_| http1);
-        if bodiless {
-            if let Some(connection) = counted {
-                connection.finish(connection.begin());
-            }
-            let request = request.map(TrackedBody::untracked);
-            return ResponseFuture::new(self.inner.call(request), None);
+        if !request.body().is_end_stream() {
+            return self.follow(request);
         }
+        self.pass(request.version(), |inner| {
+            inner.call(request.map(TrackedBody::untracked))
+        })
+    }
+}
 
+impl<S> Delivery<S> {
+    /// Without a body, nothing can come back.
+    #[inline]
+    pub(crate) fn pass<F, ReqB, ResB>(
+        &mut self,
+        version: Version,
+        call: impl FnOnce(&mut S) -> F,
+    ) -> ResponseFuture<F, ReqB, ResB> {
+        // A stream of HTTP/2 is not counted: its connection always lingers.
+        if version <= Version::HTTP_11 {
+            self.connection.iter().for_each(|it| it.begin_bodiless());
+        }
+        ResponseFuture::new(call(&mut self.inner), None)
+    }
+
+    /// With a body, which may come back.
+    #[inline(never)]
+    fn follow<ReqB, ResB>(
+        &mut self,
+        request: Request<ReqB>,
+    ) -> ResponseFuture<S::Future, ReqB, ResB>
+    where
+        S: Service<Request<TrackedBody<ReqB>>, Response = Response<ResB>>,
+        ReqB: Body + Unpin + Send + 'static,
+    {
         let (parts, body) = request.into_parts();
+        let http1 = parts.version <= Version::HTTP_11;
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
-        let numbered = counted.map(|connection| (Arc::clone(connection), connection.begin()));
         let joined = self.connection.as_ref();
+        let numbered = joined
+            .filter(|_| http1)
+            .map(|connection| (Arc::clone(connection), connection.begin()));
         let cork = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();

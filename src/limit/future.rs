@@ -26,7 +26,7 @@ pin_project! {
     enum State<F, R> {
         // Decided by the head; the service was not called. Boxed, for else every future
         // would be as large.
-        Refused { refusal: Box<Refusal>, respond: R },
+        Refused { refusal: Option<Box<Refusal>>, respond: R },
         Called {
             #[pin]
             future: F,
@@ -45,6 +45,7 @@ pub(super) struct Watch<R> {
 
 impl<F, R> ResponseFuture<F, R> {
     pub(super) fn refused(refusal: Box<Refusal>, respond: R) -> Self {
+        let refusal = Some(refusal);
         let state = State::Refused { refusal, respond };
         Self { state }
     }
@@ -68,7 +69,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Refused { refusal, respond } => {
-                Poll::Ready(Ok(refuse(Refusal::clone(refusal), respond)))
+                let refusal = refusal.take();
+                let refusal = refusal.expect("a future is not polled after it was ready");
+                Poll::Ready(Ok(refuse(*refusal, respond)))
             }
             StateProj::Called { future, watch } => {
                 // Over the limit, too, the service is left to finish: it may

@@ -85,35 +85,13 @@ pub struct BodyGuardLayer<R = PlainText> {
 impl BodyGuardLayer {
     /// Refuses bodies over `limit`: a number of bytes, or a [`Limit`].
     ///
-    /// In an app of axum's, its own limit of 2 MB for extractors stays where it is: see
-    /// `for_axum`.
+    /// In an app of axum's, its own limit of 2 MB for extractors stays where it is, unless
+    /// `for_axum` is called last.
     pub fn new(limit: impl Into<Limit>) -> Self {
         Self {
             settings: Arc::new(Settings::new(limit.into())),
             respond: PlainText,
         }
-    }
-
-    /// The constructor for axum's apps (feature `axum`): as [`new`](Self::new), and lifts axum's own default limit of 2 MB, so that
-    /// this one is what `Bytes`, `String`, `Json`, `Form` and `Multipart` admit.
-    ///
-    /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
-    /// 400 in words of its own. One that is set inside of this guard, on a route,
-    /// still holds.
-    ///
-    /// ```
-    /// use axum::{Router, body::Bytes, routing::post};
-    /// use tower_bodyguard::{BodyGuardLayer, MIB};
-    ///
-    /// let app: Router = Router::new()
-    ///     .route("/", post(|body: Bytes| async move { body.len().to_string() }))
-    ///     .layer(BodyGuardLayer::for_axum(100 * MIB));
-    /// ```
-    #[cfg(feature = "axum")]
-    pub fn for_axum(limit: impl Into<Limit>) -> Self {
-        let mut layer = Self::new(limit);
-        layer.set().lift_axum = true;
-        layer
     }
 }
 
@@ -224,12 +202,13 @@ impl<R> BodyGuardLayer<R> {
     /// use axum::{Router, response::IntoResponse, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::for_axum(4 * MIB)
+    /// let guard = BodyGuardLayer::new(4 * MIB)
     ///     .capture(|head| head.uri.path().to_owned())
     ///     .on_refusal(|r: &Refusal| {
     ///         let path = r.captured::<String>().map_or("", String::as_str);
     ///         (r.status(), format!("{path}: {r}\n")).into_response()
-    ///     });
+    ///     })
+    ///     .for_axum();
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);
@@ -256,8 +235,9 @@ impl<R> BodyGuardLayer<R> {
     /// use serde_json::json;
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::for_axum(4 * MIB)
-    ///     .on_refusal(|r: &Refusal| (r.status(), Json(json!({ "limit": r.limit() }))).into_response());
+    /// let guard = BodyGuardLayer::new(4 * MIB)
+    ///     .on_refusal(|r: &Refusal| (r.status(), Json(json!({ "limit": r.limit() }))).into_response())
+    ///     .for_axum();
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);

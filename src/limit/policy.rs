@@ -109,7 +109,7 @@ impl Limit {
     /// let app: Router = Router::new()
     ///     .route("/comment", post(count))
     ///     .route("/upload", post(count))
-    ///     .layer(BodyGuardLayer::for_axum(limit));
+    ///     .layer(BodyGuardLayer::new(limit).for_axum());
     /// ```
     #[cfg(feature = "axum")]
     #[must_use]

@@ -266,46 +266,55 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Refusal {
+    /// In words.
+    pub(super) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
         // A body can be too large only where there is a limit.
         let limit = Size(self.limit.unwrap_or(u64::MAX));
         match self.kind {
-            Kind::Declared { length } if self.secret => write!(
-                f,
-                "The request body has {}, which is more than is accepted here. Send a smaller \
-                 one.",
-                Size(length),
-            ),
-            Kind::Declared { length } => write!(
-                f,
-                "The request body has {}; at most {limit} are accepted here. Send a smaller one.",
-                Size(length),
-            ),
-            Kind::Streamed { .. } if self.secret => {
-                f.write_str("The request body is too long. Send a smaller one.")
+            Kind::Declared { length } => {
+                out.write_str("The request body has ")?;
+                Size(length).write(out)?;
+                if self.secret {
+                    return out
+                        .write_str(", which is more than is accepted here. Send a smaller one.");
+                }
+                out.write_str("; at most ")?;
+                limit.write(out)?;
+                out.write_str(" are accepted here. Send a smaller one.")
             }
-            Kind::Streamed { received } => write!(
-                f,
-                "The request body is too long: {} had come, and at most {limit} are accepted \
-                 here. Send a smaller one.",
-                Size(received),
-            ),
-            Kind::TooSlow { rate } => write!(
-                f,
-                "The request body came too slowly: at least {} per second are expected here. \
-                 Send it again over a faster connection.",
-                Size(rate),
-            ),
-            Kind::BadLength => f.write_str(
+            Kind::Streamed { .. } if self.secret => {
+                out.write_str("The request body is too long. Send a smaller one.")
+            }
+            Kind::Streamed { received } => {
+                out.write_str("The request body is too long: ")?;
+                Size(received).write(out)?;
+                out.write_str(" had come, and at most ")?;
+                limit.write(out)?;
+                out.write_str(" are accepted here. Send a smaller one.")
+            }
+            Kind::TooSlow { rate } => {
+                out.write_str("The request body came too slowly: at least ")?;
+                Size(rate).write(out)?;
+                out.write_str(
+                    " per second are expected here. Send it again over a faster connection.",
+                )
+            }
+            Kind::BadLength => out.write_str(
                 "The Content-Length of the request is not one decimal number. Send the length \
                  of the body in bytes, once.",
             ),
-            Kind::LengthRequired => f.write_str(
+            Kind::LengthRequired => out.write_str(
                 "The request does not say how long its body is. Send it with a Content-Length, \
                  in bytes.",
             ),
         }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
     }
 }
 

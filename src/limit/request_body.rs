@@ -79,6 +79,26 @@ impl<B> GuardedBody<B> {
         }
     }
 
+    /// The body itself, where nothing more comes of it and nobody watches; itself, where
+    /// there is something to count.
+    ///
+    /// # Errors
+    ///
+    /// The body again, if it is counted.
+    pub fn into_plain(self) -> Result<B, Self>
+    where
+        B: Body,
+    {
+        match self {
+            Self {
+                inner: Some(inner),
+                upload: None,
+                ..
+            } if inner.is_end_stream() => Ok(inner),
+            counted => Err(counted),
+        }
+    }
+
     /// Past the end: what the service still holds of the request keeps neither
     /// the transport's buffers nor the answer's attention.
     fn finish(self: Pin<&mut Self>) {

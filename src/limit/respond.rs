@@ -1,9 +1,6 @@
 //! How a refusal becomes a response.
 
-use std::{
-    fmt::{self, Write},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -101,7 +98,9 @@ impl<B> OnRefusal<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         // `format!` would begin with nothing, and grow word by word.
         let mut words = String::with_capacity(WORDS);
-        let _ = writeln!(words, "{refusal}");
+        // Writing to a string does not fail.
+        let _ = refusal.write(&mut words);
+        words.push('\n');
         response(refusal, "text/plain; charset=utf-8", words)
     }
 }

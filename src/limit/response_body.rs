@@ -71,6 +71,22 @@ impl<B> ResponseBody<B> {
         };
         Self { state }
     }
+
+    /// The service's own body, where the request has nothing more to be refused for; itself,
+    /// where it has, and where it is a refusal.
+    ///
+    /// # Errors
+    ///
+    /// The body again, if it is not the service's, or may be broken off.
+    pub fn into_plain(self) -> Result<B, Self> {
+        match self.state {
+            State::Service {
+                body,
+                under_way: None,
+            } => Ok(body),
+            state => Err(Self { state }),
+        }
+    }
 }
 
 /// An answer of one's own, in one piece.

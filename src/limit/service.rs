@@ -34,6 +34,21 @@ impl<S, R> BodyGuard<S, R> {
     }
 }
 
+impl<S, R> BodyGuard<S, R> {
+    /// Whether a request without a body passes by its head alone.
+    #[cfg(feature = "axum")]
+    pub(crate) fn passes_bodiless<B>(&self, request: &Request<B>) -> bool {
+        let promised = SizeHint::with_exact(0);
+        self.settings.passes(request.headers(), &promised).is_some()
+    }
+
+    /// Nothing that the body may do is to be refused.
+    #[inline]
+    pub(crate) fn pass<F>(&mut self, call: impl FnOnce(&mut S) -> F) -> ResponseFuture<F, R> {
+        ResponseFuture::called(call(&mut self.inner), None)
+    }
+}
+
 impl<S, R: Clone> BodyGuard<S, R> {
     /// What it takes to answer in the handler's place, for a body that may go past its
     /// limit; for any other that nothing is asked of the head.
@@ -47,26 +62,6 @@ impl<S, R: Clone> BodyGuard<S, R> {
             upload: Arc::new(Upload::new(limit, asked, settings)),
             respond: self.respond.clone(),
         }
-    }
-
-    #[inline]
-    fn pass<ReqB>(
-        &mut self,
-        request: Request<GuardedBody<ReqB>>,
-        watch: Option<Watch<R>>,
-    ) -> ResponseFuture<S::Future, R>
-    where
-        S: Service<Request<GuardedBody<ReqB>>>,
-        ReqB: Body,
-        ReqB::Error: Into<BoxError>,
-    {
-        #[cfg(feature = "axum")]
-        let mut request = request;
-        #[cfg(feature = "axum")]
-        if self.settings.lift_axum && !request.body().is_end_stream() {
-            axum::extract::DefaultBodyLimit::disable().apply(&mut request);
-        }
-        ResponseFuture::called(self.inner.call(request), watch)
     }
 
     /// By all that there is in the head.
@@ -103,7 +98,8 @@ impl<S, R: Clone> BodyGuard<S, R> {
             }
             None => GuardedBody::bounded(body, most),
         };
-        self.pass(Request::from_parts(parts, body), watch)
+        let request = Request::from_parts(parts, body);
+        ResponseFuture::called(self.inner.call(request), watch)
     }
 }
 
@@ -132,7 +128,9 @@ where
         };
         // Most are known to pass before their heads are taken apart, which is what costs.
         match self.settings.passes(request.headers(), &promised) {
-            Some(limit) => self.pass(request.map(|body| GuardedBody::bounded(body, limit)), None),
+            Some(limit) => {
+                self.pass(|inner| inner.call(request.map(|body| GuardedBody::bounded(body, limit))))
+            }
             None => self.inspect(request, &promised),
         }
     }

@@ -26,9 +26,6 @@ pub(super) struct Settings {
     pub(super) keep_handler_response: bool,
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
-    /// axum's own default limit is lifted for what this guard lets through.
-    #[cfg(feature = "axum")]
-    pub(super) lift_axum: bool,
     capture: Option<Arc<Capture>>,
 }
 
@@ -44,8 +41,6 @@ impl Settings {
             keep_handler_response: false,
             least: None,
             observer: Observer::default(),
-            #[cfg(feature = "axum")]
-            lift_axum: false,
             capture: None,
         }
     }

@@ -8,30 +8,54 @@ const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 #[derive(Clone, Copy)]
 pub(super) struct Size(pub(super) u64);
 
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(bytes) = *self;
-        let noun = if bytes == 1 { "byte" } else { "bytes" };
+impl Size {
+    /// Not by `write!`, which costs ten times as much: a refusal is mostly this.
+    pub(super) fn write(self, out: &mut impl fmt::Write) -> fmt::Result {
+        let Self(bytes) = self;
+        let noun = if bytes == 1 { " byte" } else { " bytes" };
+        write_decimal(out, bytes)?;
+        out.write_str(noun)?;
         // The largest power of 1024 that is not larger than the number.
         let power = bytes.checked_ilog2().unwrap_or(0) / 10;
         let Some(unit) = (power as usize).checked_sub(1).map(|i| UNITS[i]) else {
-            return write!(f, "{bytes} {noun}");
+            return Ok(());
         };
         let whole = bytes >> (10 * power);
-        if whole << (10 * power) == bytes {
-            return write!(f, "{bytes} {noun} ({whole} {unit})");
+        out.write_str(" (")?;
+        write_decimal(out, whole)?;
+        if whole << (10 * power) != bytes {
+            // Cut, not rounded: 1048575 bytes must not read as 1024.00 KiB.
+            let hundredths = (u128::from(bytes) * 100) >> (10 * power);
+            // Of 1024 units at most.
+            let hundredths = hundredths as u64 % 100;
+            out.write_str(if hundredths < 10 { ".0" } else { "." })?;
+            write_decimal(out, hundredths)?;
         }
-        // Cut, not rounded: 1048575 bytes must not read as 1024.00 KiB.
-        let hundredths = (u128::from(bytes) * 100) >> (10 * power);
-        // Of 1024 units at most.
-        let hundredths = hundredths as u32;
-        write!(
-            f,
-            "{bytes} {noun} ({}.{:02} {unit})",
-            hundredths / 100,
-            hundredths % 100
-        )
+        out.write_str(" ")?;
+        out.write_str(unit)?;
+        out.write_str(")")
     }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+fn write_decimal(out: &mut impl fmt::Write, mut number: u64) -> fmt::Result {
+    // As many digits as `u64::MAX` has.
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.write_str(std::str::from_utf8(&digits[first..]).unwrap_or_default())
 }
 
 #[cfg(test)]

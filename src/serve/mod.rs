@@ -11,7 +11,8 @@ mod tonic;
 
 #[cfg(feature = "axum")]
 pub use self::axum::{
-    Joined, JoinedFuture, JoinedResponseFuture, JoinedService, LingerExt, LingerListener, Lingering,
+    AxumGuard, AxumGuardFuture, AxumGuardLayer, Joined, JoinedFuture, JoinedResponseFuture,
+    JoinedService, LingerExt, LingerListener, Lingering,
 };
 #[cfg(feature = "axum-server")]
 pub use self::axum_server::{LingerAccepting, LingerAcceptor};

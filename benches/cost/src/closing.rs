@@ -9,7 +9,12 @@ use crate::{
     servers::Around,
 };
 
-const AROUND: [Around; 3] = [Around::Nothing, Around::Joined, Around::Hook];
+const AROUND: [Around; 4] = [
+    Around::Nothing,
+    Around::Joined,
+    Around::JoinedLayer,
+    Around::Hook,
+];
 
 pub(crate) fn measure(effort: Effort) -> Section {
     let loads = [

@@ -40,17 +40,21 @@ pub(crate) enum Around {
     TowerHttp,
     Guard,
     Hook,
+    /// The guard around the whole app.
     Joined,
+    /// The guard by `Router::layer`.
+    JoinedLayer,
 }
 
 impl Around {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Nothing,
         Self::Identity,
         Self::TowerHttp,
         Self::Guard,
         Self::Hook,
         Self::Joined,
+        Self::JoinedLayer,
     ];
 
     /// In an argument.
@@ -62,6 +66,7 @@ impl Around {
             Self::Guard => "guard",
             Self::Hook => "hook",
             Self::Joined => "joined",
+            Self::JoinedLayer => "joined-layer",
         }
     }
 
@@ -71,9 +76,10 @@ impl Around {
             Self::Nothing => "nothing",
             Self::Identity => "a layer that does nothing",
             Self::TowerHttp => "`RequestBodyLimitLayer` of tower-http",
-            Self::Guard => "the guard alone",
+            Self::Guard => "the guard alone, by `Router::layer`",
             Self::Hook => "the hook alone",
             Self::Joined => "all parts joined",
+            Self::JoinedLayer => "all parts joined, the guard by `Router::layer`",
         }
     }
 }
@@ -216,7 +222,7 @@ where
 fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
     on_one_worker(async move {
         let listener = listen().await?;
-        let guard = BodyGuardLayer::for_axum(limit);
+        let guard = BodyGuardLayer::new(limit).for_axum();
         match around {
             Around::Nothing => axum::serve(listener, app()).await,
             Around::Identity => axum::serve(listener, app().layer(Identity::new())).await,
@@ -228,7 +234,11 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
             Around::Hook => axum::serve(listener.linger(), app()).await,
-            Around::Joined => Linger::new().serve(listener, app().layer(guard)).await,
+            Around::Joined => {
+                let app = guard.around(app().with_state::<()>(()));
+                Linger::new().serve(listener, app).await
+            }
+            Around::JoinedLayer => Linger::new().serve(listener, app().layer(guard)).await,
         }
     })
 }
@@ -239,7 +249,7 @@ fn serve_lingering() -> io::Result<()> {
     // Under no pressure: with fewer places, bounds would end what is to be measured.
     let linger = Linger::new().at_once(1 << 20).idle(long).total(long);
     on_one_worker(async move {
-        let app = app().layer(BodyGuardLayer::for_axum(16 << 10));
+        let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
         linger.serve(listen().await?, app).await
     })
 }

@@ -1,5 +1,5 @@
 use std::{
-    convert::{Infallible, identity},
+    convert::Infallible,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::Request,
     response::Response,
     serve::{IncomingStream, Listener, ListenerExt, Serve},
@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{LingerListener, Lingering};
+use super::{LingerListener, Lingering, bodies::own};
 use crate::{
     connection::Connection,
     delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
@@ -184,7 +184,13 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let delivery = self.0.call(request);
+        let delivery = match request.body().is_end_stream() {
+            // It need not be wrapped to be unwrapped.
+            true => self
+                .0
+                .pass(request.version(), |AxumBodies(app)| app.call(request)),
+            false => self.0.call(request),
+        };
         JoinedResponseFuture { delivery }
     }
 }
@@ -206,9 +212,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = ready!(self.project().delivery.poll(cx))?;
-        // A body whose end nobody waits for needs no second box.
-        let plain = |body: DeliveredBody<Body>| body.into_plain().map_or_else(Body::new, identity);
-        Poll::Ready(Ok(response.map(plain)))
+        Poll::Ready(Ok(response.map(|body| own(body, DeliveredBody::into_plain))))
     }
 }
 
@@ -229,8 +233,7 @@ where
     }
 
     fn call(&mut self, request: Request<TrackedBody<Body>>) -> Self::Future {
-        // Nor does a body that nobody follows.
-        let own = |body: TrackedBody<Body>| body.into_untracked().map_or_else(Body::new, identity);
-        self.0.call(request.map(own))
+        self.0
+            .call(request.map(|body| own(body, TrackedBody::into_untracked)))
     }
 }

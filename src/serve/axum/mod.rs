@@ -1,10 +1,14 @@
-//! axum: the hook around its listeners, and delivery joined with it.
+//! axum: the hook around its listeners, delivery joined with it, and the guard with axum's
+//! own bodies.
 
 mod accept;
+mod bodies;
+mod guard;
 mod joined;
 mod listener;
 
 pub use self::{
+    guard::{AxumGuard, AxumGuardFuture, AxumGuardLayer},
     joined::{Joined, JoinedFuture, JoinedResponseFuture, JoinedService},
     listener::{LingerExt, LingerListener, Lingering},
 };
