@@ -108,6 +108,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
     };
     part.add("new", Connections::Left, LIMIT, on_new);
     part.add("kept", Connections::Kept, SMALL_LIMIT, on_kept);
+    part.add_read();
     part.add_64_kib();
     let Part { rows, targets, .. } = part;
     notes.extend([
@@ -201,6 +202,24 @@ impl Part<'_> {
             format!("{name} connections, per second: refused upload / bodiless 413"),
             all[1].per_second_against(&all[0]).median(),
         ));
+    }
+
+    /// The least that it takes to keep a connection by reading: nothing around the app,
+    /// whose handler answers.
+    fn add_read(&mut self) {
+        let start = || Server::axum(Around::Nothing, SMALL_LIMIT, self.cores);
+        let read = Asked::refused(
+            "2 KiB, read by the handler that answers 413",
+            request("POST /refused", &["content-length: 2048"], 2 << 10),
+        );
+        let asked = [on_kept().swap_remove(0), read];
+        let loads = asked
+            .each_ref()
+            .map(|asked| (0, load(asked, Connections::Kept)));
+        let all = compare(self.effort, self.cores, &[&start], &loads);
+        for (asked, one) in asked.iter().zip(&all) {
+            self.row("axum, nothing", "kept", asked.what, one, &all[0]);
+        }
     }
 
     /// Ours, one that closes at once, and the app with nothing around it, which accepts it.

@@ -14,7 +14,7 @@ use axum::{
     body::Bytes,
     extract::DefaultBodyLimit,
     http::StatusCode,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -199,7 +199,8 @@ fn app() -> Router {
         .route("/", get(|| async { ANSWER }).merge(post(store)))
         .route(
             "/refused",
-            get(|| async { (StatusCode::PAYLOAD_TOO_LARGE, REFUSED) }),
+            // The body is read, where there is one.
+            any(|_: Bytes| async { (StatusCode::PAYLOAD_TOO_LARGE, REFUSED) }),
         )
 }
 
