@@ -11,7 +11,6 @@ use axum::{
     http::{Request, StatusCode},
     routing::{get, post},
 };
-use http_body_util::Full;
 use support::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing},
@@ -177,38 +176,6 @@ async fn for_axum_admits_what_it_says() {
             "{path}"
         );
     }
-}
-
-/// Before the app has looked for a route, and whatever bodies are around it.
-#[tokio::test]
-async fn a_guard_around_an_app_guards_all_of_it() {
-    let app = Router::new()
-        .route("/", post(count))
-        .route("/within", post(count).layer(DefaultBodyLimit::max(10)));
-    let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
-    let send = |path: &str, length: usize| {
-        let body = Full::from(vec![b'0'; length]);
-        app.clone().oneshot(Request::post(path).body(body).unwrap())
-    };
-    for (path, length, status) in [
-        ("/", 0, 200),
-        ("/", 3 << 20, 200),
-        ("/", (4 << 20) + 1, 413),
-        ("/nowhere", 1, 404),
-        ("/within", 10, 200),
-        ("/within", 11, 413),
-    ] {
-        let response = send(path, length).await.unwrap();
-        assert_eq!(response.status(), status, "{path}, {length} bytes");
-    }
-    // By the head alone, where there is no route at all.
-    let declares = Request::post("/nowhere").header("content-length", 5 << 20);
-    let response = app.clone().oneshot(declares.body(Body::empty()).unwrap());
-    assert_eq!(response.await.unwrap().status(), 413);
-    // While it streams.
-    let frames = futures_util::stream::iter(vec![Ok::<_, std::io::Error>(vec![b'0'; 5 << 20])]);
-    let streams = Request::post("/").body(Body::from_stream(frames)).unwrap();
-    assert_eq!(app.oneshot(streams).await.unwrap().status(), 413);
 }
 
 /// What `for_axum` is for: `new` leaves axum's limit where it is.

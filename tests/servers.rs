@@ -10,14 +10,18 @@ use std::{
     net::{Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     path::PathBuf,
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 use axum::{
-    Router, ServiceExt,
-    extract::{ConnectInfo, Request},
+    Router,
+    extract::ConnectInfo,
     http::StatusCode,
-    routing::{get, post},
+    routing::{Route, get, post},
 };
 use axum_server::tls_rustls::RustlsConfig;
 use h2::Reason;
@@ -44,20 +48,20 @@ use tokio_rustls::rustls::{
     SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
-use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, linger, serve::AxumGuard};
+use tower::layer::layer_fn;
+use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, linger, serve::AxumGuardLayer};
 
 fn app() -> Router {
     others(guarded(4 * MIB))
 }
 
-/// The guard around all of it.
-fn app_within() -> AxumGuard<Router> {
-    let app = others(counting());
+/// To be around all of the app.
+fn guard() -> AxumGuardLayer {
     let limit = Limit::by(|head| match head.uri.path() {
         "/early" => Limit::none(),
         _ => Limit::bytes(4 * MIB),
     });
-    BodyGuardLayer::new(limit).for_axum().around(app)
+    BodyGuardLayer::new(limit).for_axum()
 }
 
 fn others(app: Router) -> Router {
@@ -172,7 +176,8 @@ fn servers() -> Vec<Served> {
 
 fn around() -> Server {
     Server::run(|listener, linger| async move {
-        linger.serve(listener, app_within()).await.unwrap();
+        let app = guard().around(others(counting()));
+        linger.serve(listener, app).await.unwrap();
     })
 }
 
@@ -335,15 +340,52 @@ fn a_client_that_half_closes_in_mid_body_is_answered() {
 #[test]
 fn an_app_within_a_guard_knows_its_peers() {
     let server = Server::run(|listener, linger| async move {
-        let app =
-            ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(app_within());
-        linger.serve(listener, app).await.unwrap();
+        let app = others(counting()).into_make_service_with_connect_info::<SocketAddr>();
+        linger.serve(listener, guard().around(app)).await.unwrap();
     });
     let mut socket = connect(server.addr);
     let get = b"GET /who HTTP/1.1\r\nHost: test\r\n\r\n";
     socket.write_all(get).unwrap();
     let who = read_response(&mut socket).unwrap().body;
     assert_eq!(who, socket.local_addr().unwrap().to_string());
+}
+
+/// As in axum: what a layer holds for a connection, or for all of them, outlives a request.
+#[test]
+fn an_app_within_a_guard_is_made_for_each_connection() {
+    let layered = |made: &Arc<AtomicUsize>| {
+        let made = Arc::clone(made);
+        app().layer(layer_fn(move |service: Route| {
+            made.fetch_add(1, Ordering::SeqCst);
+            service
+        }))
+    };
+    let asked = |server: &Server, made: &Arc<AtomicUsize>| {
+        let made_before = made.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            let mut socket = connect(server.addr);
+            for _ in 0..10 {
+                let upload = SendFirst::post("/", Framing::ContentLength, 1000);
+                upload.write(&mut socket).unwrap();
+                assert_eq!(read_response(&mut socket).unwrap().body, "1000");
+            }
+        }
+        made.load(Ordering::SeqCst) - made_before
+    };
+
+    let made = Arc::default();
+    let app = layered(&made);
+    let plain = asked(&Server::joined(app.clone()), &made);
+    let around = |listener, linger: Linger| async move {
+        linger.serve(listener, guard().around(app)).await.unwrap();
+    };
+    assert_eq!(asked(&Server::run(around), &made), plain);
+
+    let once = layered(&made).into_make_service();
+    let around = |listener, linger: Linger| async move {
+        linger.serve(listener, guard().around(once)).await.unwrap();
+    };
+    assert_eq!(asked(&Server::run(around), &made), 0);
 }
 
 /// Each stream of its own, and the connection goes on.

@@ -145,7 +145,7 @@ impl<R> BodyGuardLayer<R> {
     /// all the same.
     ///
     /// The handler meets an error in the body, which axum's extractors answer with
-    /// 413, or with 400 in the case of `Multipart` behind another limit. An
+    /// 413; behind another limit, or layers that box the body, some do with 400 or 500. An
     /// [`OverLimit`](super::OverLimit) in the request's extensions has the numbers.
     /// **A handler that takes the error for the end of the body has taken half an
     /// upload for a whole one**, which is why this has to be asked for.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{pace::Pace, size::Size, upload::Upload};
+use super::{pace::Pace, settings::NO_LIMIT, size::Size, upload::Upload};
 use crate::{BoxError, bounds::Least};
 
 pin_project! {
@@ -79,12 +79,12 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// The body itself, where nothing more comes of it and nobody watches; itself, where
-    /// there is something to count.
+    /// The body itself, where there is nothing to count: it says that it is at its end, or
+    /// there is no limit.
     ///
     /// # Errors
     ///
-    /// The body again, if it is counted.
+    /// The body again, if there is something to count, or the inner one is gone.
     pub fn into_plain(self) -> Result<B, Self>
     where
         B: Body,
@@ -92,9 +92,10 @@ impl<B> GuardedBody<B> {
         match self {
             Self {
                 inner: Some(inner),
+                remaining,
                 upload: None,
                 ..
-            } if inner.is_end_stream() => Ok(inner),
+            } if remaining == NO_LIMIT || inner.is_end_stream() => Ok(inner),
             counted => Err(counted),
         }
     }

@@ -34,14 +34,28 @@ impl<S, R> BodyGuard<S, R> {
     }
 }
 
+#[cfg(feature = "axum")]
 impl<S, R> BodyGuard<S, R> {
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The same guard around another service.
+    pub(crate) fn around<T>(&self, inner: T) -> BodyGuard<T, R>
+    where
+        R: Clone,
+    {
+        BodyGuard::new(inner, Arc::clone(&self.settings), self.respond.clone())
+    }
+
     /// Whether a request without a body passes by its head alone.
-    #[cfg(feature = "axum")]
     pub(crate) fn passes_bodiless<B>(&self, request: &Request<B>) -> bool {
         let promised = SizeHint::with_exact(0);
         self.settings.passes(request.headers(), &promised).is_some()
     }
+}
 
+impl<S, R> BodyGuard<S, R> {
     /// Nothing that the body may do is to be refused.
     #[inline]
     pub(crate) fn pass<F>(&mut self, call: impl FnOnce(&mut S) -> F) -> ResponseFuture<F, R> {

@@ -12,7 +12,7 @@ mod tonic;
 #[cfg(feature = "axum")]
 pub use self::axum::{
     AxumGuard, AxumGuardFuture, AxumGuardLayer, Joined, JoinedFuture, JoinedResponseFuture,
-    JoinedService, LingerExt, LingerListener, Lingering,
+    JoinedService, LingerExt, LingerListener, Lingering, MakeAxumGuard,
 };
 #[cfg(feature = "axum-server")]
 pub use self::axum_server::{LingerAccepting, LingerAcceptor};

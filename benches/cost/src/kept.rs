@@ -50,7 +50,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
             ),
             "A layer that does nothing is among them because axum boxes a route's service and \
              its future once more for any `.layer`. The guard of all parts joined is around the \
-             whole app, whose `Router::with_state(())` was called once, as axum advises."
+             whole app, and has no part in that."
                 .to_owned(),
             "A body is followed by delivery and counted by the guard, and axum's `Body` takes a \
              box for each: that is most of what a POST costs more. Without a body, axum's own is \

@@ -235,10 +235,7 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
             Around::Hook => axum::serve(listener.linger(), app()).await,
-            Around::Joined => {
-                let app = guard.around(app().with_state::<()>(()));
-                Linger::new().serve(listener, app).await
-            }
+            Around::Joined => Linger::new().serve(listener, guard.around(app())).await,
             Around::JoinedLayer => Linger::new().serve(listener, app().layer(guard)).await,
         }
     })

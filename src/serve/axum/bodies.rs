@@ -1,4 +1,5 @@
 use axum::body::{Body, Bytes, HttpBody};
+use http_body_util::BodyExt;
 
 use crate::BoxError;
 
@@ -11,5 +12,15 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    into_plain(wrapped).map_or_else(Body::new, Body::new)
+    let boxed = |wrapped: W| Body::new(wrapped.map_err(|error| bare(error.into())));
+    into_plain(wrapped).map_or_else(boxed, Body::new)
+}
+
+/// An error of axum's only wraps another one. axum's extractors look for what is wrong with a
+/// body beneath one or two of them, and not any deeper.
+fn bare(error: BoxError) -> BoxError {
+    match error.downcast::<axum::Error>() {
+        Ok(error) => error.into_inner(),
+        Err(error) => error,
+    }
 }

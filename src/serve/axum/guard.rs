@@ -1,6 +1,5 @@
 use std::{
-    convert::Infallible,
-    future::{Future, Ready, ready},
+    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -25,9 +24,9 @@ use crate::{
 
 impl<R> BodyGuardLayer<R> {
     /// The guard in axum's terms (feature `axum`), to be called last: with axum's own
-    /// [`Body`] on both sides, which costs less, and with axum's default limit of 2 MB
-    /// lifted, so that this one is what `Bytes`, `String`, `Json`, `Form` and `Multipart`
-    /// admit.
+    /// [`Body`] on both sides, so that one that there is nothing to count of need not be boxed
+    /// anew, and with axum's default limit of 2 MB lifted, so that this one is what `Bytes`,
+    /// `String`, `Json`, `Form` and `Multipart` admit.
     ///
     /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
     /// 400 in words of its own. One that is set inside of this guard, on a route,
@@ -55,11 +54,12 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// The guard around a whole app, for `axum::serve` and
     /// [`Linger::serve`](crate::Linger::serve).
     ///
-    /// It does what [`Router::layer`](axum::Router::layer) does with it, before the app has
-    /// looked for a route, and without what axum takes for a layer: a box around each
-    /// route's service and around each future. A limit [by route](crate::Limit::route) needs
-    /// the layer. What axum says of [`Router::with_state`](axum::Router::with_state) holds
-    /// here, too: called once at the end, even with `()`, it spares each request something.
+    /// It comes before the app has looked for a route, and spares what axum takes for a
+    /// layer: a box around each route's service and around each future. It is around all of
+    /// the app's own layers, too: where one has to be outside of the guard, as CORS and
+    /// tracing have, the guard is a layer as well
+    /// ([`Router::layer`](axum::Router::layer)). So it is where the route has a say, by
+    /// [`Limit::route`](crate::Limit::route) or `MatchedPath`: none is known here.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -73,16 +73,17 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// # }
     /// ```
     ///
-    /// For the peers' addresses, by [`axum::ServiceExt`]:
+    /// With the peers' addresses:
     ///
     /// ```
     /// use std::net::SocketAddr;
-    /// use axum::{Router, ServiceExt, extract::Request};
+    /// use axum::Router;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(Router::new());
-    /// let app = ServiceExt::<Request>::into_make_service_with_connect_info::<SocketAddr>(app);
+    /// let app = Router::new().into_make_service_with_connect_info::<SocketAddr>();
+    /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
     /// ```
+    #[must_use]
     pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {
         AxumGuard(self.0.layer(AxumBodies(app)))
     }
@@ -97,7 +98,8 @@ impl<S, R: Clone> Layer<S> for AxumGuardLayer<R> {
 }
 
 /// The service that [`AxumGuardLayer`] makes: [`BodyGuard`], with axum's own bodies on both
-/// sides. It also makes itself, one for each connection, as a `Router` does.
+/// sides. Around what makes a service for each connection, as a `Router` does, it makes one,
+/// too.
 #[derive(Clone, Debug)]
 pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, R>);
 
@@ -108,43 +110,73 @@ where
     ReqB::Error: Into<BoxError>,
     ResB: HttpBody<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
-    R: OnRefusal<ResB> + Clone,
+    R: OnRefusal<Body> + Clone,
 {
     type Response = Response;
     type Error = S::Error;
     type Future = AxumGuardFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<Request<Body>>::poll_ready(&mut self.0, cx)
+        self.0.inner_mut().0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let request = request.map(Body::new);
         let guard = match request.body().is_end_stream() && self.0.passes_bodiless(&request) {
             // It need not be wrapped to be unwrapped.
-            true => self.0.pass(|AxumBodies(app)| app.call(request)),
+            true => self.0.pass(|AxumBodies(app)| AxumBody {
+                response: app.call(request),
+            }),
             false => self.0.call(request),
         };
         AxumGuardFuture { guard }
     }
 }
 
-impl<L, S, R> Service<IncomingStream<'_, L>> for AxumGuard<S, R>
+/// Makes the service of each connection, where the app within does.
+impl<'a, L, S, R> Service<IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
-    S: Clone,
+    S: Service<IncomingStream<'a, L>>,
     R: Clone,
 {
-    type Response = Self;
-    type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
+    type Response = AxumGuard<S::Response, R>;
+    type Error = S::Error;
+    type Future = MakeAxumGuard<S::Future, R>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.inner_mut().0.poll_ready(cx)
     }
 
-    fn call(&mut self, _: IncomingStream<'_, L>) -> Self::Future {
-        ready(Ok(self.clone()))
+    fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
+        MakeAxumGuard {
+            app: self.0.inner_mut().0.call(stream),
+            guard: self.0.around(()),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of an [`AxumGuard`] for one connection.
+    #[derive(Debug)]
+    pub struct MakeAxumGuard<F, R> {
+        #[pin]
+        app: F,
+        guard: BodyGuard<(), R>,
+    }
+}
+
+impl<F, S, E, R> Future for MakeAxumGuard<F, R>
+where
+    F: Future<Output = Result<S, E>>,
+    R: Clone,
+{
+    type Output = Result<AxumGuard<S, R>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let app = ready!(this.app.poll(cx))?;
+        Poll::Ready(Ok(AxumGuard(this.guard.around(AxumBodies(app)))))
     }
 }
 
@@ -153,7 +185,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct AxumGuardFuture<F, R> {
         #[pin]
-        guard: ResponseFuture<F, R>,
+        guard: ResponseFuture<AxumBody<F>, R>,
     }
 }
 
@@ -162,7 +194,7 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
-    R: OnRefusal<B>,
+    R: OnRefusal<Body>,
 {
     type Output = Result<Response, E>;
 
@@ -172,17 +204,20 @@ where
     }
 }
 
-/// Gives a service of axum its own body type, and no limit of axum's for it.
+/// Gives a service of axum its own body type, and no limit of axum's for it; and has it answer
+/// in that type.
 #[derive(Clone, Debug)]
 struct AxumBodies<S>(S);
 
-impl<S> Service<Request<GuardedBody<Body>>> for AxumBodies<S>
+impl<S, B> Service<Request<GuardedBody<Body>>> for AxumBodies<S>
 where
-    S: Service<Request>,
+    S: Service<Request, Response = Response<B>>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = S::Response;
+    type Response = Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = AxumBody<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.0.poll_ready(cx)
@@ -195,6 +230,30 @@ where
         if lifts {
             DefaultBodyLimit::disable().apply(&mut request);
         }
-        self.0.call(request)
+        let response = self.0.call(request);
+        AxumBody { response }
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    struct AxumBody<F> {
+        #[pin]
+        response: F,
+    }
+}
+
+impl<F, B, E> Future for AxumBody<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Output = Result<Response, E>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(self.project().response.poll(cx))?;
+        Poll::Ready(Ok(response.map(Body::new)))
     }
 }

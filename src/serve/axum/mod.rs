@@ -8,7 +8,7 @@ mod joined;
 mod listener;
 
 pub use self::{
-    guard::{AxumGuard, AxumGuardFuture, AxumGuardLayer},
+    guard::{AxumGuard, AxumGuardFuture, AxumGuardLayer, MakeAxumGuard},
     joined::{Joined, JoinedFuture, JoinedResponseFuture, JoinedService},
     listener::{LingerExt, LingerListener, Lingering},
 };

@@ -1,0 +1,190 @@
+//! The guard in axum's terms: what it shares with the other one, and what it has of axum.
+#![cfg(feature = "axum")]
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{DefaultBodyLimit, Multipart, multipart::MultipartError},
+    http::{Method, Request, Response, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
+use http_body_util::Full;
+use support::server::counting;
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_bodyguard::{
+    BodyGuardLayer, Event, KIB, Limit, MIB, Observer, Refusal,
+    limit::{Kind, ProblemJson},
+};
+
+/// So many bytes, which say no length.
+fn stream(bytes: u64) -> Body {
+    let frame = vec![b'0'; usize::try_from(bytes).unwrap()];
+    Body::from_stream(futures_util::stream::iter([Ok::<_, Infallible>(frame)]))
+}
+
+async fn first_field(mut form: Multipart) -> Result<String, MultipartError> {
+    let field = form.next_field().await?;
+    field.expect("there is one").text().await
+}
+
+async fn count(body: Bytes) -> String {
+    body.len().to_string()
+}
+
+/// Before the app has looked for a route, and whatever bodies are around it.
+#[tokio::test]
+async fn around_an_app_it_guards_all_of_it() {
+    let app = Router::new()
+        .route("/", post(count))
+        .route("/within", post(count).layer(DefaultBodyLimit::max(10)));
+    let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
+    let send = |path: &str, length: usize| {
+        let body = Full::from(vec![b'0'; length]);
+        app.clone().oneshot(Request::post(path).body(body).unwrap())
+    };
+    for (path, length, status) in [
+        ("/", 0, 200),
+        ("/", 3 << 20, 200),
+        ("/", (4 << 20) + 1, 413),
+        ("/nowhere", 1, 404),
+        ("/within", 10, 200),
+        ("/within", 11, 413),
+    ] {
+        let response = send(path, length).await.unwrap();
+        assert_eq!(response.status(), status, "{path}, {length} bytes");
+    }
+    // By the head alone, where there is no route at all.
+    let declares = Request::post("/nowhere").header("content-length", 5 * MIB);
+    let response = app.clone().oneshot(declares.body(Body::empty()).unwrap());
+    assert_eq!(response.await.unwrap().status(), 413);
+    let streams = Request::post("/").body(stream(5 * MIB)).unwrap();
+    assert_eq!(app.oneshot(streams).await.unwrap().status(), 413);
+}
+
+/// A closure answers in axum's body, whatever the service within has.
+#[tokio::test]
+async fn refusals_are_in_axums_body() {
+    let bytes = service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("accepted")))
+    });
+    let guard = BodyGuardLayer::new(KIB)
+        .on_refusal(|r: &Refusal| (r.status(), "mine").into_response())
+        .for_axum()
+        .layer(bytes);
+    for (bytes, status, text) in [(KIB, 200, "accepted"), (KIB + 1, 413, "mine")] {
+        let body = Body::from(vec![0; usize::try_from(bytes).unwrap()]);
+        let request = Request::post("/").header("content-length", bytes);
+        let response = guard.clone().oneshot(request.body(body).unwrap());
+        let response: Response<Body> = response.await.unwrap();
+        assert_eq!(response.status(), status);
+        let body = axum::body::to_bytes(response.into_body(), 100).await;
+        assert_eq!(body.unwrap(), text);
+    }
+}
+
+/// As with the other form: a HEAD's answer has no body, a call of gRPC's has its status, and
+/// who observes is told of each.
+#[tokio::test]
+async fn it_refuses_as_the_other_one_does() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = Arc::clone(&told);
+    let guard = BodyGuardLayer::new(KIB)
+        .respond_with(ProblemJson)
+        .observer(Observer::new(move |event| {
+            if let Event::Refused(refusal) = event {
+                assert!(matches!(refusal.kind(), Kind::Declared { length: 2048 }));
+                tell.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+    let layered = counting().layer(guard.clone().for_axum());
+    let around = guard.for_axum().around(counting());
+    let app = |path: &str| match path {
+        "layered" => layered.clone().boxed_clone(),
+        _ => around.clone().boxed_clone(),
+    };
+    for path in ["layered", "around"] {
+        let ask = |method: Method, kind: &str| {
+            let request = Request::builder().method(method).uri("/");
+            let request = request
+                .header("content-length", 2 * KIB)
+                .header("content-type", kind);
+            app(path).oneshot(request.body(Body::from(vec![0; 2048])).unwrap())
+        };
+        let post = ask(Method::POST, "text/plain").await.unwrap();
+        assert_eq!(post.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let kind = &post.headers()["content-type"];
+        assert_eq!(kind, "application/problem+json");
+        assert_eq!(
+            post.extensions().get::<Refusal>().unwrap().limit(),
+            Some(KIB)
+        );
+
+        let head = ask(Method::HEAD, "text/plain").await.unwrap();
+        let length = head.headers()["content-length"].clone();
+        assert_eq!(length, post.headers()["content-length"]);
+        let body = axum::body::to_bytes(head.into_body(), 1000).await.unwrap();
+        assert_eq!(body, "");
+
+        let call = ask(Method::POST, "application/grpc").await.unwrap();
+        assert_eq!(call.status(), StatusCode::OK);
+        assert_eq!(call.headers()["grpc-status"], "8");
+    }
+    assert_eq!(told.load(Ordering::SeqCst), 6);
+}
+
+/// An error that extractors know is one still where the body was wrapped by several.
+#[tokio::test]
+async fn within_other_guards_extractors_know_the_error() {
+    let small = || BodyGuardLayer::new(60).keep_handler_response();
+    let large = || BodyGuardLayer::new(MIB).keep_handler_response().for_axum();
+    let app = Router::new()
+        .route("/bytes", post(count).layer(DefaultBodyLimit::max(1000)))
+        .route("/multipart", post(first_field));
+    let by_layers = app.clone().layer(large()).layer(small().for_axum());
+    let by_builder = app
+        .clone()
+        .layer(ServiceBuilder::new().layer(small()).layer(large()));
+    let by_both = small().for_axum().around(app.layer(large()));
+    let form =
+        "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nmore than that\r\n--x--\r\n";
+    for name in ["layers", "builder", "both"] {
+        let app = match name {
+            "layers" => by_layers.clone().boxed_clone(),
+            "builder" => by_builder.clone().boxed_clone(),
+            _ => by_both.clone().boxed_clone(),
+        };
+        let bytes = Request::post("/bytes").body(stream(100)).unwrap();
+        let status = app.clone().oneshot(bytes).await.unwrap().status();
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+
+        let frames = futures_util::stream::iter([Ok::<_, Infallible>(form)]);
+        let request = Request::post("/multipart");
+        let request = request.header("content-type", "multipart/form-data; boundary=x");
+        let request = request.body(Body::from_stream(frames)).unwrap();
+        let status = app.oneshot(request).await.unwrap().status();
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{name}");
+    }
+}
+
+/// Without a limit the guard still looks at the head, and has no part in the body.
+#[tokio::test]
+async fn no_limit_is_no_licence() {
+    let app = Router::new().route("/", post(count));
+    let app = BodyGuardLayer::new(Limit::none()).for_axum().around(app);
+    let streams = Request::post("/").body(stream(5 * MIB)).unwrap();
+    assert_eq!(app.clone().oneshot(streams).await.unwrap().status(), 200);
+    let bad = Request::post("/").header("content-length", "many");
+    let bad = bad.body(stream(1)).unwrap();
+    assert_eq!(app.oneshot(bad).await.unwrap().status(), 400);
+}
