@@ -58,11 +58,8 @@ impl<B> TrackedBody<B> {
     }
 
     /// The body itself, where nothing follows it; itself, where something does.
-    ///
-    /// # Errors
-    ///
-    /// The body again, if it is followed.
-    pub fn into_untracked(self) -> Result<B, Self> {
+    #[cfg(feature = "axum")]
+    pub(crate) fn into_untracked(self) -> Result<B, Self> {
         match self.0 {
             Inner::Untracked(body) => Ok(body),
             tracked @ Inner::Tracked(_) => Err(Self(tracked)),

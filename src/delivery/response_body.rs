@@ -34,11 +34,8 @@ impl<B> DeliveredBody<B> {
     }
 
     /// The body itself, where its end is nobody's business; itself, where it is.
-    ///
-    /// # Errors
-    ///
-    /// The body again, if its end is waited for.
-    pub fn into_plain(self) -> Result<B, Self> {
+    #[cfg(feature = "axum")]
+    pub(crate) fn into_plain(self) -> Result<B, Self> {
         match self.note {
             None => Ok(self.inner),
             Some(_) => Err(self),

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{pace::Pace, settings::NO_LIMIT, size::Size, upload::Upload};
+use super::{pace::Pace, size::Size, upload::Upload};
 use crate::{BoxError, bounds::Least};
 
 pin_project! {
@@ -81,11 +81,8 @@ impl<B> GuardedBody<B> {
 
     /// The body itself, where there is nothing to count: it says that it is at its end, or
     /// there is no limit.
-    ///
-    /// # Errors
-    ///
-    /// The body again, if there is something to count, or the inner one is gone.
-    pub fn into_plain(self) -> Result<B, Self>
+    #[cfg(feature = "axum")]
+    pub(crate) fn into_plain(self) -> Result<B, Self>
     where
         B: Body,
     {
@@ -95,7 +92,7 @@ impl<B> GuardedBody<B> {
                 remaining,
                 upload: None,
                 ..
-            } if remaining == NO_LIMIT || inner.is_end_stream() => Ok(inner),
+            } if remaining == super::settings::NO_LIMIT || inner.is_end_stream() => Ok(inner),
             counted => Err(counted),
         }
     }

@@ -74,11 +74,8 @@ impl<B> ResponseBody<B> {
 
     /// The service's own body, where the request has nothing more to be refused for; itself,
     /// where it has, and where it is a refusal.
-    ///
-    /// # Errors
-    ///
-    /// The body again, if it is not the service's, or may be broken off.
-    pub fn into_plain(self) -> Result<B, Self> {
+    #[cfg(feature = "axum")]
+    pub(crate) fn into_plain(self) -> Result<B, Self> {
         match self.state {
             State::Service {
                 body,

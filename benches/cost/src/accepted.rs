@@ -18,7 +18,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::{
     Effort,
-    measure::{Runs, in_turn},
+    measure::{Runs, rounds_of},
     report::{Section, Target},
 };
 
@@ -193,6 +193,11 @@ where
     allocation_counter::measure(|| serve(service, request)).count_total
 }
 
+// Of those that are measured in turn; nothing is the first.
+const TOWER_HTTP: usize = 2;
+const GUARD: usize = 3;
+const JOINED: usize = 4;
+
 pub(crate) fn measure(effort: Effort) -> Section {
     let mut bare = service_fn(handler);
     let mut least = ServiceBuilder::new()
@@ -210,9 +215,9 @@ pub(crate) fn measure(effort: Effort) -> Section {
         let content = Bytes::from(vec![0; upload.frame]);
         let content = &content;
         let times = effort.of(256 * 200, 256) / (upload.frames / 8 + 1);
-        let [none, least_of_all, other, guard, joined] = in_turn(
-            effort.of(41, 3),
-            [
+        let runs = rounds_of(
+            effort.of(81, 3),
+            &mut [
                 &mut || time(&mut bare, upload, content, times),
                 &mut || time(&mut least, upload, content, times),
                 &mut || time(&mut theirs, upload, content, times),
@@ -227,42 +232,42 @@ pub(crate) fn measure(effort: Effort) -> Section {
             allocations(&mut guarded, upload, content),
             allocations(&mut both, upload, content),
         ];
-        let added = |runs: &Runs| runs.median() - none.median();
-        let all = [
-            ("nothing", &none),
-            ("other types", &least_of_all),
-            ("tower-http", &other),
-            ("guard", &guard),
+        let names = [
+            "nothing",
+            "other types",
+            "tower-http",
+            "guard",
+            "guard and delivery",
         ];
-        let all = all.into_iter().chain([("guard and delivery", &joined)]);
-        for ((name, runs), allocations) in all.zip(counts) {
+        let added = |subject: usize| Runs::differences(&runs[subject], &runs[0]).median();
+        let against = |subject: usize| added(subject) / added(TOWER_HTTP);
+        for (subject, name) in names.into_iter().enumerate() {
             rows.push(vec![
                 upload.name.to_owned(),
                 name.to_owned(),
-                format!("{runs:.0}"),
-                format!("{:.0}", added(runs)),
-                format!("{:.2}", added(runs) / added(&other)),
-                (allocations - counts[0]).to_string(),
+                format!("{:.0}", Runs::new(runs[subject].clone())),
+                format!("{:.0}", added(subject)),
+                format!("{:.2}", against(subject)),
+                (counts[subject] - counts[0]).to_string(),
             ]);
         }
-        let against = |runs: &Runs| added(runs) / added(&other);
         let name = upload.name;
         let (alone, with_delivery) = upload.targets;
         targets.push(Target::at_most(
             alone,
             format!("{name}: guard / tower-http"),
-            against(&guard),
+            against(GUARD),
         ));
         let what = format!("{name}: guard and delivery / tower-http");
-        targets.push(Target::at_most(with_delivery, what, against(&joined)));
+        targets.push(Target::at_most(with_delivery, what, against(JOINED)));
         let most = if upload.frames == 0 { 0.0 } else { 1.0 };
-        let of_guard = (counts[3] - counts[0]) as f64;
+        let of_guard = (counts[GUARD] - counts[0]) as f64;
         targets.push(Target::at_most(
             most,
             format!("{name}: allocations of the guard"),
             of_guard,
         ));
-        let of_delivery = (counts[4] - counts[3]) as f64;
+        let of_delivery = (counts[JOINED] - counts[GUARD]) as f64;
         let what = format!("{name}: allocations of delivery");
         targets.push(Target::at_most(most, what, of_delivery));
     }
@@ -271,8 +276,9 @@ pub(crate) fn measure(effort: Effort) -> Section {
         how: format!(
             "Nanoseconds from the call to the dropped response, median and spread of {} \
              rounds in turn, over a tower service that reads the body; `RequestBodyLimitLayer` \
-             is of tower-http 0.7.",
-            effort.of(41, 3)
+             is of tower-http 0.7. What is added is the median of the differences within each \
+             round.",
+            effort.of(81, 3)
         ),
         head: &[
             "body",

@@ -22,6 +22,13 @@ impl Runs {
         Self::new(pairs.map(|(figure, to)| figure / to).collect())
     }
 
+    /// As [`ratios`](Self::ratios), of what is more.
+    pub(crate) fn differences(figures: &[f64], to: &[f64]) -> Self {
+        assert_eq!(figures.len(), to.len(), "they are of the same rounds");
+        let pairs = figures.iter().zip(to);
+        Self::new(pairs.map(|(figure, to)| figure - to).collect())
+    }
+
     pub(crate) fn median(&self) -> f64 {
         let (middle, odd) = (self.0.len() / 2, self.0.len() % 2 == 1);
         match odd {
