@@ -293,8 +293,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
         notes: vec![
             "What all have to do is to give a request and a response of some hundred bytes other \
              types: the second row does so, counts the bytes, and looks at nothing. That alone \
-             is half of what tower-http takes, and a look at `Content-Length` most of the other \
-             half. The guard also looks whether there are several, asks the body what it \
+             is a third to a half of what tower-http takes, and a look at `Content-Length` \
+             most of the rest. The guard also looks whether there are several, asks the body what it \
              promises, and its own answer may have to be written. Two layers change types twice."
                 .to_owned(),
             "A body of unknown length may go past the limit, and then the service's answer is \
@@ -302,8 +302,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
              answer as it is, 400 or 500 with some extractors. Delivery's is the place where a \
              body comes back that the service drops."
                 .to_owned(),
-            "In one layer a frame is handed on without being moved, in two it is not: 11 ns for \
-             each."
+            "In one layer a frame is handed on without being moved, in two it is not: 11 to 13 \
+             ns for each, of 16 KiB."
                 .to_owned(),
         ],
         plots: Vec::new(),

@@ -52,9 +52,12 @@ pub(crate) fn measure(effort: Effort) -> Section {
              its future once more for any `.layer`. The guard of all parts joined is around the \
              whole app, and has no part in that."
                 .to_owned(),
-            "A body is followed by delivery and counted by the guard, and axum's `Body` takes a \
-             box for each: that is most of what a POST costs more. Without a body, axum's own is \
-             handed on."
+            "A body is followed by delivery and counted by the guard: axum's `Body` takes a box \
+             for each, delivery a place for it to come back to, and the request, some hundred \
+             bytes, is moved for each. Without a body, axum's own is handed on."
+                .to_owned(),
+            "The rate depends on when the load is scheduled, too, where the core is not in use all \
+             the time; CPU is the steadier figure."
                 .to_owned(),
         ],
         plots: Vec::new(),
