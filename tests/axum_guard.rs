@@ -188,3 +188,27 @@ async fn no_limit_is_no_licence() {
     let bad = bad.body(stream(1)).unwrap();
     assert_eq!(app.oneshot(bad).await.unwrap().status(), 400);
 }
+
+/// Rather than that none of them holds, and nobody is told.
+#[test]
+#[should_panic(expected = "needs `Router::layer`")]
+fn around_an_app_there_are_no_limits_by_route() {
+    let limit = Limit::bytes(MIB).route("/login", KIB);
+    let _ = BodyGuardLayer::new(limit)
+        .for_axum()
+        .around(Router::<()>::new());
+}
+
+#[tokio::test]
+async fn as_a_layer_it_knows_the_route() {
+    let limit = Limit::bytes(MIB).route("/login", KIB);
+    let app = Router::new()
+        .route("/login", post(count))
+        .route("/", post(count))
+        .layer(BodyGuardLayer::new(limit).for_axum());
+    for (path, status) in [("/login", 413), ("/", 200)] {
+        let request = Request::post(path).body(stream(2 * KIB)).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+    }
+}

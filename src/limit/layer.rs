@@ -269,6 +269,11 @@ impl<R> BodyGuardLayer<R> {
 }
 
 impl<R> BodyGuardLayer<R> {
+    #[cfg(feature = "axum")]
+    pub(crate) fn is_by_route(&self) -> bool {
+        self.settings.limit.is_by_route()
+    }
+
     fn set(&mut self) -> &mut Settings {
         Arc::make_mut(&mut self.settings)
     }

@@ -125,6 +125,12 @@ impl Limit {
         Self(Kind::Routes(Arc::new(routes)))
     }
 
+    /// Whether routes have limits of their own.
+    #[cfg(feature = "axum")]
+    pub(super) fn is_by_route(&self) -> bool {
+        matches!(self.0, Kind::Routes(_))
+    }
+
     /// The limit that is the same for all; `None` where the head decides.
     #[inline]
     pub(super) fn fixed(&self) -> Option<Option<u64>> {

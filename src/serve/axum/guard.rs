@@ -83,9 +83,18 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// let app = Router::new().into_make_service_with_connect_info::<SocketAddr>();
     /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the limit is [by route](crate::Limit::route): what is meant for one would silently
+    /// not hold.
     #[must_use]
     pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {
-        AxumGuard(self.0.layer(AxumBodies(app)))
+        assert!(
+            !self.0.is_by_route(),
+            "around an app no route is known yet: a limit by route needs `Router::layer`"
+        );
+        self.layer(app)
     }
 }
 
@@ -93,7 +102,7 @@ impl<S, R: Clone> Layer<S> for AxumGuardLayer<R> {
     type Service = AxumGuard<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.around(inner)
+        AxumGuard(self.0.layer(AxumBodies(inner)))
     }
 }
 
