@@ -41,7 +41,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "/",
             post(|body: String| async move { body.len().to_string() }),
         )
-        .layer(BodyGuardLayer::new(4 * MIB));
+        .layer(BodyGuardLayer::new(4 * MIB))
+        .with_state(());
 
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
     let linger = Linger::new();

@@ -386,6 +386,19 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
         linger.serve(listener, guard().around(once)).await.unwrap();
     };
     assert_eq!(asked(&Server::run(around), &made), 0);
+
+    // Where nobody makes it for each connection, its state does it once.
+    let once = guard().around(layered(&made).with_state::<()>(()));
+    let server = Server::run(move |listener, linger| async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let (io, service) = linger.join(socket, once.clone());
+            let service = TowerToHyperService::new(service);
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+            tokio::spawn(connection);
+        }
+    });
+    assert_eq!(asked(&server, &made), 0);
 }
 
 /// Each stream of its own, and the connection goes on.

@@ -9,7 +9,8 @@ const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 pub(super) struct Size(pub(super) u64);
 
 impl Size {
-    /// Not by `write!`, which costs ten times as much: a refusal is mostly this.
+    /// Not by `write!`, whose formatting costs more than twice the instructions: of what a
+    /// refusal costs here, words are a good part.
     pub(super) fn write(self, out: &mut impl fmt::Write) -> fmt::Result {
         let Self(bytes) = self;
         let noun = if bytes == 1 { " byte" } else { " bytes" };

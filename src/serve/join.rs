@@ -15,6 +15,10 @@ impl Linger {
     /// A service is of one connection: join a clone of it with each socket. What
     /// buffers writes, TLS among it, goes around what this returns, and not inside.
     ///
+    /// A `Router` of axum's is best given its state first, be it `()`: it makes its layers
+    /// anew for each request otherwise, and what one of them counts is lost
+    /// ([`Router::with_state`](https://docs.rs/axum/0.8/axum/struct.Router.html#method.with_state)).
+    ///
     /// The service gets its request bodies as [`TrackedBody`](crate::delivery::TrackedBody)
     /// of the server's own: best it takes any body, as a `Router` does.
     ///
@@ -26,7 +30,7 @@ impl Linger {
     /// use tower_bodyguard::Linger;
     ///
     /// # async fn run() -> std::io::Result<()> {
-    /// let app = Router::new().route("/", post(|body: String| async { body }));
+    /// let app = Router::new().route("/", post(|body: String| async { body })).with_state(());
     /// let linger = Linger::new();
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// loop {

@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
@@ -66,23 +65,11 @@ pub(crate) fn send(line: &mut Line, bytes: u64, load: Load) {
 /// CPU seconds of the server per GB, from the first byte after the answers to the end of
 /// the last connection.
 fn cost(peer: &Peer, each: u64, load: Load) -> f64 {
-    let ready = Barrier::new(CONNECTIONS + 1);
-    let before = thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let mut line = peer.connect().refused();
-                ready.wait();
-                ready.wait();
-                send(&mut line, each, load);
-            });
-        }
-        ready.wait();
-        let before = peer.process.cpu();
-        ready.wait();
-        before
-    });
-    peer.let_go();
-    let cpu = peer.process.cpu().saturating_sub(before);
+    let cpu = peer.cpu_of(
+        CONNECTIONS,
+        || peer.connect().refused(),
+        |line| send(line, each, load),
+    );
     cpu.as_secs_f64() / (each * CONNECTIONS as u64) as f64 * 1e9
 }
 

@@ -1,6 +1,6 @@
 //! A body that delivery drains to keep the connection, against one that a handler reads.
 
-use std::{io::Write, sync::Barrier, thread};
+use std::io::Write;
 
 use crate::{
     Effort,
@@ -31,23 +31,11 @@ fn upload(line: &mut Line, path: &str, times: usize) {
 
 /// CPU seconds of the server per GB.
 fn cost(peer: &Peer, path: &str, times: usize) -> f64 {
-    let ready = Barrier::new(CONNECTIONS + 1);
-    let before = thread::scope(|scope| {
-        for _ in 0..CONNECTIONS {
-            scope.spawn(|| {
-                let mut line = peer.connect();
-                ready.wait();
-                ready.wait();
-                upload(&mut line, path, times);
-            });
-        }
-        ready.wait();
-        let before = peer.process.cpu();
-        ready.wait();
-        before
-    });
-    peer.let_go();
-    let cpu = peer.process.cpu().saturating_sub(before);
+    let cpu = peer.cpu_of(
+        CONNECTIONS,
+        || peer.connect(),
+        |line| upload(line, path, times),
+    );
     cpu.as_secs_f64() / (BODY * CONNECTIONS * times) as f64 * 1e9
 }
 

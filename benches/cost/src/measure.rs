@@ -17,16 +17,18 @@ impl Runs {
     /// disturbs a round disturbs both, and so less is left of it than in the ratio of
     /// their medians.
     pub(crate) fn ratios(figures: &[f64], to: &[f64]) -> Self {
-        assert_eq!(figures.len(), to.len(), "they are of the same rounds");
-        let pairs = figures.iter().zip(to);
-        Self::new(pairs.map(|(figure, to)| figure / to).collect())
+        Self::of_pairs(figures, to, |figure, to| figure / to)
     }
 
     /// As [`ratios`](Self::ratios), of what is more.
     pub(crate) fn differences(figures: &[f64], to: &[f64]) -> Self {
+        Self::of_pairs(figures, to, |figure, to| figure - to)
+    }
+
+    fn of_pairs(figures: &[f64], to: &[f64], of: impl Fn(f64, f64) -> f64) -> Self {
         assert_eq!(figures.len(), to.len(), "they are of the same rounds");
         let pairs = figures.iter().zip(to);
-        Self::new(pairs.map(|(figure, to)| figure - to).collect())
+        Self::new(pairs.map(|(figure, to)| of(*figure, *to)).collect())
     }
 
     pub(crate) fn median(&self) -> f64 {

@@ -5,6 +5,8 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    sync::Barrier,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -112,6 +114,33 @@ impl Peer {
         now.saturating_sub(self.descriptors)
     }
 
+    /// CPU time from when all of so many clients have begun until the last of their
+    /// connections has ended.
+    pub(crate) fn cpu_of(
+        &self,
+        clients: usize,
+        begin: impl Fn() -> Line + Sync,
+        go_on: impl Fn(&mut Line) + Sync,
+    ) -> Duration {
+        let ready = Barrier::new(clients + 1);
+        let before = thread::scope(|scope| {
+            for _ in 0..clients {
+                scope.spawn(|| {
+                    let mut line = begin();
+                    ready.wait();
+                    ready.wait();
+                    go_on(&mut line);
+                });
+            }
+            ready.wait();
+            let before = self.process.cpu();
+            ready.wait();
+            before
+        });
+        self.let_go();
+        self.process.cpu().saturating_sub(before)
+    }
+
     /// How long it took until it had none any more, from now on.
     pub(crate) fn let_go(&self) -> Duration {
         let start = Instant::now();
@@ -153,6 +182,6 @@ pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(60), "{what}: no");
-        std::thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5));
     }
 }

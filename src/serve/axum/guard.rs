@@ -84,6 +84,9 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
     /// ```
     ///
+    /// In an accept loop of one's own, nobody makes a service of a `Router` for each
+    /// connection: see [`Linger::join`](crate::Linger::join).
+    ///
     /// # Panics
     ///
     /// If the limit is [by route](crate::Limit::route): what is meant for one would silently
