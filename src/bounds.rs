@@ -88,7 +88,7 @@ impl Ended {
 }
 
 /// The state of one drain or linger.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Discarding {
     begun: Instant,
     /// As `begun`, until it is restarted.

@@ -25,13 +25,16 @@ use crate::{
 /// 4. `cut` is a request's number, and says nothing of those after it: hyper may
 ///    find the end of a body that was let go of, and keep the connection.
 /// 5. `holding` is set only while a [`Held`] lives.
+/// 6. `stalls` is odd while a write waits for room in the socket. It grows with each stall
+///    and with each write that ends one, so that a change proves progress.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
     finished: AtomicU64,
     closing: AtomicBool,
-    stalled: AtomicBool,
-    /// Who waits for that to end.
+    client_closes: AtomicBool,
+    stalls: AtomicU64,
+    /// The drain that waits for `stalls` to change.
     drain: Waiter,
     cut: AtomicU64,
     holding: AtomicBool,
@@ -60,6 +63,17 @@ impl Connection {
         self.finish(self.begin());
     }
 
+    /// Records that the client sends no further request: it asked for `close`, or speaks
+    /// HTTP/1.0.
+    pub(crate) fn client_closes(&self) {
+        self.client_closes.store(true, Ordering::Release);
+    }
+
+    /// Whether a further request may still come, as far as the client has said.
+    pub(crate) fn may_be_asked_again(&self) -> bool {
+        !self.client_closes.load(Ordering::Acquire)
+    }
+
     /// How many requests have come.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
@@ -84,21 +98,25 @@ impl Connection {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Whether what is written waits for room in the socket.
+    /// Records whether a write waits for room in the socket. Call it only when that changes.
     pub(crate) fn stall(&self, stalled: bool) {
-        self.stalled.store(stalled, Ordering::Release);
-        if !stalled {
-            self.drain.wake();
-        }
+        let stalls = self.stalls.fetch_add(1, Ordering::AcqRel) + 1;
+        debug_assert_eq!(stalls % 2 == 1, stalled, "it is called on a change only");
+        self.drain.wake();
     }
 
     pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Acquire)
+        self.stalls() % 2 == 1
     }
 
-    /// Ready where it is not stalled.
-    pub(crate) fn poll_unstalled(&self, cx: &Context<'_>) -> Poll<()> {
-        self.drain.poll_until(cx, || !self.is_stalled())
+    /// A number that changes when the response makes progress; odd while it is stalled.
+    pub(crate) fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Acquire)
+    }
+
+    /// Ready once [`stalls`](Self::stalls) is no longer `known`.
+    pub(crate) fn poll_progress(&self, cx: &Context<'_>, known: u64) -> Poll<()> {
+        self.drain.poll_until(cx, || self.stalls() != known)
     }
 
     /// Whether an answer is [held back](Held).

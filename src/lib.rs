@@ -74,6 +74,7 @@ pub mod limit;
 pub mod linger;
 mod patience;
 pub mod serve;
+mod stall;
 mod sync;
 mod tasks;
 mod telemetry;

@@ -1,13 +1,15 @@
 use std::{
     future::Future,
+    mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http_body::Body;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     exchange::{Exchange, Remainder},
@@ -15,8 +17,10 @@ use super::{
 };
 use crate::{
     bounds::{Bounds, Discarding, Ended},
+    connection::Connection,
     event::{Discarded, Event, Observer},
     patience::Patience,
+    stall::{STALL_TIMEOUT_AT_SHUTDOWN, Stall},
 };
 
 /// What a kept connection is worth: how much of a refused body is read on, and
@@ -97,25 +101,30 @@ pub(super) enum Purpose {
     Deliver,
 }
 
-/// Until a stalled answer is out, while the client sends: nginx's `lingering_time`.
-const STALLED: Bounds = Bounds::new(Duration::from_secs(30), Duration::from_secs(30), None);
+/// From the response's last frame, for hyper to write it or to find that it has to wait. It
+/// does both in one turn (`proto/h1/dispatch.rs`, `poll_loop`).
+const FLUSH: Bounds = {
+    let time = Duration::from_millis(5);
+    Bounds::new(time, time, None)
+};
+
+/// No bounds at all: the response counts.
+const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(rest: Remainder<B>, shared: &Shared, purpose: Purpose, exchange: Exchange<B>)
 where
     B: Body + Unpin + Send + 'static,
 {
-    // Joined, the hook takes over as soon as the answer is out, and is cheaper.
-    let past = purpose == Purpose::Deliver && rest.is_joined();
     let bounds = match purpose {
         Purpose::Keep => shared.drain.to_keep(),
-        Purpose::Deliver if past => STALLED,
         Purpose::Deliver => shared.drain.to_deliver(),
     };
     let discarding = Discarding::new(Instant::now().into_std());
-    let observer = shared.observer.clone();
-    let mut draining = Draining::new(rest, bounds, discarding, exchange, observer);
-    draining.past = past;
+    let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
+    if purpose == Purpose::Deliver {
+        draining.deliver();
+    }
     shared.tasks.spawn(draining);
 }
 
@@ -129,85 +138,160 @@ pub(super) fn go_on<B>(
     B: Body + Unpin + Send + 'static,
 {
     let bounds = shared.drain.to_keep();
-    let observer = shared.observer.clone();
-    let draining = Draining::new(rest, bounds, discarding, exchange, observer);
+    let draining = Draining::new(rest, bounds, discarding, exchange, shared);
     shared.tasks.spawn(draining);
 }
 
+/// A drain of a combined connection that has come to its bound, until the response is with
+/// the kernel.
+///
+/// It reads only while the response waits for room in the socket: a client that sends
+/// everything before it reads would stop both sides otherwise. The response is cut when it has
+/// made no progress for the timeout although the client sends (see [`Stall`]).
+struct Delivering {
+    connection: Arc<Connection>,
+    /// [`Connection::stalls`] at the latest look.
+    stalls: u64,
+    stall: Stall,
+    /// hyper has all of the response, and nothing waits.
+    flushing: bool,
+}
+
+impl Delivering {
+    /// `None` where the connection is not known.
+    fn of<B>(rest: &Remainder<B>) -> Option<Self> {
+        let connection = Arc::clone(rest.connection()?);
+        Some(Self {
+            stalls: connection.stalls(),
+            connection,
+            stall: Stall::default(),
+            flushing: false,
+        })
+    }
+
+    /// Ready when the response has made progress, or has to wait, since the last look.
+    fn poll_changed(&mut self, cx: &Context<'_>) -> Poll<()> {
+        ready!(self.connection.poll_progress(cx, self.stalls));
+        self.stalls = self.connection.stalls();
+        self.stall.progress();
+        self.flushing = false;
+        Poll::Ready(())
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.stalls % 2 == 1
+    }
+}
+
+/// A body that a task can drain.
+trait Drainable: Body + Unpin + Send + 'static {}
+
+impl<B: Body + Unpin + Send + 'static> Drainable for B {}
+
 pin_project! {
-    /// Reads a body to its end, or to a bound; then lets go of it.
-    ///
-    /// Where it is let go of, hyper closes the connection once the answer is out. A
-    /// client that sends before it reads would keep it from getting out, for nobody
-    /// reads any more: so a drain that comes to its bound under a stalled answer goes
-    /// on until that is out.
-    struct Draining<B> {
+    /// Reads a body to its end, or to a bound; then drops it, and hyper closes the connection
+    /// once the response is out.
+    struct Draining<B: Drainable> {
+        // `None` once it has been dropped.
         rest: Option<Remainder<B>>,
         exchange: Exchange<B>,
         discarding: Discarding,
         bounds: Bounds,
-        past: bool,
+        delivering: Option<Delivering>,
+        stall_timeout: Duration,
+        // The bound that it came to, once it has.
+        bound: Option<Ended>,
         // What ended it, once something has.
         end: Option<Ended>,
+        // Told to end, it goes on for a stalled response; not twice.
+        may_go_on: bool,
         observer: Observer,
         #[pin]
         patience: Patience,
     }
 
-    impl<B> PinnedDrop for Draining<B> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            // Ended by a shutdown, under a stalled answer: nobody reads for that any more.
-            if let Some(rest) = this.rest.take().filter(Remainder::is_stalled) {
-                rest.cut();
+    impl<B: Drainable> PinnedDrop for Draining<B> {
+        fn drop(mut this: Pin<&mut Self>) {
+            if let (Some(last), Ok(runtime)) = (this.as_mut().go_on(), Handle::try_current()) {
+                runtime.spawn(last);
+                return;
             }
             let end = this.end.unwrap_or(Ended::Shutdown);
-            let drained = Event::Drained(Discarded::new(this.discarding, end));
+            let drained = Event::Drained(Discarded::new(&this.discarding, end));
             this.observer.observe(&drained);
         }
     }
 }
 
-impl<B> Draining<B> {
+impl<B: Drainable> Draining<B> {
     fn new(
         rest: Remainder<B>,
         bounds: Bounds,
         discarding: Discarding,
         exchange: Exchange<B>,
-        observer: Observer,
+        shared: &Shared,
     ) -> Self {
         Self {
             rest: Some(rest),
             exchange,
             discarding,
             bounds,
-            past: false,
+            delivering: None,
+            stall_timeout: shared.stall_timeout,
+            bound: None,
             end: None,
-            observer,
+            may_go_on: true,
+            observer: shared.observer.clone(),
             patience: Patience::default(),
         }
     }
 
-    /// Past the bounds, only the answer counts.
-    fn go_past(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        *this.past = true;
-        *this.bounds = STALLED;
-        this.discarding.restart(Instant::now().into_std());
-        this.patience.set(Patience::default());
+    /// From here on only the response counts. `false` where nobody is known to wait for it.
+    fn deliver(&mut self) -> bool {
+        self.delivering = self.rest.as_ref().and_then(Delivering::of);
+        self.delivering.is_some()
     }
 
-    /// Whether the answer is with the kernel, as far as that is known.
-    fn answer_is_out(&self, cx: &Context<'_>) -> bool {
-        // Both, for either may be what is waited for.
-        let answered = self.exchange.poll_answered(cx).is_ready();
-        let rest = self.rest.as_ref();
-        rest.is_none_or(|rest| rest.poll_unstalled(cx).is_ready()) && answered
+    /// What goes on for a stalled response when a shutdown ends the drain: to drop the body
+    /// would stop both sides for as long as the client likes, and to cut the response would
+    /// take it from a client that reads.
+    fn go_on(self: Pin<&mut Self>) -> Option<Self> {
+        let this = self.project();
+        let is_stalled = |rest: &mut Remainder<B>| {
+            let connection = rest.connection();
+            connection.is_some_and(|connection| connection.is_stalled())
+        };
+        if this.end.is_some() || !*this.may_go_on {
+            return None;
+        }
+        let mut last = Self {
+            rest: Some(this.rest.take_if(is_stalled)?),
+            exchange: this.exchange.clone(),
+            discarding: this.discarding.clone(),
+            bounds: *this.bounds,
+            delivering: None,
+            stall_timeout: STALL_TIMEOUT_AT_SHUTDOWN.min(*this.stall_timeout),
+            bound: *this.bound,
+            end: None,
+            may_go_on: false,
+            observer: this.observer.clone(),
+            patience: Patience::default(),
+        };
+        last.deliver().then_some(last)
     }
-}
 
-impl<B: Body + Unpin> Draining<B> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// The body is at its end.
+    fn finish(self: Pin<&mut Self>, end: Ended) -> Poll<()> {
+        let this = self.project();
+        if let Some(rest) = this.rest.take() {
+            rest.finish();
+        }
+        *this.end = Some(end);
+        Poll::Ready(())
+    }
+
+    /// Within the bounds.
+    fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.project();
         let Some(rest) = this.rest else {
             return Poll::Ready(Ended::Complete);
@@ -217,37 +301,68 @@ impl<B: Body + Unpin> Draining<B> {
         }
         this.patience.poll_over(cx, this.discarding, this.bounds)
     }
+
+    /// Past the bounds. `Complete` when the response is out, or the body at its end.
+    fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let mut this = self.project();
+        let (Some(rest), Some(delivering)) = (this.rest, this.delivering) else {
+            return Poll::Ready(Ended::Complete);
+        };
+        while delivering.poll_changed(cx).is_ready() {}
+        if !delivering.is_stalled() {
+            ready!(this.exchange.poll_answered(cx));
+            if !mem::replace(&mut delivering.flushing, true) {
+                this.discarding.restart(Instant::now().into_std());
+                this.patience.set(Patience::default());
+            }
+            let flushed = this.patience.poll_over(cx, this.discarding, &FLUSH);
+            return flushed.map(|_| Ended::Complete);
+        }
+        let before = this.discarding.discarded();
+        if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, &UNBOUNDED) {
+            return Poll::Ready(end);
+        }
+        let heard = this.discarding.discarded() > before;
+        let now = Instant::now().into_std();
+        if heard && delivering.stall.heard(now, *this.stall_timeout) {
+            return Poll::Ready(Ended::Total);
+        }
+        Poll::Pending
+    }
 }
 
-impl<B: Body + Unpin> Future for Draining<B> {
+impl<B: Drainable> Future for Draining<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.past && self.answer_is_out(cx) {
-                self.project().end.get_or_insert(Ended::Complete);
+        if self.delivering.is_none() {
+            let end = ready!(self.as_mut().poll_within(cx));
+            let this = self.as_mut().project();
+            if matches!(end, Ended::Complete | Ended::Reset) {
+                return self.finish(end);
+            }
+            *this.delivering = this.rest.as_ref().and_then(Delivering::of);
+            if this.delivering.is_none() {
+                *this.end = Some(end);
                 return Poll::Ready(());
             }
-            let end = ready!(self.as_mut().poll_end(cx));
-            *self.as_mut().project().end = Some(end);
-            if end == Ended::Complete || end == Ended::Reset {
-                if let Some(rest) = self.project().rest.take() {
-                    rest.finish();
-                }
-                return Poll::Ready(());
-            }
-            let joined = self.rest.as_ref().is_some_and(Remainder::is_joined);
-            if self.past {
-                if let Some(rest) = self.project().rest.take() {
+            *this.bound = Some(end);
+        }
+        let end = ready!(self.as_mut().poll_delivered(cx));
+        let this = self.as_mut().project();
+        let is_body_over = this.rest.as_ref().is_some_and(Remainder::is_end_stream);
+        match end {
+            Ended::Complete if !is_body_over => *this.end = this.bound.or(Some(end)),
+            Ended::Complete | Ended::Reset => return self.finish(end),
+            cut => {
+                if let Some(rest) = this.rest.take() {
                     rest.cut();
                 }
-                return Poll::Ready(());
+                let last = !*this.may_go_on;
+                *this.end = Some(if last { Ended::Shutdown } else { cut });
             }
-            if !joined {
-                return Poll::Ready(());
-            }
-            self.as_mut().go_past();
         }
+        Poll::Ready(())
     }
 }
 
@@ -265,12 +380,13 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{connection::Connection, delivery::StreamLinger};
+    use crate::{delivery::StreamLinger, stall::STALL_TIMEOUT};
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
         connection: Arc<Connection>,
         exchange: Exchange<Channel<Bytes, Infallible>>,
+        shared: Arc<Shared>,
     }
 
     /// A body with its sender, on a connection; time is paused.
@@ -280,12 +396,18 @@ mod tests {
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
         let exchange = Exchange::new();
-        let shared = Shared::new(drain, StreamLinger::new(), Observer::default());
+        let shared = Shared::new(
+            drain,
+            STALL_TIMEOUT,
+            StreamLinger::new(),
+            Observer::default(),
+        );
         spawn(rest, &shared, Purpose::Keep, exchange.clone());
         Drained {
             sender,
             connection,
             exchange,
+            shared,
         }
     }
 
@@ -349,7 +471,7 @@ mod tests {
                 }
             }
         });
-        let shared = Shared::new(Drain::new(), StreamLinger::new(), observer);
+        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
         spawn(rest, &shared, Purpose::Keep, Exchange::new());
         shared.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
@@ -416,9 +538,68 @@ mod tests {
         sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
         drained.connection.stall(false);
-        sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(10)).await;
         assert!(!send(&mut drained.sender, 1).await);
         assert_eq!(start.elapsed().as_secs(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn response_that_makes_progress_is_never_cut() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.connection.stall(true);
+        for _ in 0..100 {
+            assert!(send(&mut drained.sender, 1000).await);
+            sleep(Duration::from_secs(1)).await;
+            drained.connection.stall(false);
+            drained.connection.stall(true);
+        }
+        assert!(!drained.connection.is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn response_to_a_silent_client_is_never_cut() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        drained.connection.stall(true);
+        assert!(send(&mut drained.sender, 1001).await);
+        sleep(Duration::from_secs(600)).await;
+        assert!(send(&mut drained.sender, 1).await);
+        assert!(!drained.connection.is_cut());
+    }
+
+    /// Its body is dropped only when the response is out: until then that is slow, not stalled.
+    #[tokio::test(start_paused = true)]
+    async fn response_that_does_not_stall_is_not_read_for() {
+        let mut drained = draining(Drain::new().bytes(1000));
+        assert!(send(&mut drained.sender, 1001).await);
+        sleep(Duration::from_secs(600)).await;
+        // One waits in the channel.
+        assert!(send(&mut drained.sender, 1).await);
+        let sent = drained.sender.try_send(Frame::data(Bytes::from("a")));
+        assert!(sent.is_err(), "nothing is read");
+        drained.exchange.note().answered();
+        until_gone(&mut drained.sender).await;
+        assert!(!drained.connection.is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shutdown_cuts_a_stalled_response_only_without_progress() {
+        for progresses in [true, false] {
+            let mut drained = draining(Drain::new().bytes(1000));
+            drained.connection.stall(true);
+            assert!(send(&mut drained.sender, 1001).await);
+            drained.shared.tasks.end();
+            for _ in 0..40 {
+                sleep(Duration::from_millis(100)).await;
+                if !send(&mut drained.sender, 1).await {
+                    break;
+                }
+                if progresses {
+                    drained.connection.stall(false);
+                    drained.connection.stall(true);
+                }
+            }
+            assert_eq!(drained.connection.is_cut(), !progresses);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,11 +49,15 @@ impl<B> TrackedBody<B> {
     /// Apart, for the frames before the last one have nothing to do with it.
     #[inline(never)]
     fn end(&mut self, progress: Progress) {
-        if let Inner::Tracked(Tracked { rest, .. }) = &mut self.0 {
-            if let Some(mut rest) = rest.take() {
-                rest.progress = progress;
-                rest.finish();
+        let Inner::Tracked(Tracked { rest, exchange }) = &mut self.0 else {
+            return;
+        };
+        if let Some(mut rest) = rest.take() {
+            rest.progress = progress;
+            if progress == Progress::Failed {
+                exchange.fail();
             }
+            rest.finish();
         }
     }
 
@@ -161,13 +165,13 @@ impl<B> Remainder<B> {
         }
     }
 
-    /// Nothing more comes of it.
+    /// Nothing more comes of it. hyper reads nothing after a body that failed
+    /// (`proto/h1/conn.rs`, `poll_read_body`), so that its connection closes.
     pub(super) fn finish(self) {
         match &self.request {
-            Some((connection, request)) if self.progress != Progress::Failed => {
-                connection.finish(*request);
-            }
-            _ => {}
+            Some((connection, _)) if self.progress == Progress::Failed => connection.close(),
+            Some((connection, request)) => connection.finish(*request),
+            None => {}
         }
     }
 
@@ -189,17 +193,9 @@ impl<B> Remainder<B> {
         self.request.is_some()
     }
 
-    /// Whether the answer waits for room in the socket, as far as that is known.
-    pub(super) fn is_stalled(&self) -> bool {
-        matches!(&self.request, Some((connection, _)) if connection.is_stalled())
-    }
-
-    /// As [`is_stalled`](Self::is_stalled), for who waits for its end.
-    pub(super) fn poll_unstalled(&self, cx: &Context<'_>) -> Poll<()> {
-        match &self.request {
-            Some((connection, _)) => connection.poll_unstalled(cx),
-            None => Poll::Ready(()),
-        }
+    /// The connection, where a hook will see to it that the answer arrives.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
+        self.request.as_ref().map(|(connection, _)| connection)
     }
 
     /// It was read on for as long as is allowed, and the answer is still stalled.
@@ -286,6 +282,8 @@ pub(super) struct Exchange<B>(Arc<Mutex<Shared<B>>>);
 
 struct Shared<B> {
     state: State<B>,
+    /// How many parts of the answer the server has taken.
+    taken: u64,
     /// The server has the whole answer, and who waits for that.
     answered: bool,
     waiting: Option<Waker>,
@@ -299,6 +297,8 @@ enum State<B> {
     HeldOn(Later<B>),
     /// Dropped by the service before its end.
     LetGo(Remainder<B>),
+    /// It ended in an error.
+    Failed,
     /// At its end, or nobody's business any more.
     Over,
 }
@@ -314,6 +314,8 @@ pub(super) struct Later<B> {
 pub(super) enum Settled<B> {
     /// Nothing is owed.
     Over,
+    /// It ended in an error: the server reads nothing more of this connection.
+    Failed,
     /// Somebody holds on.
     Held,
     /// The service has let go of this.
@@ -324,6 +326,7 @@ impl<B> Exchange<B> {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Shared {
             state: State::Held,
+            taken: 0,
             answered: false,
             waiting: None,
         })))
@@ -338,7 +341,8 @@ impl<B> Exchange<B> {
             let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
             return match mem::replace(&mut shared.state, State::Over) {
                 State::LetGo(rest) => Settled::LetGo(rest),
-                _ => Settled::Over,
+                State::Failed => Settled::Failed,
+                State::Held | State::HeldOn(_) | State::Over => Settled::Over,
             };
         }
         let mut shared = self.lock();
@@ -348,8 +352,14 @@ impl<B> Exchange<B> {
                 shared.state = State::HeldOn(later());
                 Settled::Held
             }
+            State::Failed => Settled::Failed,
             State::HeldOn(_) | State::Over => Settled::Over,
         }
+    }
+
+    /// The service has met an error in it.
+    fn fail(&self) {
+        self.lock().state = State::Failed;
     }
 
     fn give_back(&self, rest: Remainder<B>) {
@@ -360,7 +370,7 @@ impl<B> Exchange<B> {
                 drop(shared);
                 (later.let_go)(&later.plan, rest, self);
             }
-            State::LetGo(_) | State::Over => {}
+            State::LetGo(_) | State::Failed | State::Over => {}
         }
     }
 
@@ -372,6 +382,11 @@ impl<B> Exchange<B> {
         }
         shared.waiting = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// How many parts of the answer the server has taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.lock().taken
     }
 
     /// The answer's body tells its end by this.
@@ -392,12 +407,21 @@ fn lock<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes note that the server has the whole answer, whatever the request's body is.
+/// Takes note of what the server has of the answer, whatever the request's body is.
 pub(super) trait Answered: Send + Sync {
+    /// The server has taken a part of it.
+    fn taken(&self);
+
+    /// The server has the whole answer.
     fn answered(&self);
 }
 
 impl<B: Send> Answered for Mutex<Shared<B>> {
+    fn taken(&self) {
+        let mut shared = lock(self);
+        shared.taken = shared.taken.wrapping_add(1);
+    }
+
     fn answered(&self) {
         let waiting = {
             let mut shared = lock(self);

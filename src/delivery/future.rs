@@ -3,6 +3,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
@@ -14,10 +15,10 @@ use super::{
     DeliveredBody, drain,
     exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
     plan::Plan,
-    verdict::Verdict,
+    verdict::{IN_PASSING, Verdict},
 };
 use crate::{
-    bounds::{Discarding, Ended},
+    bounds::{Bounds, Discarding, Ended},
     connection::Held,
     event::{Discarded, Event},
     limit::Refusal,
@@ -26,6 +27,9 @@ use crate::{
 /// How often an answer may step back, without waiting, for what has arrived
 /// already. hyper reads 8 KiB at first and doubles, so that this is about 1 MiB.
 const TURNS: u8 = 8;
+
+/// As [`TURNS`], where the connection is not worth more than a look: hyper reads once.
+const TURNS_IN_PASSING: u8 = 2;
 
 pin_project! {
     /// The future of [`Delivery`](super::Delivery)'s responses.
@@ -71,6 +75,8 @@ struct Taking<ReqB, ResB> {
     exchange: Exchange<ReqB>,
     plan: Plan,
     discarding: Discarding,
+    /// Of what is not there now the rest is drained, rather than the connection closed.
+    drains: bool,
     turns: u8,
     /// From the first step back on.
     held: Option<Held>,
@@ -164,6 +170,12 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         let Self { exchange, mut plan } = self;
         let rest = match settled {
             Settled::Over => return send(response),
+            Settled::Failed => {
+                if !plan.multiplexed {
+                    say_close(&mut response);
+                }
+                return send(response);
+            }
             Settled::Held => {
                 return Judged::Send(
                     response.map(|body| DeliveredBody::noted(body, exchange.note())),
@@ -183,26 +195,31 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
 
         plan.heed(&response);
         let facts = rest.facts(is_too_large(&response), plan.persistent);
-        let asked = match facts.verdict(plan.shared.drain.budget()) {
-            Verdict::Drain => {
-                return Judged::Take(Box::new(Taking {
-                    response,
-                    rest,
-                    exchange,
-                    plan,
-                    discarding: Discarding::new(Instant::now().into_std()),
-                    turns: 0,
-                    held: None,
-                    over: None,
-                }));
+        let verdict = facts.verdict(plan.shared.drain.budget());
+        match verdict {
+            Verdict::Drain | Verdict::TakeOrClose => Judged::Take(Box::new(Taking {
+                response,
+                rest,
+                exchange,
+                plan,
+                discarding: Discarding::new(Instant::now().into_std()),
+                drains: verdict == Verdict::Drain,
+                turns: 0,
+                held: None,
+                over: None,
+            })),
+            Verdict::Close | Verdict::CloseUnasked => {
+                say_close(&mut response);
+                plan.close(rest, &exchange, verdict == Verdict::Close);
+                send(response)
             }
-            Verdict::Close => true,
-            Verdict::CloseUnasked => false,
-        };
-        say_close(&mut response);
-        plan.close(rest, &exchange, asked);
-        send(response)
+        }
     }
+}
+
+/// What hyper may have read of a body already. There is no time, since nothing is waited for.
+fn in_passing() -> Bounds {
+    Bounds::new(Duration::MAX, Duration::MAX, Some(IN_PASSING))
 }
 
 /// Beside what else the answer says of its connection.
@@ -225,7 +242,10 @@ where
     /// Ready when the rest has been taken, nothing more is there at once, or more was
     /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let bounds = self.plan.shared.drain.to_keep();
+        let (bounds, turns) = match self.drains {
+            true => (self.plan.shared.drain.to_keep(), TURNS),
+            false => (in_passing(), TURNS_IN_PASSING),
+        };
         let now = Instant::now().into_std();
         let mut came = false;
         for _ in 0..FRAMES_PER_TURN {
@@ -246,7 +266,7 @@ where
         }
         // hyper has to have its turn to read. The first step back is to have it
         // begin, the others follow as long as something comes.
-        if self.turns < TURNS && (came || self.turns == 0) {
+        if self.turns < turns && (came || self.turns == 0) {
             self.turns += 1;
             self.held = self.held.take().or_else(|| self.rest.hold_answer());
             cx.waker().wake_by_ref();
@@ -262,22 +282,29 @@ where
             exchange,
             plan,
             discarding,
+            drains,
             held,
             over,
             ..
         } = self;
         drop(held);
-        if let Some(end) = rest.ended() {
-            rest.finish();
+        let drained = |end| {
             if discarding.discarded() > 0 {
                 let drained = Discarded::new(&discarding, end);
                 plan.shared.observer.observe(&Event::Drained(drained));
             }
+        };
+        if let Some(end) = rest.ended() {
+            if end == Ended::Reset {
+                say_close(&mut response);
+            }
+            rest.finish();
+            drained(end);
             return response.map(DeliveredBody::plain);
         }
-        if let Some(end) = over {
-            let drained = Discarded::new(&discarding, end);
-            plan.shared.observer.observe(&Event::Drained(drained));
+        if over.is_some() || !drains {
+            // The hook takes over.
+            drained(over.unwrap_or(Ended::Complete));
             say_close(&mut response);
             plan.close(rest, &exchange, true);
             return response.map(DeliveredBody::plain);

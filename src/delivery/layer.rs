@@ -63,7 +63,12 @@ impl DeliveryLayer {
     pub fn drain(self, drain: Drain) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(drain, shared.streams.settings(), shared.observer.clone()),
+            shared: Shared::new(
+                drain,
+                shared.stall_timeout,
+                shared.streams.settings(),
+                shared.observer.clone(),
+            ),
         }
     }
 
@@ -73,7 +78,12 @@ impl DeliveryLayer {
     pub fn stream_linger(self, settings: StreamLinger) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(shared.drain, settings, shared.observer.clone()),
+            shared: Shared::new(
+                shared.drain,
+                shared.stall_timeout,
+                settings,
+                shared.observer.clone(),
+            ),
         }
     }
 
@@ -82,7 +92,12 @@ impl DeliveryLayer {
     pub fn observer(self, observer: Observer) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(shared.drain, shared.streams.settings(), observer),
+            shared: Shared::new(
+                shared.drain,
+                shared.stall_timeout,
+                shared.streams.settings(),
+                observer,
+            ),
         }
     }
 }

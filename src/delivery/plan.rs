@@ -68,8 +68,8 @@ impl Plan {
             .verdict(self.shared.drain.budget())
         {
             Verdict::Drain => Purpose::Keep,
-            Verdict::Close => Purpose::Deliver,
-            Verdict::CloseUnasked => return,
+            // The head is out, so that reading has hyper send no `100 Continue` any more.
+            Verdict::TakeOrClose | Verdict::Close | Verdict::CloseUnasked => Purpose::Deliver,
         };
         drain::spawn(rest, &self.shared, purpose, exchange.clone());
     }

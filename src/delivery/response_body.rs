@@ -59,7 +59,12 @@ impl<B: Body> Body for DeliveredBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let this = self.project();
+        let polled = this.inner.poll_frame(cx);
+        if let (Some(Note(answer)), true) = (this.note, polled.is_ready()) {
+            answer.taken();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

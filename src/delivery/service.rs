@@ -83,24 +83,31 @@ where
         if !request.body().is_end_stream() {
             return self.follow(request);
         }
-        self.pass(request.version(), |inner| {
-            inner.call(request.map(TrackedBody::untracked))
-        })
+        self.note_bodiless(&request);
+        self.pass(|inner| inner.call(request.map(TrackedBody::untracked)))
     }
 }
 
 impl<S> Delivery<S> {
+    /// Tells the socket of a request without a body. A stream of HTTP/2 is not counted: its
+    /// connection always lingers.
+    #[inline]
+    pub(crate) fn note_bodiless<B>(&self, request: &Request<B>) {
+        let http1 = request.version() <= Version::HTTP_11;
+        if let Some(connection) = self.connection.as_ref().filter(|_| http1) {
+            connection.begin_bodiless();
+            if closes(request.version(), request.headers()) {
+                connection.client_closes();
+            }
+        }
+    }
+
     /// Without a body, nothing can come back.
     #[inline]
     pub(crate) fn pass<F, ReqB, ResB>(
         &mut self,
-        version: Version,
         call: impl FnOnce(&mut S) -> F,
     ) -> ResponseFuture<F, ReqB, ResB> {
-        // A stream of HTTP/2 is not counted: its connection always lingers.
-        if version <= Version::HTTP_11 {
-            self.connection.iter().for_each(|it| it.begin_bodiless());
-        }
         ResponseFuture::new(call(&mut self.inner), None)
     }
 
@@ -118,9 +125,13 @@ impl<S> Delivery<S> {
         let http1 = parts.version <= Version::HTTP_11;
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
         let joined = self.connection.as_ref();
-        let numbered = joined
-            .filter(|_| http1)
-            .map(|connection| (Arc::clone(connection), connection.begin()));
+        let closes = closes(parts.version, &parts.headers);
+        let numbered = joined.filter(|_| http1).map(|connection| {
+            if closes {
+                connection.client_closes();
+            }
+            (Arc::clone(connection), connection.begin())
+        });
         let cork = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
@@ -132,12 +143,20 @@ impl<S> Delivery<S> {
                 shared: Arc::clone(&self.shared),
                 cork,
                 multiplexed: !http1,
-                persistent: parts.version == Version::HTTP_11
-                    && !has_token(&parts.headers, &CONNECTION, "close"),
+                persistent: http1 && !closes,
             },
         };
         let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
         ResponseFuture::new(self.inner.call(request), Some(watch))
+    }
+}
+
+/// Whether the client takes its connection for closed after the response (RFC 9112 §9.3).
+#[inline]
+fn closes(version: Version, headers: &HeaderMap) -> bool {
+    match version {
+        Version::HTTP_11 => has_token(headers, &CONNECTION, "close"),
+        _ => !has_token(headers, &CONNECTION, "keep-alive"),
     }
 }
 

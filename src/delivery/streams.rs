@@ -286,7 +286,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::{connection::Connection, delivery::Drain, event::Observer};
+    use crate::{connection::Connection, delivery::Drain, event::Observer, stall::STALL_TIMEOUT};
 
     struct Upload {
         sender: Sender<Bytes, Infallible>,
@@ -303,7 +303,7 @@ mod tests {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let exchange = Exchange::new();
-        let shared = Shared::new(Drain::new(), settings, Observer::default());
+        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
         let rest = Remainder::new(body, false, None);
         let corked = Corked::hold(&connection).filter(|_| is_corked);
         linger(&shared, rest, exchange.clone(), corked);

@@ -20,6 +20,10 @@ pub(super) struct Facts {
 pub(super) enum Verdict {
     /// Read it, and keep the connection.
     Drain,
+    /// Take what has arrived already, without waiting. Keep the connection if that was all
+    /// of it; otherwise as `Close`. hyper, too, reads once more before it gives a body up
+    /// (`proto/h1/conn.rs`, `poll_drain_or_close_read`).
+    TakeOrClose,
     /// Close the connection after the answer; what comes meanwhile is of no use.
     Close,
     /// As `Close`, and do not even ask for the body: asking would have hyper send
@@ -40,13 +44,22 @@ impl Facts {
             // the body proved too large.
             None => self.touched && !self.too_large,
         };
-        if self.persistent && worth_it {
+        if !self.persistent {
+            Verdict::Close
+        } else if worth_it {
             Verdict::Drain
+        } else if self.owed.is_none_or(|owed| owed <= IN_PASSING) {
+            Verdict::TakeOrClose
         } else {
             Verdict::Close
         }
     }
 }
+
+/// In bytes, more than hyper can have read of a body that nobody asked for: its read buffer
+/// holds up to 417 KB (`proto/h1/io.rs`, `DEFAULT_MAX_BUFFER_SIZE`), and one frame more is
+/// on its way to the service.
+pub(super) const IN_PASSING: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -89,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_rest_is_drained_where_somebody_read() {
+    fn unknown_rest_is_drained_if_somebody_read_and_taken_otherwise() {
         let unknown = Facts {
             owed: None,
             ..UPLOAD
         };
-        assert_eq!(verdict(unknown), Verdict::Close);
+        assert_eq!(verdict(unknown), Verdict::TakeOrClose);
         let read = Facts {
             touched: true,
             ..unknown
@@ -104,7 +117,22 @@ mod tests {
             too_large: true,
             ..read
         };
-        assert_eq!(verdict(refused), Verdict::Close);
+        assert_eq!(verdict(refused), Verdict::TakeOrClose);
+    }
+
+    #[test]
+    fn small_rest_above_the_budget_is_taken_if_it_is_there() {
+        let rest = |owed| Facts {
+            owed: Some(owed),
+            ..UPLOAD
+        };
+        assert_eq!(rest(IN_PASSING).verdict(0), Verdict::TakeOrClose);
+        assert_eq!(rest(IN_PASSING + 1).verdict(0), Verdict::Close);
+        let closing = Facts {
+            persistent: false,
+            ..rest(1)
+        };
+        assert_eq!(closing.verdict(0), Verdict::Close);
     }
 
     #[test]

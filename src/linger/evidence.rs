@@ -103,6 +103,12 @@ impl Evidence {
     pub(super) fn all_read(&self) -> bool {
         self.quiet && self.connection.is_finished() && self.connection.begun() != self.unclaimed
     }
+
+    /// Whether the client may have another request on its way, that nobody has told it not
+    /// to send.
+    pub(super) fn may_be_asked_again(&self) -> bool {
+        self.connection.may_be_asked_again()
+    }
 }
 
 #[cfg(test)]

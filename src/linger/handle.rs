@@ -18,6 +18,7 @@ use crate::{
     bounds::{Bounds, Discarding, Ended, Good, Least},
     delivery::{self, Drain, StreamLinger},
     event::{Discarded, Event, Observer},
+    stall::{STALL_TIMEOUT, STALL_TIMEOUT_AT_SHUTDOWN},
     tasks::Tasks,
 };
 
@@ -99,6 +100,7 @@ struct Settings {
     descriptors: Descriptors,
     observer: Observer,
     drain: Drain,
+    stall_timeout: Duration,
     stream_linger: StreamLinger,
     grace: Duration,
 }
@@ -120,6 +122,7 @@ impl Linger {
             descriptors,
             observer: Observer::default(),
             drain: Drain::new(),
+            stall_timeout: STALL_TIMEOUT,
             stream_linger: StreamLinger::new(),
             grace: Duration::from_secs(10),
         })
@@ -193,6 +196,18 @@ impl Linger {
         self.with(|settings| settings.drain = drain)
     }
 
+    /// Sets how long a response may make no progress while its client sends, where
+    /// [delivery](crate::Delivery) is joined. 30 s if this is not called.
+    ///
+    /// A client that sends everything before it reads stops a response that is larger than the
+    /// socket's buffers, so what it sends is discarded meanwhile. When the response has made no
+    /// progress for this time and the client still sends, the connection is closed. A response
+    /// that the client reads, however slowly, is never cut; nor is one whose client is silent.
+    #[must_use]
+    pub fn stall_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.stall_timeout = timeout)
+    }
+
     /// How long a stream of HTTP/2 is read on after an early answer, where
     /// [delivery](crate::Delivery) is joined.
     #[must_use]
@@ -246,6 +261,15 @@ impl Linger {
                 ..bounds
             },
             false => bounds,
+        }
+    }
+
+    /// How long a response may make no progress while its client sends.
+    pub(super) fn stall_timeout_now(&self) -> Duration {
+        let timeout = self.0.settings.stall_timeout;
+        match self.delivery().tasks().is_over() {
+            true => STALL_TIMEOUT_AT_SHUTDOWN.min(timeout),
+            false => timeout,
         }
     }
 
@@ -305,6 +329,7 @@ impl Linger {
         Self(Arc::new(Shared {
             delivery: delivery::Shared::new(
                 settings.drain,
+                settings.stall_timeout,
                 settings.stream_linger,
                 settings.observer.clone(),
             ),

@@ -1,9 +1,10 @@
-use std::sync::Arc;
 use std::{
     fmt,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::{
@@ -16,11 +17,14 @@ use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     evidence::Evidence,
     handle::Permit,
-    left::{HalfClosed, Left, Written},
+    left::{HalfClosed, Left, Owes, Written},
     task,
 };
-use crate::bounds::{Bounds, Discarding, Ended};
-use crate::connection::Connection;
+use crate::{
+    bounds::{Bounds, Discarding, Ended},
+    connection::Connection,
+    stall::Stall,
+};
 
 /// A socket whose close lets the client finish.
 ///
@@ -76,6 +80,7 @@ pub struct LingerIo<T> {
     /// What was discarded while the answer waited for room; from then on reads
     /// yield nothing any more.
     discarding: Option<Discarding>,
+    stall: Stall,
     half_closed: HalfClosed,
     written: Written,
     /// The client has closed its side, or is gone: it will send no more.
@@ -99,6 +104,7 @@ impl<T> LingerIo<T> {
             hand_over: task::linger,
             evidence: None,
             discarding: None,
+            stall: Stall::default(),
             half_closed: HalfClosed(false),
             written: Written::Nothing,
             peer_closed: false,
@@ -213,9 +219,6 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         if !evidence.is_closing() || self.peer_closed {
             return Ok(());
         }
-        if self.discarding.is_some() && self.linger.delivery().tasks().is_over() {
-            return Err(self.cut(Ended::Shutdown));
-        }
         let Some(io) = &mut self.io else {
             return Ok(());
         };
@@ -229,14 +232,13 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                 self.peer_closed = true;
                 return Ok(());
             };
-            // However fast it sends: it does not read.
-            let bounds = Bounds {
-                good: None,
-                ..self.linger.bounds()
-            };
             let discarding = self.discarding.get_or_insert_with(|| Discarding::new(now));
+            let bounds = Bounds::new(Duration::MAX, Duration::MAX, self.linger.bounds().bytes);
             if let Some(end) = discarding.received(bytes as u64, now, &bounds) {
                 return Err(self.cut(end));
+            }
+            if self.stall.heard(now, self.linger.stall_timeout_now()) {
+                return Err(self.cut(Ended::Total));
             }
         }
         cx.waker().wake_by_ref();
@@ -252,18 +254,13 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
 
     /// A bound is reached before the answer was out: there is no second linger.
     fn cut(&mut self, end: Ended) -> io::Error {
-        if std::mem::replace(&mut self.is_cut, true) {
-            return io::ErrorKind::TimedOut.into();
+        if !std::mem::replace(&mut self.is_cut, true) {
+            let nothing = Discarding::new(Instant::now().into_std());
+            self.report(self.discarding.as_ref().unwrap_or(&nothing), end);
         }
-        self.linger.started();
-        let nothing = Discarding::new(Instant::now().into_std());
-        let discarding = self.discarding.as_ref().unwrap_or(&nothing);
-        self.linger.ended(end, discarding);
         io::ErrorKind::TimedOut.into()
     }
 
-    /// Discarding is bounded by how long the answer stands still, not by how long
-    /// it takes.
     fn after_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -273,9 +270,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         match write {
             Poll::Pending => self.wait_to_write(cx)?,
             Poll::Ready(Ok(_)) => {
-                if self.written == Written::Nothing {
-                    self.written = Written::begins_with(begin);
-                }
+                self.written = self.written.after(begin);
                 if let Some(evidence) = &mut self.evidence {
                     // The next request may have begun meanwhile. hyper asks for its answer
                     // before it flushes, and not again after (`proto/h1/dispatch.rs`).
@@ -283,9 +278,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                         cx.waker().wake_by_ref();
                     }
                 }
-                if let Some(discarding) = &mut self.discarding {
-                    discarding.restart(Instant::now().into_std());
-                }
+                self.stall.progress();
             }
             Poll::Ready(Err(_)) => {}
         }
@@ -336,7 +329,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         self.half_closed = HalfClosed(true);
         // Here and not when it is dropped: whoever waits for the last linger may do so
         // between the two.
-        if !self.needs_no_linger() {
+        if self.owes() != Owes::Nothing {
             self.permit = Some(self.linger.permit());
         }
         Poll::Ready(Ok(()))
@@ -344,16 +337,36 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 }
 
 impl<T> LingerIo<T> {
-    fn needs_no_linger(&self) -> bool {
-        let all_read = self.evidence.as_ref().is_some_and(Evidence::all_read);
+    /// Tells of a linger that ended before the socket was closed.
+    fn report(&self, discarding: &Discarding, end: Ended) {
+        self.linger.started();
+        self.linger.ended(end, discarding);
+    }
+
+    /// Why to linger.
+    fn owes(&self) -> Owes {
         let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
-        self.peer_closed || self.is_cut || all_read || for_nothing
+        if self.peer_closed || self.is_cut || for_nothing {
+            return Owes::Nothing;
+        }
+        match &self.evidence {
+            Some(evidence) if evidence.all_read() => match evidence.may_be_asked_again() {
+                true => Owes::PerhapsAnother,
+                false => Owes::Nothing,
+            },
+            _ => Owes::Anything,
+        }
     }
 }
 
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
-        if self.needs_no_linger() {
+        let owes = self.owes();
+        if owes == Owes::Nothing {
+            // Whatever was discarded for the response has not been told yet.
+            if let Some(discarding) = self.discarding.take().filter(|_| !self.is_cut) {
+                self.report(&discarding, Ended::Complete);
+            }
             return;
         }
         if let Some(io) = self.io.take() {
@@ -362,6 +375,7 @@ impl<T> Drop for LingerIo<T> {
                 io,
                 half_closed: self.half_closed,
                 discarding: self.discarding.take(),
+                owes,
                 permit: permit.unwrap_or_else(|| self.linger.permit()),
             });
         }

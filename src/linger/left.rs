@@ -9,6 +9,7 @@ pub(super) struct Left<T> {
     pub(super) half_closed: HalfClosed,
     /// What was discarded while the answer was written.
     pub(super) discarding: Option<Discarding>,
+    pub(super) owes: Owes,
     pub(super) permit: Permit,
 }
 
@@ -28,11 +29,27 @@ pub(super) enum Written {
 }
 
 impl Written {
-    /// By the first bytes of the first answer: a connection speaks one version.
-    pub(super) fn begins_with(bytes: &[u8]) -> Self {
-        match bytes.starts_with(b"HTTP/1.0 ") {
-            true => Self::ToTheEnd,
-            false => Self::Framed,
+    /// After a write that begins so. A client may speak HTTP/1.0 in one request and HTTP/1.1 in
+    /// the next, and the latest response counts; hyper begins a write with its head.
+    pub(super) fn after(self, bytes: &[u8]) -> Self {
+        if bytes.starts_with(b"HTTP/1.0 ") {
+            Self::ToTheEnd
+        } else if self == Self::Nothing || bytes.starts_with(b"HTTP/1.1 ") {
+            Self::Framed
+        } else {
+            self
         }
     }
+}
+
+/// What may still come from the client, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owes {
+    /// Nothing: a plain close disturbs nobody.
+    Nothing,
+    /// A request that it may have sent before it saw the end of the connection. Everything
+    /// else was read.
+    PerhapsAnother,
+    /// The rest of a request, or nobody knows.
+    Anything,
 }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     handle::Permit,
-    left::{HalfClosed, Left},
+    left::{HalfClosed, Left, Owes},
 };
 use crate::{
     bounds::{Discarding, Ended},
@@ -42,6 +42,7 @@ where
         io: left.io,
         discarding,
         half_closed: left.half_closed,
+        owes: left.owes,
         permit: left.permit,
         counted: false,
         hearing: None,
@@ -66,6 +67,7 @@ struct Connection<T> {
     io: T,
     discarding: Discarding,
     half_closed: HalfClosed,
+    owes: Owes,
     permit: Permit,
     counted: bool,
     /// Of its task, once it has one.
@@ -179,6 +181,7 @@ mod tests {
             io,
             half_closed: HalfClosed(true),
             discarding: None,
+            owes: Owes::Anything,
             permit: linger.permit(),
         });
     }

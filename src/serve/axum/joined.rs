@@ -186,9 +186,10 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let delivery = match request.body().is_end_stream() {
             // It need not be wrapped to be unwrapped.
-            true => self
-                .0
-                .pass(request.version(), |AxumBodies(app)| app.call(request)),
+            true => {
+                self.0.note_bodiless(&request);
+                self.0.pass(|AxumBodies(app)| app.call(request))
+            }
             false => self.0.call(request),
         };
         JoinedResponseFuture { delivery }
