@@ -32,9 +32,11 @@ pub enum Kind {
     /// It refuses by itself what is longer than 1 MiB.
     NginxLimited,
     Haproxy,
+    /// It refuses by itself what is longer than 1 MiB.
+    HaproxyLimited,
 }
 
-use Kind::{Haproxy, NginxBare, NginxBuffered, NginxLimited, NginxUnbuffered};
+use Kind::{Haproxy, HaproxyLimited, NginxBare, NginxBuffered, NginxLimited, NginxUnbuffered};
 
 impl Kind {
     /// Those that leave the limit to the form.
@@ -47,13 +49,14 @@ impl Kind {
             NginxUnbuffered => "nginx_unbuffered",
             NginxLimited => "nginx_limited",
             Haproxy => "haproxy",
+            HaproxyLimited => "haproxy_limited",
         }
     }
 
     fn program_name(self) -> &'static str {
         match self {
             NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => "nginx",
-            Haproxy => "haproxy",
+            Haproxy | HaproxyLimited => "haproxy",
         }
     }
 
@@ -72,9 +75,21 @@ impl Kind {
         }
     }
 
+    /// Whether `HAProxy` reads on after a response of its own, as it does from 3.0 on.
+    pub fn haproxy_reads_on() -> bool {
+        let version = Haproxy.program().and_then(|haproxy| {
+            let said = succeed(Command::new(haproxy).arg("-v"));
+            said.ok()
+        });
+        version.is_some_and(|version| !version.starts_with("HAProxy version 2."))
+    }
+
     fn settings(self) -> &'static str {
         match self {
             NginxBare | NginxLimited | Haproxy => "",
+            HaproxyLimited => {
+                "http-request deny deny_status 413 if { req.hdr_val(content-length) gt 1048576 }"
+            }
             NginxBuffered => {
                 "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                  proxy_request_buffering on;"
@@ -98,7 +113,7 @@ impl Kind {
             NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
                 include_str!("../proxies/nginx.conf")
             }
-            Haproxy => include_str!("../proxies/haproxy.cfg"),
+            Haproxy | HaproxyLimited => include_str!("../proxies/haproxy.cfg"),
         }
     }
 
@@ -107,7 +122,7 @@ impl Kind {
             NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
                 format!("server {form}; ")
             }
-            Haproxy => format!("server form{number} {form}\n    "),
+            Haproxy | HaproxyLimited => format!("server form{number} {form}\n    "),
         }
     }
 
@@ -119,7 +134,7 @@ impl Kind {
                 command.args(["-e", "error.log", "-p"]).arg(folder);
                 command.arg("-c").arg(config);
             }
-            Haproxy => {
+            Haproxy | HaproxyLimited => {
                 command.arg("-db").arg("-f").arg(config);
             }
         }
