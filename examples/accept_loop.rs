@@ -1,7 +1,7 @@
 //! An accept loop of one's own: hyper-util's builder, over TCP or TLS.
 //!
 //! ```text
-//! cargo run --example accept_loop -- --tls
+//! cargo run --example accept_loop --features axum -- --tls
 //! curl --insecure --data-binary @some-large-file https://localhost:3000/
 //! ```
 
