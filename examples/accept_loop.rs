@@ -1,11 +1,11 @@
 //! An accept loop of one's own: hyper-util's builder, over TCP or TLS.
 //!
 //! ```text
-//! cargo run --example accept_loop -- --tls
+//! cargo run --example accept_loop --features axum -- --tls
 //! curl --insecure --data-binary @some-large-file https://localhost:3000/
 //! ```
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{env, error::Error, sync::Arc, time::Duration};
 
 use axum::{Router, routing::post};
 use hyper_util::{
@@ -32,19 +32,23 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let tls = match std::env::args().nth(1).as_deref() {
-        Some("--tls") => Some(self_signed()?),
-        _ => None,
+    let args: Vec<String> = env::args().skip(1).collect();
+    let addr = args.iter().find(|arg| *arg != "--tls");
+    let tls = match args.iter().any(|arg| arg == "--tls") {
+        true => Some(self_signed()?),
+        false => None,
     };
     let app = Router::new()
         .route(
             "/",
             post(|body: String| async move { body.len().to_string() }),
         )
-        .layer(BodyGuardLayer::new(4 * MIB))
+        .layer(BodyGuardLayer::new(4 * MIB).for_axum())
         .with_state(());
 
-    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    let listener = TcpListener::bind(addr.map_or("127.0.0.1:3000", String::as_str)).await?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}", listener.local_addr()?);
     let linger = Linger::new();
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(linger.on(tokio::signal::ctrl_c()));

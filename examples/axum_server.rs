@@ -5,7 +5,7 @@
 //! curl --insecure --data-binary @some-large-file https://localhost:3000/
 //! ```
 
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, routing::post};
 use axum_server::{Handle, tls_rustls::RustlsConfig};
@@ -23,6 +23,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         )
         .layer(BodyGuardLayer::new(4 * MIB).for_axum());
 
+    let addr: SocketAddr = env::args()
+        .nth(1)
+        .as_deref()
+        .unwrap_or("127.0.0.1:3000")
+        .parse()?;
     let linger = Linger::new();
     let handle = Handle::new();
     let stop = linger.on(tokio::signal::ctrl_c());
@@ -33,7 +38,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
             handle.graceful_shutdown(Some(SHUTDOWN));
         }
     });
-    axum_server::bind_rustls(SocketAddr::from(([127, 0, 0, 1], 3000)), self_signed()?)
+    tokio::spawn({
+        let handle = handle.clone();
+        async move {
+            if let Some(addr) = handle.listening().await {
+                println!("listening on https://{addr}");
+            }
+        }
+    });
+    axum_server::bind_rustls(addr, self_signed()?)
         .map(|tls| tls.acceptor(linger.acceptor()))
         .handle(handle)
         .serve(app.into_make_service())

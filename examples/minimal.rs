@@ -1,21 +1,44 @@
-//! An axum app with a limit of 4 MiB whose clients read "413", whatever they send.
+//! An axum app with a limit of 100 MiB, whose clients read the 413, whatever they send.
+//!
+//! ```text
+//! cargo run --example minimal --features axum
+//! curl --data-binary @some-large-file http://localhost:3000/
+//! ```
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
-use axum::{Router, routing::post};
+use axum::{Router, body::Bytes, routing::post};
 use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+use tower_http::{cors::CorsLayer, trace::TraceLayer};
+use tracing::Level;
+
+async fn upload(body: Bytes) -> String {
+    format!("{} bytes\n", body.len())
+}
+
+// The README and the crate's documentation show this function: `tests/examples.rs` compares.
+fn app() -> Router {
+    Router::new()
+        .route("/", post(upload))
+        .layer(BodyGuardLayer::new(100 * MIB).for_axum()) // lifts axum's own 2 MB limit, too
+        .layer(CorsLayer::permissive()) // around the limit: scripts can read the 413
+        .layer(TraceLayer::new_for_http()) // outermost: the log shows the 413
+}
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let count = post(|body: String| async move { format!("{} bytes\n", body.len()) });
-    let app = Router::new().route("/", count);
-    let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
+    tracing_subscriber::fmt()
+        .with_max_level(Level::DEBUG)
+        .init();
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    let addr = env::args().nth(1).unwrap_or("127.0.0.1:3000".into());
+    let listener = tokio::net::TcpListener::bind(addr).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+
     let linger = Linger::new();
     let stop = linger.on(tokio::signal::ctrl_c());
     linger
-        .serve(listener, app)
+        .serve(listener, app())
         .with_graceful_shutdown(stop)
         .await?;
     linger.shutdown(Duration::from_secs(10)).await;

@@ -26,19 +26,31 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "axum")] {
-//! use axum::{Router, routing::post};
+//! use axum::{Router, body::Bytes, routing::post};
 //! use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+//! use tower_http::{cors::CorsLayer, trace::TraceLayer};
+//!
+//! async fn upload(body: Bytes) -> String {
+//!     format!("{} bytes\n", body.len())
+//! }
+//!
+//! fn app() -> Router {
+//!     Router::new()
+//!         .route("/", post(upload))
+//!         .layer(BodyGuardLayer::new(100 * MIB).for_axum()) // lifts axum's own 2 MB limit, too
+//!         .layer(CorsLayer::permissive()) // around the limit: scripts can read the 413
+//!         .layer(TraceLayer::new_for_http()) // outermost: the log shows the 413
+//! }
 //!
 //! # async fn run() -> std::io::Result<()> {
-//! let app = Router::new().route("/", post(|body: String| async { body }));
-//! // Lifts axum's own 2 MB, too.
-//! let app = BodyGuardLayer::new(100 * MIB).for_axum().around(app);
-//!
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-//! Linger::new().serve(listener, app).await
+//! Linger::new().serve(listener, app()).await
 //! # }
 //! # }
 //! ```
+//!
+//! The last `.layer()` is the outermost. A layer that every response needs, such as CORS and
+//! tracing, goes after the limit.
 //!
 //! # What is promised
 //!

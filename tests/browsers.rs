@@ -1,5 +1,6 @@
 //! The upload form in headless browsers, driven by `tests/browser/form.mjs`: over
-//! HTTP/1.1, and what has to do with the connection over TLS, too, by HTTP/2.
+//! HTTP/1.1, and what has to do with the connection over TLS, too, by HTTP/2. A few scenarios
+//! have an nginx in front of the form, whose limit is smaller than the form's.
 //!
 //! `npm ci --prefix tests/browser` installs the driver; Chromium and Firefox come
 //! from the system. Screenshots go to the folder that `SHOTS` names.
@@ -9,7 +10,10 @@ mod support;
 use std::{env, path::Path, process::Command, sync::Arc};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::outside::{Form, Need, find, repository, succeed, trial};
+use support::{
+    outside::{Form, Need, find, repository, succeed, trial},
+    proxy::{Kind, Proxy},
+};
 
 /// By the names that form.mjs has for them, and those of their programs.
 const BROWSERS: [(&str, &[&str]); 2] = [
@@ -23,6 +27,8 @@ const BROWSERS: [(&str, &[&str]); 2] = [
 struct Forms {
     http: Form,
     https: Form,
+    /// In front of `http`. None if this machine has no nginx.
+    nginx: Option<Proxy>,
 }
 
 fn main() {
@@ -33,9 +39,12 @@ fn main() {
             missing: !repository("tests/browser/node_modules/puppeteer-core").exists(),
         },
     ];
+    let http = Form::start(&["--limit", "4MiB"]);
+    let has_nginx = !Kind::NginxLimited.need().missing;
     let forms = Arc::new(Forms {
-        http: Form::start(&["--limit", "4MiB"]),
+        nginx: has_nginx.then(|| Proxy::start(Kind::NginxLimited, &[http.addr()])),
         https: Form::start(&["--limit", "4MiB", "--tls"]),
+        http,
     });
     let trials = BROWSERS
         .into_iter()
@@ -74,7 +83,15 @@ fn scenarios_of(browser: &'static str, needs: &[Need], forms: &Arc<Forms>) -> Ve
             play(browser, &scenario, &forms.https.url)
         })
     });
-    over_http.chain(over_tls).collect()
+    let with_nginx = [needs, &[Kind::NginxLimited.need()]].concat();
+    let behind_nginx = list(browser, &["--nginx"]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_{scenario}"), &with_nginx, move || {
+            let nginx = forms.nginx.as_ref().expect("the trial needs it");
+            play(browser, &scenario, &nginx.url())
+        })
+    });
+    over_http.chain(over_tls).chain(behind_nginx).collect()
 }
 
 fn list(browser: &str, flags: &[&str]) -> Vec<String> {

@@ -7,20 +7,21 @@
 mod support;
 
 mod proxies {
-    pub(crate) mod proxy;
     pub(crate) mod upload;
 }
 
-use std::{env, path::PathBuf, sync::Arc};
+use std::{env, io::Write, path::PathBuf, sync::Arc};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tempfile::TempDir;
 
-use proxies::{
+use proxies::upload::{Shape, get, is_reset, send_small};
+use support::{
+    SendFirst,
+    client::{Framing, connect, read_head},
+    outside::{Form, Need, file_of, trial},
     proxy::{Kind, Proxy},
-    upload::{Shape, get, is_reset, send_small},
 };
-use support::outside::{Form, Need, file_of, trial};
 
 const MB_20: usize = 20_000_000;
 const MB_3: usize = 3_000_000;
@@ -68,13 +69,26 @@ fn main() {
         _folder: folder,
     });
     let mut trials = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::UNLIMITED {
         for refusal in &REFUSALS {
             for shape in Shape::ALL {
                 trials.push(refused(&files, kind, refusal, shape));
             }
         }
         trials.push(lost_without(&files, kind));
+    }
+    trials.extend(
+        [Kind::NginxBuffered, Kind::NginxUnbuffered]
+            .map(|nginx| interim(nginx, "says_100_by_itself", "HTTP/1.1 100 ")),
+    );
+    trials.push(interim(
+        Kind::Haproxy,
+        "leaves_100_to_the_form",
+        "HTTP/1.1 413 ",
+    ));
+    trials.push(own_413(&files));
+    if !Kind::haproxy_reads_on() {
+        trials.push(own_413_lost(&files));
     }
     trials.push(in_service(&files));
     trials.push(out_of_service_without(&files));
@@ -152,6 +166,64 @@ fn two_servers(files: &Files, flags: &[&str], uploads: usize) -> Result<bool, Fa
         }
     }
     Ok(true)
+}
+
+/// How the proxy's first response begins, to a client that waits for one before it sends
+/// what the form refuses.
+fn interim(kind: Kind, does: &str, begins: &'static str) -> Trial {
+    trial(
+        format!("{}_{does}", kind.name()),
+        &[kind.need()],
+        move || {
+            let form = Form::start(REFUSALS[0].flags);
+            let proxy = Proxy::start(kind, &[form.addr()]);
+            let upload = SendFirst::post("/raw", Framing::ContentLength, MB_20 as u64);
+            let head = upload.header("Expect: 100-continue").head();
+            let mut socket = connect(proxy.addr);
+            socket.write_all(head.as_bytes())?;
+            match read_head(&mut socket) {
+                head if head.starts_with(begins) => Ok(()),
+                head => Err(head.into()),
+            }
+        },
+    )
+}
+
+/// nginx lingers after a 413 of its own.
+fn own_413(files: &Arc<Files>) -> Trial {
+    let kind = Kind::NginxLimited;
+    let needs = [kind.need(), Shape::SentFirst.need()];
+    let files = Arc::clone(files);
+    trial("nginx_delivers_its_own_413", &needs, move || {
+        let form = Form::start(REFUSALS[0].flags);
+        let proxy = Proxy::start(kind, &[form.addr()]);
+        for n in 0..tries() {
+            let answer = Shape::SentFirst.send(&proxy.url(), &files.large)?;
+            if !answer.has("413", "") {
+                return Err(format!("try {n}: {answer:?}").into());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `HAProxy` below 3.0 closes.
+fn own_413_lost(files: &Arc<Files>) -> Trial {
+    let kind = Kind::HaproxyLimited;
+    let needs = [kind.need(), Shape::SentFirst.need()];
+    let files = Arc::clone(files);
+    trial("haproxy_2_loses_its_own_413", &needs, move || {
+        let form = Form::start(REFUSALS[0].flags);
+        let proxy = Proxy::start(kind, &[form.addr()]);
+        for n in 0..tries() {
+            match Shape::SentFirst.send(&proxy.url(), &files.large) {
+                Err(failed) if is_reset(&failed) => {}
+                Err(failed) => return Err(failed),
+                Ok(answer) => return Err(format!("try {n}: {answer:?}").into()),
+            }
+        }
+        Ok(())
+    })
 }
 
 fn in_service(files: &Arc<Files>) -> Trial {

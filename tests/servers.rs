@@ -157,7 +157,7 @@ fn tls(
 }
 
 fn servers() -> Vec<Served> {
-    vec![
+    let mut servers = vec![
         tcp("axum::serve", Server::hooked(app())),
         tcp("linger.serve", Server::joined(app())),
         tcp("linger.serve, the guard around the app", around()),
@@ -167,11 +167,21 @@ fn servers() -> Vec<Served> {
         tcp("axum-server", axum_server()),
         tls("tokio-rustls, TLS 1.2", &TLS12, over_rustls),
         tls("tokio-rustls, TLS 1.3", &TLS13, over_rustls),
-        // As a server, native-tls has no other version with OpenSSL.
-        tls("tokio-native-tls, TLS 1.2", &TLS12, over_native_tls),
         tls("axum-server, TLS 1.2", &TLS12, axum_server_over_rustls),
         tls("axum-server, TLS 1.3", &TLS13, axum_server_over_rustls),
-    ]
+    ];
+    servers.extend(native_tls());
+    servers
+}
+
+/// A second TLS library, which is OpenSSL on Linux: only in the package `native-tls/`, for
+/// nobody should need OpenSSL's headers to run the other tests.
+fn native_tls() -> Option<Served> {
+    // As a server, native-tls has no other version with OpenSSL.
+    #[cfg(bodyguard_native_tls)]
+    return Some(tls("tokio-native-tls, TLS 1.2", &TLS12, over_native_tls));
+    #[cfg(not(bodyguard_native_tls))]
+    None
 }
 
 fn around() -> Server {
@@ -246,6 +256,7 @@ fn over_rustls(certificate: &Certificate) -> Server {
     })
 }
 
+#[cfg(bodyguard_native_tls)]
 fn over_native_tls(certificate: &Certificate) -> Server {
     let (certificate, key) = certificate.pem();
     let identity = native_tls::Identity::from_pkcs8(certificate.as_bytes(), key.as_bytes());

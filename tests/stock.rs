@@ -5,15 +5,18 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
+    time::Duration,
 };
 
 use axum::{Router, http::StatusCode, routing::post};
 use support::{
     LARGE, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, Response, connect, read_response, read_to_end},
-    server::Server,
+    client::{
+        FRAMINGS, Framing, PATIENCE, Response, connect, read_response, read_to_end, write_chunk,
+    },
+    server::{Server, limited},
 };
 
 fn stock() -> Server {
@@ -40,6 +43,36 @@ fn it_closes_without_having_said_so() {
             );
             assert!(is_closed(&mut socket));
         }
+    }
+}
+
+#[test]
+fn it_closes_without_having_said_so_after_a_body_over_a_limit() {
+    let server = Server::plain(limited(1000));
+    let mut socket = connect(server.addr);
+    let head = SendFirst::post("/bytes", Framing::Chunked, 0).head();
+    socket.write_all(head.as_bytes()).unwrap();
+    write_chunk(&mut socket, &[0; 1001]).unwrap();
+    let response = read_response(&mut socket).unwrap();
+    assert_eq!(
+        (response.status, response.header("connection")),
+        (413, None)
+    );
+    assert!(is_closed(&mut socket));
+}
+
+/// Each side waits for the other to read. A write that makes no progress shows it.
+#[test]
+fn a_long_answer_and_a_client_that_sends_first_block_each_other() {
+    let long = || async { (StatusCode::FORBIDDEN, "n".repeat(4 << 20)) };
+    let app = Router::new().route("/", post(long));
+    for server in [Server::plain(app.clone()), Server::hooked(app)] {
+        let mut socket = connect(server.addr);
+        let stuck = Some(Duration::from_secs(1));
+        socket.set_write_timeout(stuck).unwrap();
+        let upload = SendFirst::post("/", Framing::ContentLength, LARGE);
+        let error = upload.write(&mut socket).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
     }
 }
 

@@ -69,8 +69,10 @@ async fn check(
         }
     };
     let mut response = page::problem(format, StatusCode::UNAUTHORIZED, words);
-    let scheme = HeaderValue::from_static("Bearer");
-    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    // RFC 6750, section 3: the scheme is followed by at least one parameter. httplib2 and
+    // Guile cannot parse a challenge without one.
+    let challenge = HeaderValue::from_static("Bearer realm=\"upload\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
 }
 

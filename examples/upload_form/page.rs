@@ -148,6 +148,10 @@ pub(crate) fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
             asset(JS, include_str!("page/multipart.js")),
         )
         .route(
+            "/assets/response.js",
+            asset(JS, include_str!("page/response.js")),
+        )
+        .route(
             "/assets/icon.svg",
             asset("image/svg+xml", include_str!("page/icon.svg")),
         )

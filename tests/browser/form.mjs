@@ -1,9 +1,10 @@
 // Drives the upload_form example, started with `--limit 4MiB`, with a real browser:
 //
 //   node form.mjs --url http://127.0.0.1:3000 --browser firefox --scenario refusal
-//   node form.mjs --list [--browser chromium] [--tls]
+//   node form.mjs --list [--browser chromium] [--tls | --nginx]
 //
-// `--list --tls` has those that are worth repeating over HTTPS.
+// `--list --tls` has those that are worth repeating over HTTPS, `--list --nginx` those that
+// need a form behind an nginx with a smaller limit of its own.
 //
 // Exit status 0: passed. 1: failed, with what was expected and what was seen.
 // 2: wrong usage.
@@ -12,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { names as browsers } from './browser.mjs';
-import { overTls, scenarios } from './scenarios.mjs';
+import { behindNginx, overTls, scenarios } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 
 /** A whole scenario; each step inside has a shorter time limit of its own. */
@@ -20,9 +21,15 @@ const TIME_LIMIT = 120_000;
 
 const options = readOptions();
 if (options.list) {
-  for (const name of options.tls ? overTls : Object.keys(scenarios)) console.log(name);
+  for (const name of listed(options)) console.log(name);
 } else {
   process.exitCode = await run(options);
+}
+
+function listed({ tls, nginx }) {
+  if (tls) return overTls;
+  if (nginx) return behindNginx;
+  return Object.keys(scenarios).filter((name) => !behindNginx.includes(name));
 }
 
 async function run({ url, browser, scenario, shots }) {
@@ -71,6 +78,7 @@ function parse() {
         shots: { type: 'string' },
         list: { type: 'boolean' },
         tls: { type: 'boolean' },
+        nginx: { type: 'boolean' },
       },
     });
   } catch (error) {

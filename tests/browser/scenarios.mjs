@@ -2,6 +2,7 @@ import * as plainForm from './scenarios/plain-form.mjs';
 import * as scripted from './scenarios/scripted.mjs';
 import * as names from './scenarios/names.mjs';
 import * as looks from './scenarios/looks.mjs';
+import * as proxied from './scenarios/proxied.mjs';
 
 /** Every scenario by its name. All of them run in Chromium and in Firefox. */
 export const scenarios = {
@@ -13,12 +14,17 @@ export const scenarios = {
   'progress': scripted.progress,
   'cancel': scripted.cancel,
   'broken-connection': scripted.broken,
+  'responses-of-others': proxied.others,
+  'smaller-limit-in-front': proxied.smallerLimit,
   'drag-and-drop': scripted.drop,
   'hostile-names': names.hostile,
   'accessible-light': (stage) => looks.accessible(stage, 'light'),
   'accessible-dark': (stage) => looks.accessible(stage, 'dark'),
   'screenshots': looks.screenshots,
 };
+
+/** Those whose form is behind an nginx that refuses what is longer than 1 MiB. */
+export const behindNginx = ['smaller-limit-in-front'];
 
 /** Those that have to do with the connection: over HTTP/2, a form with TLS. */
 export const overTls = ['no-js-refusal', 'no-js-upload', 'refusal', 'exact-boundary', 'cancel'];

@@ -5,22 +5,17 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
-    sync::Arc,
 };
 
 use libtest_mimic::{Failed, Trial};
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use tokio_rustls::rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::stage::{SERVED, Stage, connect, file, files_in, form, test};
 use crate::support::{
     Framing, LARGE, SendFirst,
     client::{Ended, FRAMINGS, Response, read_response, read_to_end},
     outside::{Need, file_of, succeed, trial, until},
+    tls::trusting_anyone,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -233,66 +228,9 @@ fn stop_listening(stage: &Stage) {
 
 /// A connection with TLS, over which nothing was said yet.
 fn shake_hands(addr: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
-    let provider = Arc::new(ring::default_provider());
-    let anyone = Arc::new(Anyone(Arc::clone(&provider)));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(anyone)
-        .with_no_client_auth();
     let name = ServerName::from(addr.ip());
-    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut tls = ClientConnection::new(trusting_anyone(), name).unwrap();
     let mut socket = connect(addr);
     tls.complete_io(&mut socket).unwrap();
     StreamOwned::new(tls, socket)
-}
-
-/// Takes any certificate: this one is signed by nobody.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

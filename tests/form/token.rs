@@ -35,7 +35,9 @@ fn protected(flags: &[&str]) -> Stage {
 #[track_caller]
 fn assert_challenged(answer: &Response) {
     assert_eq!(answer.status, 401);
-    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    // RFC 6750, section 3: the scheme has at least one parameter.
+    let challenge = answer.header("www-authenticate");
+    assert_eq!(challenge, Some("Bearer realm=\"upload\""));
     assert!(answer.body.contains("token"), "{answer:?}");
 }
 

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod h2;
 pub mod outside;
+pub mod proxy;
 pub mod server;
 pub mod tls;
 

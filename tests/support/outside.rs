@@ -9,9 +9,9 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use libtest_mimic::{Failed, Trial};
@@ -130,10 +130,25 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The upload form, running.
+/// An example's executable, which `cargo test` builds.
+pub fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a running test has a path");
+    let target = test.ancestors().nth(2).expect("target/debug/deps/test");
+    let program = target.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo build --example {name} --all-features`",
+        program.display()
+    );
+    program
+}
+
+/// The upload form, or another example that prints where it listens, running.
 pub struct Form {
     process: Child,
     pub url: String,
+    /// The lines that it prints after the one with its URL.
+    lines: Mutex<mpsc::Receiver<String>>,
     /// For what it leaves behind when it is killed.
     _scratch: TempDir,
 }
@@ -143,17 +158,8 @@ impl Form {
         Self::start_by(Command::new(Self::program()), "127.0.0.1:0", flags)
     }
 
-    /// The example's executable, which `cargo test` builds.
     pub fn program() -> PathBuf {
-        let test = env::current_exe().expect("a running test has a path");
-        let target = test.ancestors().nth(2).expect("target/debug/deps/test");
-        let form = target.join("examples/upload_form");
-        assert!(
-            form.exists(),
-            "{} is missing: `cargo build --example upload_form --features axum`",
-            form.display()
-        );
-        form
+        example("upload_form")
     }
 
     /// `command` ends in the form's executable; the rest is up to the caller.
@@ -181,22 +187,21 @@ impl Form {
             .stderr(Stdio::null());
         let mut process = command.spawn().expect("the form starts");
         let stdout = process.stdout.take().expect("it is piped");
-        let (found, url) = mpsc::channel();
+        let (said, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(url) = line.strip_prefix("listening on ") {
-                    // The test may be over by now.
-                    let _ = found.send(url.to_owned());
-                }
+                // The test may be over by now.
+                let _ = said.send(line);
             }
         });
-        let Ok(url) = url.recv_timeout(Duration::from_secs(30)) else {
+        let Some(url) = next_with(&lines, "listening on ") else {
             let _ = process.kill();
             panic!("{command:?} does not say where it listens");
         };
         Self {
             process,
-            url,
+            url: url.replacen("listening on ", "", 1),
+            lines: Mutex::new(lines),
             _scratch: scratch,
         }
     }
@@ -208,6 +213,13 @@ impl Form {
     pub fn addr(&self) -> SocketAddr {
         let (_, addr) = self.url.split_once("://").expect("it is a URL");
         addr.parse().expect("an address and a port")
+    }
+
+    /// Waits for a line with `part`, and returns it.
+    #[track_caller]
+    pub fn prints(&self, part: &str) -> String {
+        let lines = self.lines.lock().expect("no test has panicked with it");
+        next_with(&lines, part).unwrap_or_else(|| panic!("no line with {part:?}"))
     }
 
     pub fn send_sigterm(&self) {
@@ -223,6 +235,16 @@ impl Form {
             status.is_some()
         });
         status.expect("it has ended")
+    }
+}
+
+/// The next line with `part`. `None` if the program ends or hangs before it.
+fn next_with(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
+    loop {
+        let line = lines.recv_timeout(PATIENCE).ok()?;
+        if line.contains(part) {
+            return Some(line);
+        }
     }
 }
 

@@ -11,10 +11,11 @@ use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
-        SupportedProtocolVersion,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+        ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+        SignatureScheme, StreamOwned, SupportedProtocolVersion,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
     },
 };
 
@@ -69,6 +70,11 @@ impl Certificate {
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
+    /// For a server that signs its certificate itself and does not hand it out.
+    pub fn trusting_anyone() -> Self {
+        Self(trusting_anyone())
+    }
+
     pub fn connect(&self, addr: SocketAddr) -> TlsClient {
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");
@@ -109,5 +115,66 @@ impl Write for TlsClient {
 impl TlsClient {
     pub fn get_ref(&self) -> &TcpStream {
         &self.0.sock
+    }
+}
+
+pub fn trusting_anyone() -> Arc<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let anyone = Arc::new(Anyone(Arc::clone(&provider)));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has ciphers for them")
+        .dangerous()
+        .with_custom_certificate_verifier(anyone)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Takes any certificate: this one is signed by nobody.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,6 +1,7 @@
 // The form works without this script. With it the limit is checked before
 // anything is sent, and the upload shows its progress and can be cancelled.
 import { encode } from './multipart.js';
+import { explain, storedFiles } from './response.js';
 
 const $ = (id) => document.getElementById(id);
 const form = $('upload');
@@ -69,9 +70,9 @@ function send(body) {
 
   request.upload.addEventListener('progress', ({ loaded, total }) => show(loaded, total));
   request.addEventListener('load', () => {
-    const words = request.responseText.trim();
-    if (request.status === 200) list(words.split('\n'));
-    else refuse(words || `The server answered ${request.status} ${request.statusText}.`);
+    const files = storedFiles(request);
+    if (files) list(files);
+    else refuse(explain(request));
   });
   request.addEventListener('error', () => {
     refuse('The upload broke off before an answer came. The connection was lost, or a file could not be read.');

@@ -40,7 +40,7 @@ impl Linger {
     /// # async fn run() -> std::io::Result<()> {
     /// let app = Router::new()
     ///     .route("/", post(|body: String| async { body }))
-    ///     .layer(BodyGuardLayer::new(MIB));
+    ///     .layer(BodyGuardLayer::new(MIB).for_axum());
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// Linger::new().serve(listener, app).await
     /// # }

@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{
+use super::{
     client::PATIENCE,
     outside::{Need, find, succeed},
 };
@@ -21,7 +21,7 @@ use crate::support::{
 const CLASHES: usize = 5;
 
 #[derive(Clone, Copy)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// With nothing but `proxy_pass`: up to nginx 1.29.6 that is HTTP/1.0, a connection
     /// for each request.
     NginxBare,
@@ -29,27 +29,34 @@ pub(crate) enum Kind {
     NginxBuffered,
     /// It passes the upload on as it comes.
     NginxUnbuffered,
+    /// It refuses by itself what is longer than 1 MiB.
+    NginxLimited,
     Haproxy,
+    /// It refuses by itself what is longer than 1 MiB.
+    HaproxyLimited,
 }
 
-use Kind::{Haproxy, NginxBare, NginxBuffered, NginxUnbuffered};
+use Kind::{Haproxy, HaproxyLimited, NginxBare, NginxBuffered, NginxLimited, NginxUnbuffered};
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [NginxBare, NginxBuffered, NginxUnbuffered, Haproxy];
+    /// Those that leave the limit to the form.
+    pub const UNLIMITED: [Self; 4] = [NginxBare, NginxBuffered, NginxUnbuffered, Haproxy];
 
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             NginxBare => "nginx_bare",
             NginxBuffered => "nginx_buffered",
             NginxUnbuffered => "nginx_unbuffered",
+            NginxLimited => "nginx_limited",
             Haproxy => "haproxy",
+            HaproxyLimited => "haproxy_limited",
         }
     }
 
     fn program_name(self) -> &'static str {
         match self {
-            NginxBare | NginxBuffered | NginxUnbuffered => "nginx",
-            Haproxy => "haproxy",
+            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => "nginx",
+            Haproxy | HaproxyLimited => "haproxy",
         }
     }
 
@@ -59,7 +66,7 @@ impl Kind {
         find(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|file| file.is_file()))
     }
 
-    pub(crate) fn need(self) -> Need {
+    pub fn need(self) -> Need {
         let missing = self.program().is_none();
         let name = self.program_name();
         Need {
@@ -68,9 +75,21 @@ impl Kind {
         }
     }
 
+    /// Whether `HAProxy` reads on after a response of its own, as it does from 3.0 on.
+    pub fn haproxy_reads_on() -> bool {
+        let version = Haproxy.program().and_then(|haproxy| {
+            let said = succeed(Command::new(haproxy).arg("-v"));
+            said.ok()
+        });
+        version.is_some_and(|version| !version.starts_with("HAProxy version 2."))
+    }
+
     fn settings(self) -> &'static str {
         match self {
-            NginxBare | Haproxy => "",
+            NginxBare | NginxLimited | Haproxy => "",
+            HaproxyLimited => {
+                "http-request deny deny_status 413 if { req.hdr_val(content-length) gt 1048576 }"
+            }
             NginxBuffered => {
                 "proxy_http_version 1.1; proxy_set_header Connection \"\"; \
                  proxy_request_buffering on;"
@@ -82,29 +101,40 @@ impl Kind {
         }
     }
 
+    fn limit(self) -> &'static str {
+        match self {
+            NginxLimited => "1m",
+            _ => "0",
+        }
+    }
+
     fn template(self) -> &'static str {
         match self {
-            NginxBare | NginxBuffered | NginxUnbuffered => include_str!("nginx.conf"),
-            Haproxy => include_str!("haproxy.cfg"),
+            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
+                include_str!("../proxies/nginx.conf")
+            }
+            Haproxy | HaproxyLimited => include_str!("../proxies/haproxy.cfg"),
         }
     }
 
     fn server(self, number: usize, form: SocketAddr) -> String {
         match self {
-            NginxBare | NginxBuffered | NginxUnbuffered => format!("server {form}; "),
-            Haproxy => format!("server form{number} {form}\n    "),
+            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
+                format!("server {form}; ")
+            }
+            Haproxy | HaproxyLimited => format!("server form{number} {form}\n    "),
         }
     }
 
     fn command(self, folder: &Path, config: &Path) -> Command {
         let mut command = Command::new(self.program().expect("the trial needs it"));
         match self {
-            NginxBare | NginxBuffered | NginxUnbuffered => {
+            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
                 // Otherwise its first words go to a log of the system's.
                 command.args(["-e", "error.log", "-p"]).arg(folder);
                 command.arg("-c").arg(config);
             }
-            Haproxy => {
+            Haproxy | HaproxyLimited => {
                 command.arg("-db").arg("-f").arg(config);
             }
         }
@@ -113,15 +143,15 @@ impl Kind {
 }
 
 /// A proxy that listens.
-pub(crate) struct Proxy {
+pub struct Proxy {
     process: Child,
-    pub(crate) addr: SocketAddr,
+    pub addr: SocketAddr,
     /// Its configuration, its log, and the uploads that it keeps.
     folder: TempDir,
 }
 
 impl Proxy {
-    pub(crate) fn start(kind: Kind, forms: &[SocketAddr]) -> Self {
+    pub fn start(kind: Kind, forms: &[SocketAddr]) -> Self {
         let mut said = String::new();
         for _ in 0..CLASHES {
             match Self::try_start(kind, forms) {
@@ -149,6 +179,7 @@ impl Proxy {
             .template()
             .replace("SERVERS", &servers)
             .replace("SETTINGS", kind.settings())
+            .replace("LIMIT", kind.limit())
             .replace("LISTEN", &addr.to_string())
             .replace("NAME", name);
         let file = folder.path().join("proxy.conf");
@@ -183,13 +214,13 @@ impl Proxy {
     }
 
     /// What it wrote, for the message of a trial that failed.
-    pub(crate) fn said(&self) -> String {
+    pub fn said(&self) -> String {
         ["output.log", "error.log"]
             .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
             .concat()
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 }
