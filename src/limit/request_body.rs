@@ -79,8 +79,8 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// The body itself, where there is nothing to count: it says that it is at its end, or
-    /// there is no limit.
+    /// Returns the body itself if there is nothing to count: there is no limit, or it is at
+    /// its end and its size hint agrees.
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self>
     where
@@ -92,7 +92,11 @@ impl<B> GuardedBody<B> {
                 remaining,
                 upload: None,
                 ..
-            } if remaining == super::settings::NO_LIMIT || inner.is_end_stream() => Ok(inner),
+            } if remaining == super::settings::NO_LIMIT
+                || (inner.is_end_stream() && inner.size_hint().exact() == Some(0)) =>
+            {
+                Ok(inner)
+            }
             counted => Err(counted),
         }
     }
