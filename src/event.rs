@@ -35,6 +35,15 @@ pub enum Event<'a> {
     Drained(Discarded),
     /// Delivery has read a stream of HTTP/2 on after its answer.
     StreamLingered(Discarded),
+    /// A [limit by route](crate::Limit::route) met a request without a route, and the smallest
+    /// of its limits applies. A layer says it once. It is logged by the layer itself, and not
+    /// by [`Observer::tracing`].
+    RouteUnknown {
+        /// The path of the request, as the client sent it.
+        path: &'a str,
+        /// The limit that applies, in bytes; `None` for no limit.
+        limit: Option<u64>,
+    },
     /// The hook has discarded what still came on a connection that closes.
     Lingered(Discarded),
 }

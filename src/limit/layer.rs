@@ -96,8 +96,12 @@ impl BodyGuardLayer {
 }
 
 impl<R> BodyGuardLayer<R> {
-    /// The status of a refusal for size, 413 if this is not called. A malformed
+    /// Sets the status of a refusal for size, 413 if this is not called. A malformed
     /// `Content-Length` is 400 and a missing one 411 in any case.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the status is not an error (4xx or 5xx).
     ///
     /// ```
     /// use http::StatusCode;
@@ -106,7 +110,12 @@ impl<R> BodyGuardLayer<R> {
     /// let guard = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn status(mut self, status: StatusCode) -> Self {
+        assert!(
+            status.is_client_error() || status.is_server_error(),
+            "{status} does not refuse a request: write a status of 400 to 599"
+        );
         self.set().status = status;
         self
     }

@@ -6,6 +6,7 @@ use http_body::SizeHint;
 use super::{
     Kind, Limit, Refusal,
     content_length::{Malformed, content_length},
+    policy::Found,
     refusal::{Asked, Captured},
 };
 use crate::{
@@ -27,7 +28,15 @@ pub(super) struct Settings {
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
+    /// Shared by what is made of one layer: it says a thing once.
+    #[cfg(feature = "axum")]
+    notice: Arc<super::routes::Notice>,
 }
+
+#[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
+const UNKNOWN_ROUTE: &str = "a limit by route met a request without a route, and the smallest \
+    of its limits applies. Such a limit belongs into `Router::layer` of the router that has the \
+    route";
 
 type Capture = dyn Fn(&Parts) -> Captured + Send + Sync;
 
@@ -42,6 +51,8 @@ impl Settings {
             least: None,
             observer: Observer::default(),
             capture: None,
+            #[cfg(feature = "axum")]
+            notice: Arc::default(),
         }
     }
 
@@ -78,7 +89,12 @@ impl Settings {
         head: &Parts,
         promised: &SizeHint,
     ) -> Result<Option<u64>, Box<Refusal>> {
-        let limit = self.limit.for_request(head);
+        let mut found = Found::default();
+        let limit = self.limit.for_request(head, &mut found);
+        #[cfg(feature = "axum")]
+        if promised.exact() != Some(0) && self.notice.is_due(found) {
+            self.warn_of_unknown_route(head, limit);
+        }
         let declared = content_length(&head.headers);
         let passes = match declared {
             Ok(Some(length)) => limit.is_none_or(|limit| length <= limit),
@@ -89,6 +105,24 @@ impl Settings {
             true => Ok(limit),
             false => Err(self.refuse(head, declared, limit)),
         }
+    }
+
+    /// A limit by route is in a place where it cannot hold, or a fallback reads bodies.
+    #[cfg(feature = "axum")]
+    #[cold]
+    fn warn_of_unknown_route(&self, head: &Parts, limit: Option<u64>) {
+        let path = head.uri.path();
+        self.observer.observe(&Event::RouteUnknown { path, limit });
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: "tower_bodyguard",
+            path,
+            limit,
+            "{UNKNOWN_ROUTE}"
+        );
+        // In production, standard error is the application's.
+        #[cfg(all(debug_assertions, not(feature = "tracing")))]
+        eprintln!("tower-bodyguard: {path}: {UNKNOWN_ROUTE}");
     }
 
     #[cold]

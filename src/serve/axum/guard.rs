@@ -97,9 +97,10 @@ impl<R: Clone> AxumGuardLayer<R> {
     ///
     /// # Panics
     ///
-    /// If the limit is [by route](crate::Limit::route): what is meant for one would silently
-    /// not hold.
+    /// Panics if the limit is [by route](crate::Limit::route), for no route is known yet. If
+    /// [`Limit::by`](crate::Limit::by) makes such a limit, the smallest of its limits applies.
     #[must_use]
+    #[track_caller]
     pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {
         assert!(
             !self.0.is_by_route(),
