@@ -29,7 +29,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The guard has refused a request.
+    /// The limit layer refuses a request. It is observed when the limit is reached, whatever
+    /// becomes of the response: once for each layer that refuses the request.
     Refused(&'a Refusal),
     /// Delivery has read a body on, to keep its connection or to deliver an answer.
     Drained(Discarded),

@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::{DefaultBodyLimit, Multipart, multipart::MultipartError},
-    http::{Method, Request, Response, StatusCode},
+    http::{Method, Request, Response, StatusCode, Version},
     response::IntoResponse,
     routing::post,
 };
@@ -119,6 +119,7 @@ async fn it_refuses_as_the_other_one_does() {
     for path in ["layered", "around"] {
         let ask = |method: Method, kind: &str| {
             let request = Request::builder().method(method).uri("/");
+            let request = request.version(Version::HTTP_2);
             let request = request
                 .header("content-length", 2 * KIB)
                 .header("content-type", kind);

@@ -13,7 +13,7 @@ use axum::{
     Extension, Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::rejection::BytesRejection,
-    http::{Request, Response, StatusCode},
+    http::{Request, Response, StatusCode, Version},
     response::IntoResponse,
     routing::post,
 };
@@ -246,6 +246,33 @@ async fn a_kept_answer_has_the_refusal_in_its_extensions() {
     let (response, _) = answer(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert!(response.extensions().get::<Refusal>().is_some());
+}
+
+/// HTTP 200 is for clients that can read a gRPC status.
+#[tokio::test]
+async fn grpc_status_is_only_for_grpc_clients() {
+    let guard = || BodyGuardLayer::new(LIMIT);
+    let call = |version, kind| {
+        let request = Request::post("/").version(version);
+        let request = request.header("content-type", kind);
+        let request = request.header("content-length", 2000);
+        request.body(Body::from(vec![0; 2000])).unwrap()
+    };
+    for (guard, version, kind, status) in [
+        (guard(), Version::HTTP_11, "application/grpc", 413),
+        (guard(), Version::HTTP_2, "application/grpc", 200),
+        (guard(), Version::HTTP_11, "application/grpc-web-text", 200),
+    ] {
+        let off = guard.clone().grpc_refusals(false);
+        let (response, _) = answer(counting().layer(guard), call(version, kind)).await;
+        assert_eq!(response.status(), status, "{kind} over {version:?}");
+        let has_status = response.headers().contains_key("grpc-status");
+        assert_eq!(has_status, status == 200, "{kind} over {version:?}");
+
+        let (response, _) = answer(counting().layer(off), call(version, kind)).await;
+        assert_eq!(response.status(), 413, "{kind} over {version:?}");
+        assert!(!response.headers().contains_key("grpc-status"));
+    }
 }
 
 /// On the wire, whoever made the answer.

@@ -24,11 +24,13 @@ use crate::{bounds::Least, event::Observer};
 ///
 /// # gRPC
 ///
-/// A call of gRPC's, told by its content type, is refused in gRPC's own way, whatever
+/// A gRPC call, recognized by its content type, is refused in gRPC's own way, whatever
 /// the layer was told to answer with: HTTP 200, `grpc-status` 8 (`RESOURCE_EXHAUSTED`),
 /// or 3 (`INVALID_ARGUMENT`) for a bad or missing length, and a `grpc-message` with the
 /// numbers; 4 (`DEADLINE_EXCEEDED`) where it came too slowly. For gRPC-Web and its text form they are in the body as well. A response
-/// that has begun ends with the same trailers.
+/// that has begun ends with the same trailers. `application/grpc` is a gRPC call over HTTP/2
+/// and above only, and gRPC-Web over any version. A service that speaks no gRPC
+/// [refuses all requests alike](Self::grpc_refusals).
 ///
 /// **The limit counts all the bytes of a call**: of a client that streams, every
 /// message together, with 5 bytes before each. A stream that lives for hours is better
@@ -135,6 +137,21 @@ impl<R> BodyGuardLayer<R> {
         self
     }
 
+    /// Sets whether gRPC calls are refused with a gRPC status (true if this is not called).
+    /// They are recognized by what the client writes into `Content-Type`, and their HTTP status
+    /// is 200. With `false`, a service that speaks no gRPC refuses them like any other request.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
+    /// ```
+    #[must_use]
+    pub fn grpc_refusals(mut self, grpc_refusals: bool) -> Self {
+        self.set().grpc_refusals = grpc_refusals;
+        self
+    }
+
     /// Keeps the limit out of what the client gets to read. The numbers stay in the
     /// [`Refusal`], for logs, and for answers of one's own.
     ///
@@ -192,7 +209,9 @@ impl<R> BodyGuardLayer<R> {
         self
     }
 
-    /// Who is told of each refusal.
+    /// Sets the observer, which is notified of each refusal: when the head declares too much,
+    /// or when the body goes over the limit. It does not matter whether the client gets to see
+    /// the refusal, or a response that had begun, or that of an outer timeout.
     #[must_use]
     pub fn observer(mut self, observer: Observer) -> Self {
         self.set().observer = observer;

@@ -1,6 +1,6 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT, request::Parts};
 
 use super::{accept::Accepted, grpc::Call, size::Size};
 
@@ -134,10 +134,10 @@ impl fmt::Debug for Captured {
 }
 
 impl Asked {
-    pub(super) fn of(method: &Method, headers: &HeaderMap, captured: Option<Captured>) -> Self {
+    pub(super) fn of(head: &Parts, call: Option<Call>, captured: Option<Captured>) -> Self {
         Self {
-            form: Call::of(headers).map_or_else(|| Form::Accept(accept(headers)), Form::Call),
-            by_head: method == Method::HEAD,
+            form: call.map_or_else(|| Form::Accept(accept(&head.headers)), Form::Call),
+            by_head: head.method == Method::HEAD,
             captured,
         }
     }

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{pace::Pace, size::Size, upload::Upload};
+use super::{Kind, pace::Pace, size::Size, upload::Upload};
 use crate::{BoxError, bounds::Least};
 
 pin_project! {
@@ -122,16 +122,19 @@ impl<B> GuardedBody<B> {
         let received = upload.overrun.limit() - *this.remaining;
         ready!(pace.poll_too_slow(received, cx));
         let too_slow = TooSlow { rate: pace.rate() };
-        upload.overrun.report_too_slow(too_slow.rate);
+        upload.refuse(Kind::TooSlow {
+            rate: too_slow.rate,
+        });
         self.finish();
         Poll::Ready(Some(Err(too_slow.into())))
     }
 
     #[cold]
     fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
-        if let Some(Upload { overrun, .. }) = self.upload.as_deref() {
-            let received = overrun.limit() - self.remaining;
-            overrun.report(received.saturating_add(frame));
+        if let Some(upload) = self.upload.as_deref() {
+            let passed = upload.overrun.limit() - self.remaining;
+            let received = passed.saturating_add(frame);
+            upload.refuse(Kind::Streamed { received });
         }
         self.finish();
         length_limit_error()

@@ -6,6 +6,7 @@ use http_body::SizeHint;
 use super::{
     Kind, Limit, Refusal,
     content_length::{Malformed, content_length},
+    grpc::Call,
     policy::Found,
     refusal::{Asked, Captured},
 };
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     pub(super) require_length: bool,
     pub(super) hide_limit: bool,
     pub(super) keep_handler_response: bool,
+    pub(super) grpc_refusals: bool,
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
@@ -48,6 +50,7 @@ impl Settings {
             require_length: false,
             hide_limit: false,
             keep_handler_response: false,
+            grpc_refusals: true,
             least: None,
             observer: Observer::default(),
             capture: None,
@@ -66,7 +69,8 @@ impl Settings {
     /// What the answer must know of the request.
     pub(super) fn asked(&self, head: &Parts) -> Asked {
         let captured = self.capture.as_ref().map(|capture| capture(head));
-        Asked::of(&head.method, &head.headers, captured)
+        let call = self.grpc_refusals.then(|| Call::of(head)).flatten();
+        Asked::of(head, call, captured)
     }
 
     /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
@@ -184,6 +188,7 @@ impl fmt::Debug for Settings {
             .field("require_length", &self.require_length)
             .field("hide_limit", &self.hide_limit)
             .field("keep_handler_response", &self.keep_handler_response)
+            .field("grpc_refusals", &self.grpc_refusals)
             .field("min_rate", &self.least)
             .finish_non_exhaustive()
     }

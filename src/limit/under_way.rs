@@ -19,7 +19,9 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// Of the response with this head.
     pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
-        *upload.begun() = Begun::of(response);
+        if upload.is_call() {
+            *upload.begun() = Begun::of(response);
+        }
         Self { upload }
     }
 
@@ -41,7 +43,6 @@ impl UnderWay {
             End::Refused(frame) => Some(frame),
             End::BrokenOff => None,
         };
-        self.upload.settings.observe(&refusal);
         Some(frame.ok_or(BrokenOff(refusal)))
     }
 
