@@ -111,6 +111,16 @@ async fn refusal_that_breaks_a_response_off_is_counted_once() {
 }
 
 #[tokio::test]
+async fn refusal_after_a_kept_response_began_is_counted_once() {
+    let (guard, counters) = guard();
+    let echo = |body: Body| async move { body };
+    let app = app(echo).layer(guard.keep_handler_response());
+    let response = app.oneshot(too_large()).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+    assert_eq!(streamed(&counters), 1);
+}
+
+#[tokio::test]
 async fn refusal_after_the_response_is_counted_once() {
     let (guard, counters) = guard();
     let reader: Arc<Mutex<Option<JoinHandle<_>>>> = Arc::default();

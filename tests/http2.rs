@@ -209,7 +209,7 @@ async fn a_streamed_overrun_is_answered() {
     let seen = upload(&client, "/", 30_000_000).await;
     assert_eq!(seen.status, StatusCode::PAYLOAD_TOO_LARGE);
     let words = String::from_utf8_lossy(&seen.body).into_owned();
-    assert!(words.contains("10485760 bytes (10 MiB)"), "{words}");
+    assert!(words.contains("limit is 10 MiB"), "{words}");
     assert_unharmed(&client).await;
 }
 

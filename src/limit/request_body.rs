@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{Kind, pace::Pace, size::Size, upload::Upload};
+use super::{Kind, pace::Pace, size::write_limit, upload::Upload};
 use crate::{BoxError, bounds::Least};
 
 pin_project! {
@@ -222,8 +222,9 @@ impl TooSlow {
 
 impl fmt::Display for TooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = Size(self.rate);
-        write!(f, "the request body came in slower than {rate} per second")
+        f.write_str("the upload is slower than ")?;
+        write_limit(f, self.rate)?;
+        f.write_str(" per second")
     }
 }
 

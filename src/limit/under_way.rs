@@ -90,7 +90,7 @@ impl BrokenOff {
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusal = &self.0;
-        write!(f, "the response had begun, and is broken off. {refusal}")
+        write!(f, "the response had begun and is aborted. {refusal}")
     }
 }
 
