@@ -69,6 +69,7 @@ mod counters;
 pub mod delivery;
 mod error;
 mod event;
+mod flow;
 
 pub mod limit;
 pub mod linger;

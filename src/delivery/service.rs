@@ -16,6 +16,7 @@ use super::{
     future::Watch,
     plan::Plan,
     shared::Shared,
+    unread::Unread,
 };
 use crate::connection::Connection;
 
@@ -124,6 +125,7 @@ impl<S> Delivery<S> {
         let cork = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
+        let unread = joined.filter(|_| !http1).cloned().map(Unread::new);
         let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
@@ -136,7 +138,7 @@ impl<S> Delivery<S> {
                     && !has_token(&parts.headers, &CONNECTION, "close"),
             },
         };
-        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
+        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange, unread));
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }

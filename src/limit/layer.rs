@@ -183,14 +183,26 @@ impl<R> BodyGuardLayer<R> {
         self
     }
 
-    /// Answers 408 to a body that comes in slower than `rate` bytes per second, once `grace`
-    /// is over; delivered like any other early answer. Kestrel's are 240 bytes per second
-    /// and 5 s; without this call there is no such rate.
+    /// Responds with 408 to a body that comes in slower than `rate` bytes per second, once
+    /// `grace` is over; delivered like any other early response. Kestrel's are 240 bytes per
+    /// second and 5 s; without this call there is no such rate.
     ///
-    /// The rate is that of the whole body so far, over the time in which the handler waits
-    /// for the client: a slow handler, or none that reads, is not the client's fault. A body
-    /// with [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
+    /// The client has a credit of time. It starts with `grace`, grows by 1 s for each `rate`
+    /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
+    /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
+    /// is more: a fast beginning does not pay for silence later. A body with
+    /// [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
     /// three allocations for each body, and another for one that is waited for.
+    ///
+    /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
+    /// read its body can take it from all others. That time is not the client's either; only
+    /// [`Linger::serve`](crate::Linger) and [`Linger::join`](crate::Linger::join) know it. **If
+    /// the connection is not combined in this way, the rate does not apply over HTTP/2**, nor
+    /// does it over HTTP/3, or if a layer outside reads the body in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// The body panics when it waits for the client outside of a tokio runtime with timers.
     ///
     /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
     /// drip gets past it; its `RequestBodyDeadlineLayer` bounds the whole, for a large body
@@ -205,7 +217,7 @@ impl<R> BodyGuardLayer<R> {
     /// ```
     #[must_use]
     pub fn min_rate(mut self, rate: u64, grace: Duration) -> Self {
-        self.set().least = Some(Least { rate, grace });
+        self.set().least = (rate > 0).then_some(Least { rate, grace });
         self
     }
 

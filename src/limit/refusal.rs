@@ -302,10 +302,14 @@ impl Refusal {
                 out.write_str(NOTHING_ACCEPTED)
             }
             Some(limit) => {
-                let (length, limit) = Size::over(length, limit);
-                length.write(out)?;
+                let sizes = Size::over(length, limit);
+                let said = sizes.map_or(Size::bytes(length), |(length, _)| length);
+                said.write(out)?;
                 out.write_str(". The limit is ")?;
-                limit.write(out)?;
+                match sizes {
+                    Some((_, limit)) => limit.write(out)?,
+                    None => write_limit(out, limit)?,
+                }
                 out.write_str(".")
             }
         }
@@ -353,6 +357,14 @@ mod tests {
             (
                 Kind::Declared { length: 20_000_000 },
                 "Upload too large: 19.1 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_204_487 },
+                "Upload too large: 4.01 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_194_305 },
+                "Upload too large: 4194305 bytes. The limit is 4 MiB (4194304 bytes).",
             ),
             (
                 Kind::Streamed {

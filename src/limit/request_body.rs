@@ -12,7 +12,7 @@ use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
 use super::{Kind, pace::Pace, size::write_limit, upload::Upload};
-use crate::{BoxError, bounds::Least};
+use crate::BoxError;
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.
@@ -58,12 +58,12 @@ pin_project! {
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, least: Option<Least>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, pace: Option<Pace>) -> Self {
         Self {
             inner: Some(inner),
             remaining: upload.overrun.limit(),
             upload: Some(upload),
-            pace: least.map(|least| Box::new(Pace::new(least))),
+            pace: pace.map(Box::new),
         }
     }
 
@@ -160,7 +160,7 @@ where
         };
         let polled = match this.pace {
             None => inner.poll_frame(cx),
-            Some(pace) => inner.poll_frame(&mut Context::from_waker(&pace.ask(cx))),
+            Some(pace) => pace.poll_body(cx, |cx| inner.poll_frame(cx)),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -251,6 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bounds::Least;
 
     type Step = Result<Frame<Bytes>, &'static str>;
 
@@ -348,7 +349,8 @@ mod tests {
             grace: Duration::from_secs(5),
         };
         let upload = Upload::with_limit(9);
-        let mut body = GuardedBody::counted(Unsaid(9), upload.clone(), Some(least));
+        let mut body =
+            GuardedBody::counted(Unsaid(9), upload.clone(), Some(Pace::new(least, false)));
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");

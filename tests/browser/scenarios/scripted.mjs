@@ -38,7 +38,7 @@ export async function boundary(stage) {
   equal('requests after the check', page.uploads, 1);
 
   await page.click('#anyway');
-  contains('the server', await sendAndRefuse(page), `Upload too large: ${LIMIT + 1} bytes. The limit is ${LIMIT} bytes.`);
+  contains('the server', await sendAndRefuse(page), `Upload too large: ${LIMIT + 1} bytes. The limit is 4 MiB (${LIMIT} bytes).`);
   equal('requests in the end', page.uploads, 2);
 }
 
