@@ -36,9 +36,9 @@ pub enum Event<'a> {
     Drained(Discarded),
     /// Delivery has read a stream of HTTP/2 on after its answer.
     StreamLingered(Discarded),
-    /// A [limit by route](crate::Limit::route) met a request without a route, and the smallest
-    /// of its limits applies. A layer says it once. It is logged by the layer itself, and not
-    /// by [`Observer::tracing`].
+    /// A limit by route (`Limit::route`, feature `axum`) met a request without a route, and the
+    /// smallest of its limits applies. A layer says it once. It is logged by the layer itself,
+    /// and not by `Observer::tracing`.
     RouteUnknown {
         /// The path of the request, as the client sent it.
         path: &'a str,

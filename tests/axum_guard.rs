@@ -259,7 +259,7 @@ impl HttpBody for Lying {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.hint
     }
 }
 
