@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     cork::Cork,
+    flow::Flow,
     sync::{AtomicBool, AtomicU64, Ordering},
     waiter::Waiter,
 };
@@ -39,12 +40,18 @@ pub(crate) struct Connection {
     cut: AtomicU64,
     holding: AtomicBool,
     cork: Cork,
+    flow: Flow,
 }
 
 impl Connection {
     /// Of HTTP/2: the answers' parts leave together.
     pub(crate) fn cork(&self) -> &Cork {
         &self.cork
+    }
+
+    /// Returns the account of the bodies of HTTP/2 that nobody reads.
+    pub(crate) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     /// A request has come; its number.

@@ -141,6 +141,7 @@ impl Counted {
             Event::Drained(discarded) => return self.drains.add(discarded),
             Event::StreamLingered(discarded) => return self.stream_lingers.add(discarded),
             Event::Lingered(discarded) => return self.lingers.add(discarded),
+            Event::RouteUnknown { .. } => return,
         };
         let counter = match kind {
             Kind::Declared { .. } => &self.declared,

@@ -29,12 +29,22 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The guard has refused a request.
+    /// The limit layer refuses a request. It is observed when the limit is reached, whatever
+    /// becomes of the response: once for each layer that refuses the request.
     Refused(&'a Refusal),
     /// Delivery has read a body on, to keep its connection or to deliver an answer.
     Drained(Discarded),
     /// Delivery has read a stream of HTTP/2 on after its answer.
     StreamLingered(Discarded),
+    /// A limit by route (`Limit::route`, feature `axum`) met a request without a route, and the
+    /// smallest of its limits applies. A layer says it once. It is logged by the layer itself,
+    /// and not by `Observer::tracing`.
+    RouteUnknown {
+        /// The path of the request, as the client sent it.
+        path: &'a str,
+        /// The limit that applies, in bytes; `None` for no limit.
+        limit: Option<u64>,
+    },
     /// The hook has discarded what still came on a connection that closes.
     Lingered(Discarded),
 }

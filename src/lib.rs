@@ -81,6 +81,7 @@ mod counters;
 pub mod delivery;
 mod error;
 mod event;
+mod flow;
 
 pub mod limit;
 pub mod linger;

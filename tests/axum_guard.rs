@@ -5,20 +5,23 @@ mod support;
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     extract::{DefaultBodyLimit, Multipart, multipart::MultipartError},
-    http::{Method, Request, Response, StatusCode},
+    http::{Method, Request, Response, StatusCode, Version},
     response::IntoResponse,
     routing::post,
 };
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use support::server::counting;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
@@ -116,6 +119,7 @@ async fn it_refuses_as_the_other_one_does() {
     for path in ["layered", "around"] {
         let ask = |method: Method, kind: &str| {
             let request = Request::builder().method(method).uri("/");
+            let request = request.version(Version::HTTP_2);
             let request = request
                 .header("content-length", 2 * KIB)
                 .header("content-type", kind);
@@ -187,6 +191,107 @@ async fn no_limit_is_no_licence() {
     let bad = Request::post("/").header("content-length", "many");
     let bad = bad.body(stream(1)).unwrap();
     assert_eq!(app.oneshot(bad).await.unwrap().status(), 400);
+}
+
+/// Of all limits of axum's, only its built-in 2 MB are lifted.
+#[tokio::test]
+async fn outer_default_body_limit_holds_inside_for_axum() {
+    let guarded = || {
+        Router::new()
+            .route("/", post(count))
+            .layer(BodyGuardLayer::new(4 * MIB).for_axum())
+    };
+    // Exactly as large as the built-in one.
+    let as_built_in = 2_097_152;
+    for (app, passes, refused) in [
+        (guarded().layer(DefaultBodyLimit::max(1000)), 1000, 1001),
+        (
+            guarded().layer(DefaultBodyLimit::max(as_built_in)),
+            2 * MIB,
+            2 * MIB + 1,
+        ),
+        (
+            guarded().layer(DefaultBodyLimit::max(1 << 30)),
+            4 * MIB,
+            4 * MIB + 1,
+        ),
+        (
+            guarded().layer(DefaultBodyLimit::disable()),
+            4 * MIB,
+            4 * MIB + 1,
+        ),
+        (guarded(), 4 * MIB, 4 * MIB + 1),
+        (
+            guarded().layer(axum::Extension("of another layer")),
+            4 * MIB,
+            4 * MIB + 1,
+        ),
+    ] {
+        for (bytes, status) in [(passes, 200), (refused, 413)] {
+            let request = Request::post("/").body(stream(bytes)).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{bytes} of {passes} bytes");
+        }
+    }
+}
+
+/// A body that says that it is at its end, and yields all the same.
+struct Lying {
+    left: usize,
+    hint: SizeHint,
+}
+
+impl HttpBody for Lying {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let left = std::mem::take(&mut self.left);
+        let frame = (left > 0).then(|| Ok(Frame::data(vec![0; left].into())));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.hint
+    }
+}
+
+#[tokio::test]
+async fn body_that_yields_after_its_end_is_counted() {
+    async fn read(body: Body) -> StatusCode {
+        match axum::body::to_bytes(body, usize::MAX).await {
+            Ok(bytes) if bytes.is_empty() => StatusCode::NO_CONTENT,
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+    let app = || Router::new().route("/", post(read));
+    let guard = || BodyGuardLayer::new(10).for_axum();
+    let by_head = || BodyGuardLayer::new(Limit::by(|_| Limit::bytes(10))).for_axum();
+    for guarded in [
+        guard().around(app()).boxed_clone(),
+        by_head().around(app()).boxed_clone(),
+        app().layer(guard()).boxed_clone(),
+    ] {
+        for (left, hint, status) in [
+            (10, SizeHint::default(), 200),
+            (11, SizeHint::default(), 400),
+            // By all that it says of itself, there is nothing to read.
+            (11, SizeHint::with_exact(0), 204),
+        ] {
+            let body = Body::new(Lying { left, hint });
+            let request = Request::post("/").body(body).unwrap();
+            let response = guarded.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{left} bytes");
+        }
+    }
 }
 
 /// Rather than that none of them holds, and nobody is told.

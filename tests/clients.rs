@@ -235,7 +235,7 @@ fn tries() -> usize {
 fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Failed> {
     for _ in 0..tries() {
         let said = run_once(&mut upload())?;
-        for expected in [over.answer(), "4194304 bytes (4 MiB)"] {
+        for expected in [over.answer(), "limit is 4 MiB"] {
             if !said.contains(expected) {
                 return Err(format!("no {expected} in: {said}").into());
             }

@@ -62,7 +62,7 @@ fn refusals(app: Router, headers: &[&str]) -> Vec<client::Response> {
                 .assert_delivered(413);
             assert_eq!(response.header("x-refused"), Some("1048576"));
             let words = text(&response);
-            assert!(words.contains("at most 1048576 bytes (1 MiB)"), "{words}");
+            assert!(words.contains("limit is 1 MiB"), "{words}");
             refusals.push(response);
 
             let passes = upload(framing, MIB, headers).header("Connection: close");
@@ -460,9 +460,9 @@ fn nested_guards_with_the_smaller_limit_inside() {
     let stack = ServiceBuilder::new()
         .layer(BodyGuardLayer::new(4 * MIB))
         .layer(guard());
-    let between = (Framing::ContentLength, 2 * MIB, "at most 1048576 bytes");
-    let over_both = (Framing::ContentLength, LARGE, "at most 4194304 bytes");
-    let streamed = (Framing::Chunked, LARGE, "at most 1048576 bytes");
+    let between = (Framing::ContentLength, 2 * MIB, "The limit is 1 MiB");
+    let over_both = (Framing::ContentLength, LARGE, "The limit is 4 MiB");
+    let streamed = (Framing::Chunked, LARGE, "the limit is 1 MiB");
     for server in Server::both(&counting().layer(stack)) {
         for (framing, length, words) in [between, over_both, streamed] {
             let response = upload(framing, length, &["Connection: close"])

@@ -159,13 +159,19 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     ] {
         assert_eq!(guarded, allocations(&mut none, axum::body::Body::empty()));
     }
-    // The three are an extension's where there is none yet: axum's limit is lifted by one.
+    // Three are an extension's if there is none yet: axum's limit is lifted by one.
     let one = || axum::body::Body::from(vec![0; 1000]);
     let unlimited = BodyGuardLayer::new(Limit::none()).for_axum();
     let mut unlimited = unlimited.around(service_fn(read));
     let plain = allocations(&mut none, one());
     assert_eq!(allocations(&mut unlimited, one()), plain + 3);
     assert_eq!(allocations(&mut guarded, one()), plain + 3 + 1);
+    // With extensions there, one for another, and one to see whether a layer has set a limit.
+    let mut among_others = service_fn(|mut request: Request<axum::body::Body>| {
+        request.extensions_mut().insert("of another layer");
+        unlimited.call(request)
+    });
+    assert_eq!(allocations(&mut among_others, one()), plain + 3 + 2);
 }
 
 fn app() -> Router {

@@ -12,7 +12,7 @@ use support::outside::{Form, Need, interpreter, repository, succeed, trial};
 
 const LARGE: &str = "20000000";
 const SMALL: &str = "1000000";
-const LIMIT: &str = "at most 4194304 bytes (4 MiB)";
+const LIMIT: &str = "limit is 4 MiB";
 
 type Test = fn(&Form) -> Result<(), Failed>;
 

@@ -45,9 +45,13 @@ async fn server() -> Server {
 
 async fn server_with(settings: StreamLinger) -> Server {
     let linger = Linger::new().stream_linger(settings);
+    serving(linger, app()).await
+}
+
+async fn serving(linger: Linger, app: Router) -> Server {
     let start = move || {
         Server::run_with(linger, |listener, linger| async move {
-            linger.serve(listener, app()).await.unwrap();
+            linger.serve(listener, app).await.unwrap();
         })
     };
     // It blocks on a runtime of its own.
@@ -209,7 +213,7 @@ async fn a_streamed_overrun_is_answered() {
     let seen = upload(&client, "/", 30_000_000).await;
     assert_eq!(seen.status, StatusCode::PAYLOAD_TOO_LARGE);
     let words = String::from_utf8_lossy(&seen.body).into_owned();
-    assert!(words.contains("10485760 bytes (10 MiB)"), "{words}");
+    assert!(words.contains("limit is 10 MiB"), "{words}");
     assert_unharmed(&client).await;
 }
 
@@ -233,4 +237,71 @@ async fn a_response_under_way_is_broken_off() {
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
     sending.abort();
     assert_unharmed(&client).await;
+}
+
+/// A handler that never reads its body holds the connection's window.
+#[tokio::test]
+async fn min_rate_spares_a_client_that_other_streams_hold_up() {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let unread = move |body: Body| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|released| *released).await;
+            drop(body);
+        }
+    };
+    let grace = Duration::from_millis(500);
+    let paced = Router::new()
+        .route(
+            "/paced",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+        .layer(
+            BodyGuardLayer::new(64 * MIB)
+                .min_rate(MIB, grace)
+                .for_axum(),
+        );
+    let app = Router::new().route("/unread", post(unread)).merge(paced);
+    let server = serving(Linger::new(), app).await;
+    let client = connect(&server).await;
+
+    let request = Request::post("http://test/unread").body(()).unwrap();
+    let mut sender = client.clone().ready().await.unwrap();
+    let (unread, stream) = sender.send_request(request, false).unwrap();
+    // All of hyper's window.
+    assert_eq!(send(stream, MIB, None).await, None);
+
+    let paced = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let request = Request::post("http://test/paced").body(()).unwrap();
+            let mut client = client.ready().await.unwrap();
+            let (response, stream) = client.send_request(request, false).unwrap();
+            let reset = send(stream, 4 * MIB, None).await;
+            (response.await.unwrap().status(), reset)
+        }
+    });
+    // Longer than the rate allows: it is a bound, and nothing comes before it.
+    tokio::time::sleep(4 * grace).await;
+    assert!(!paced.is_finished(), "it has room in the window");
+    release.send(true).unwrap();
+    let (status, reset) = paced.await.unwrap();
+    assert_eq!((status, reset), (StatusCode::OK, None));
+    assert_eq!(unread.await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn min_rate_refuses_a_slow_client_over_http2() {
+    let guard = BodyGuardLayer::new(MIB).min_rate(1000, Duration::from_millis(100));
+    let server = serving(Linger::new(), counting().layer(guard)).await;
+    let client = connect(&server).await;
+    let request = Request::post("http://test/").body(()).unwrap();
+    let mut sender = client.clone().ready().await.unwrap();
+    let (response, mut stream) = sender.send_request(request, false).unwrap();
+    stream
+        .send_data(Bytes::from_static(b"ten bytes."), false)
+        .unwrap();
+    let response = tokio::time::timeout(PATIENCE, response).await;
+    let status = response.expect("a refusal").unwrap().status();
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
 }

@@ -27,7 +27,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 const TRIES: usize = 10;
 const UPLOAD: usize = 20_000_000;
-const LIMIT: &str = "4194304 bytes (4 MiB)";
+const LIMIT: &str = "limit is 4 MiB";
 
 async fn server() -> Server {
     let app = guarded(4 * MIB).route("/early", post(|| async { StatusCode::UNAUTHORIZED }));

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use axum::{
     Form, Json, Router,
     body::{Body, Bytes},
@@ -16,8 +18,8 @@ use support::{
     client::{FRAMINGS, Framing},
     server::{Server, counting, multipart},
 };
-use tower::{Layer, ServiceBuilder, ServiceExt};
-use tower_bodyguard::{BodyGuardLayer, Limit};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bodyguard::{BodyGuardLayer, Event, Limit, Observer};
 
 async fn count(body: Bytes) -> String {
     body.len().to_string()
@@ -66,17 +68,211 @@ async fn a_layer_of_a_route_knows_its_route() {
     assert_eq!(status(&app, Request::post("/upload"), 11).await, 200);
 }
 
-/// Around the router no route is known yet: the limit for all others holds.
+/// Requests that no route is known for, in all the ways that axum has.
 #[tokio::test]
-async fn outside_the_router_routes_are_unknown() {
-    let limit = Limit::bytes(10).route("/upload", 100);
-    let app = Router::new().route("/upload", post(count));
-    let service = BodyGuardLayer::new(limit).layer(app);
-    let request = Request::post("/upload")
-        .body(Body::from("eleven byte"))
-        .unwrap();
-    let response = service.oneshot(request).await.unwrap();
-    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+async fn limit_by_route_without_a_route_is_the_smallest_of_all() {
+    let limit = || Limit::bytes(100).route("/login", 10).route("/upload", 1000);
+    let layer = || BodyGuardLayer::new(limit());
+    let by_head = || BodyGuardLayer::new(Limit::by(move |_| limit()));
+    let app = || {
+        Router::new()
+            .route("/login", post(count))
+            .route("/upload", post(count))
+    };
+    let around = |layer: BodyGuardLayer| ServiceBuilder::new().layer(layer).service(app());
+    let apps = [
+        ("around the router", "/login", {
+            Router::new().fallback_service(around(layer()))
+        }),
+        ("by head, around the router", "/login", {
+            Router::new().fallback_service(around(by_head()))
+        }),
+        ("by head, in `around`", "/login", {
+            Router::new().fallback_service(by_head().for_axum().around(app()))
+        }),
+        ("`nest_service`, layer inside", "/api/login", {
+            Router::new().nest_service("/api", around(layer()))
+        }),
+        ("`nest_service`, layer outside", "/api/login", {
+            Router::new().nest_service("/api", app()).layer(layer())
+        }),
+        ("`fallback_service`, layer outside", "/login", {
+            Router::new().fallback_service(app()).layer(layer())
+        }),
+        ("a fallback", "/nowhere", {
+            app().fallback(post(count)).layer(layer())
+        }),
+        ("a fallback of a nested router", "/api/nowhere", {
+            let nested = app().fallback(post(count)).layer(layer());
+            Router::new().nest("/api", nested)
+        }),
+    ];
+    for (name, path, app) in apps {
+        assert_eq!(status(&app, Request::post(path), 10).await, 200, "{name}");
+        assert_eq!(status(&app, Request::post(path), 11).await, 413, "{name}");
+    }
+}
+
+/// In a nested router, routes are named as there, or in full.
+#[tokio::test]
+async fn nested_router_has_the_limits_of_its_routes() {
+    let routes = || {
+        Router::new()
+            .route("/", post(count))
+            .route("/login", post(count))
+    };
+    let inner = || Router::new().nest("/v1", routes());
+    let limit = |path| BodyGuardLayer::new(Limit::bytes(100).route(path, 10));
+    let login = "/api/v1/login";
+    let apps = [
+        ("/login", login, {
+            let inner = Router::new().nest("/v1", routes().layer(limit("/login")));
+            Router::new().nest("/api", inner)
+        }),
+        ("/v1/login", login, {
+            Router::new().nest("/api", inner().layer(limit("/v1/login")))
+        }),
+        ("/v1/login, route_layer", login, {
+            Router::new().nest("/api/", inner().route_layer(limit("/v1/login")))
+        }),
+        ("in full, from inside", login, {
+            Router::new().nest("/api", inner().layer(limit(login)))
+        }),
+        ("in full, from outside", login, {
+            Router::new().nest("/api", inner()).layer(limit(login))
+        }),
+        ("the root", "/api/v1", {
+            let inner = Router::new().nest("/v1", routes().layer(limit("/")));
+            Router::new().nest("/api", inner)
+        }),
+        ("a router in `nest_service`", login, {
+            let inner = Router::new().nest("/v1", routes().layer(limit("/login")));
+            Router::new().nest_service("/api", inner)
+        }),
+        ("merged", "/login", {
+            let other = Router::new().route("/other", post(count));
+            other.merge(routes().layer(limit("/login")))
+        }),
+    ];
+    for (name, path, app) in apps {
+        assert_eq!(status(&app, Request::post(path), 10).await, 200, "{name}");
+        assert_eq!(status(&app, Request::post(path), 11).await, 413, "{name}");
+    }
+    let both = Limit::bytes(1000).route("/login", 100).route(login, 10);
+    let inner = Router::new().nest("/v1", routes().layer(BodyGuardLayer::new(both)));
+    let app = Router::new().nest("/api", inner);
+    assert_eq!(status(&app, Request::post(login), 11).await, 413);
+    assert_eq!(status(&app, Request::post("/api/v1"), 1000).await, 200);
+}
+
+/// The route is known, if its method is not.
+#[tokio::test]
+async fn method_not_allowed_fallback_has_the_limit_of_its_route() {
+    let app = Router::new()
+        .route("/upload", get(|| async {}))
+        .method_not_allowed_fallback(count)
+        .layer(BodyGuardLayer::new(Limit::bytes(10).route("/upload", 20)));
+    assert_eq!(status(&app, Request::post("/upload"), 20).await, 200);
+    assert_eq!(status(&app, Request::post("/upload"), 21).await, 413);
+}
+
+#[tokio::test]
+async fn layer_without_routes_tells_its_observer_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observer = Observer::new({
+        let told = Arc::clone(&told);
+        move |event| {
+            if let Event::RouteUnknown { path, limit } = event {
+                told.lock().unwrap().push((path.to_string(), *limit));
+            }
+        }
+    });
+    let limit = Limit::bytes(100).route("/login", 10);
+    let layer = BodyGuardLayer::new(limit).observer(observer);
+    let app = Router::new()
+        .route("/login", post(count))
+        .fallback(post(count))
+        .layer(layer);
+    status(&app, Request::post("/login"), 5).await;
+    let bodiless = Request::post("/a").body(Body::empty()).unwrap();
+    app.clone().oneshot(bodiless).await.unwrap();
+    assert!(told.lock().unwrap().is_empty());
+    for path in ["/b", "/c"] {
+        status(&app, Request::post(path), 5).await;
+    }
+    assert_eq!(*told.lock().unwrap(), [("/b".to_owned(), Some(10))]);
+}
+
+/// Runs what is to panic; its message, and whether it names this file.
+fn panics(construct: impl FnOnce() + std::panic::UnwindSafe + 'static) -> (String, bool) {
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = HOOK.lock().unwrap();
+    let place = Arc::new(Mutex::new(None));
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new({
+        let (place, thread) = (Arc::clone(&place), std::thread::current().id());
+        move |info| {
+            if std::thread::current().id() == thread {
+                *place.lock().unwrap() = info.location().map(|at| at.file().to_owned());
+            }
+        }
+    }));
+    let panic = std::panic::catch_unwind(construct);
+    std::panic::set_hook(before);
+    let panic = panic.expect_err("it panics");
+    let message = panic.downcast_ref::<String>().cloned();
+    let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    let place = place.lock().unwrap().take();
+    (message.unwrap(), place.as_deref() == Some(file!()))
+}
+
+#[test]
+fn wrong_limit_for_a_route_panics_at_its_line() {
+    let route = |path: &'static str| {
+        panics(move || {
+            let _ = Limit::bytes(1).route(path, 2);
+        })
+    };
+    let duplicate = panics(|| {
+        let _ = Limit::bytes(1).route("/a", 2).route("/a", 3);
+    });
+    let by_route = panics(|| {
+        let _ = Limit::bytes(1).route("/a", Limit::bytes(2).route("/b", 3));
+    });
+    let around = panics(|| {
+        let guard = BodyGuardLayer::new(Limit::bytes(1).route("/a", 2)).for_axum();
+        let _ = guard.around(Router::<()>::new());
+    });
+    for ((message, here), says) in [
+        (route("upload"), "write `/upload`"),
+        (route(""), "write `/`"),
+        (route("/users/:id/photo"), "write `{id}` for `:id`"),
+        (route("/*rest"), "write `{*rest}` for `*rest`"),
+        // By axum itself.
+        (route("/{id"), "Invalid route"),
+        (duplicate, "the route `/a` has a limit already"),
+        (by_route, "give each route one limit"),
+        (around, "needs `Router::layer`"),
+    ] {
+        assert!(message.contains(says), "{message}");
+        assert!(here, "{message} is said of another file");
+    }
+}
+
+#[test]
+fn status_that_is_no_error_panics_at_its_line() {
+    for status in [200, 302, 101] {
+        let (message, here) = panics(move || {
+            let status = StatusCode::from_u16(status).unwrap();
+            let _ = BodyGuardLayer::new(1).status(status);
+        });
+        assert!(
+            message.contains("write a status of 400 to 599"),
+            "{message}"
+        );
+        assert!(here);
+    }
+    let _ = BodyGuardLayer::new(1).status(StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[derive(Clone)]

@@ -43,7 +43,7 @@ const REFUSALS: [Refusal; 2] = [
         name: "413",
         flags: &["--limit", "4MiB"],
         status: "413",
-        words: "4194304 bytes (4 MiB)",
+        words: "limit is 4 MiB",
     },
     Refusal {
         name: "401",

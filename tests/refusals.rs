@@ -13,7 +13,7 @@ use axum::{
     Extension, Json, Router,
     body::{Body, Bytes, to_bytes},
     extract::rejection::BytesRejection,
-    http::{Request, Response, StatusCode},
+    http::{Request, Response, StatusCode, Version},
     response::IntoResponse,
     routing::post,
 };
@@ -62,8 +62,7 @@ async fn problem_json_has_its_members() {
     let (response, text) = answer(app(), declared("*/*")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(kind(&response), "application/problem+json");
-    let detail = "The request body has 2000 bytes (1.95 KiB); at most 1000 bytes are accepted \
-                  here. Send a smaller one.";
+    let detail = "Upload too large: 2 KiB. The limit is 1000 bytes.";
     let expected = json!({
         "type": "about:blank", "title": "Content Too Large", "status": 413,
         "detail": detail, "limit": 1000, "declared": 2000,
@@ -96,7 +95,7 @@ async fn a_page_is_html() {
     let (response, text) = answer(app, declared("*/*")).await;
     assert_eq!(kind(&response), "text/html; charset=utf-8");
     assert!(text.starts_with("<!doctype html>"), "{text}");
-    assert!(text.contains("at most 1000 bytes are accepted"), "{text}");
+    assert!(text.contains("The limit is 1000 bytes"), "{text}");
 }
 
 #[tokio::test]
@@ -246,6 +245,33 @@ async fn a_kept_answer_has_the_refusal_in_its_extensions() {
     let (response, _) = answer(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert!(response.extensions().get::<Refusal>().is_some());
+}
+
+/// HTTP 200 is for clients that can read a gRPC status.
+#[tokio::test]
+async fn grpc_status_is_only_for_grpc_clients() {
+    let guard = || BodyGuardLayer::new(LIMIT);
+    let call = |version, kind| {
+        let request = Request::post("/").version(version);
+        let request = request.header("content-type", kind);
+        let request = request.header("content-length", 2000);
+        request.body(Body::from(vec![0; 2000])).unwrap()
+    };
+    for (guard, version, kind, status) in [
+        (guard(), Version::HTTP_11, "application/grpc", 413),
+        (guard(), Version::HTTP_2, "application/grpc", 200),
+        (guard(), Version::HTTP_11, "application/grpc-web-text", 200),
+    ] {
+        let off = guard.clone().grpc_refusals(false);
+        let (response, _) = answer(counting().layer(guard), call(version, kind)).await;
+        assert_eq!(response.status(), status, "{kind} over {version:?}");
+        let has_status = response.headers().contains_key("grpc-status");
+        assert_eq!(has_status, status == 200, "{kind} over {version:?}");
+
+        let (response, _) = answer(counting().layer(off), call(version, kind)).await;
+        assert_eq!(response.status(), 413, "{kind} over {version:?}");
+        assert!(!response.headers().contains_key("grpc-status"));
+    }
 }
 
 /// On the wire, whoever made the answer.

@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Form(words) => words,
-            Self::Cut => "The request body is too large. Send a smaller one.",
+            Self::Cut => "Upload too large. Send a smaller one.",
             Self::Full => {
                 "The server has no room left for these files. Try again later, or send less."
             }

@@ -351,12 +351,10 @@ where
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let kind = content_type.map_or(&b""[..], HeaderValue::as_bytes);
     let kind = kind.split(|byte| b"+; ,".contains(byte)).next();
-    let grpc = [
-        &b"application/grpc"[..],
-        b"application/grpc-web",
-        b"application/grpc-web-text",
-    ]
-    .contains(&kind.unwrap_or(b""));
+    let grpc = match kind.unwrap_or(b"") {
+        b"application/grpc" => input.version == Protocol::Http2,
+        kind => [&b"application/grpc-web"[..], b"application/grpc-web-text"].contains(&kind),
+    };
     let persistent =
         input.version == Protocol::Http11 && !says(&request, header::CONNECTION, "close");
     let waits = says(&request, header::EXPECT, "100-continue");

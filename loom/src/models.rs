@@ -10,6 +10,8 @@
 mod connection;
 #[path = "../../src/cork.rs"]
 mod cork;
+#[path = "../../src/flow.rs"]
+mod flow;
 mod limit;
 #[path = "../../src/tasks/registry.rs"]
 mod registry;

@@ -11,7 +11,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::{plan::Plan, verdict::Facts};
+use super::{plan::Plan, unread::Unread, verdict::Facts};
 use crate::{
     bounds::{Bounds, Discarding, Ended},
     connection::{Connection, Held},
@@ -34,6 +34,8 @@ struct Tracked<B> {
     /// `None` after the end.
     rest: Option<Remainder<B>>,
     exchange: Exchange<B>,
+    /// HTTP/2, on a combined connection.
+    unread: Option<Unread>,
 }
 
 impl<B> TrackedBody<B> {
@@ -41,17 +43,30 @@ impl<B> TrackedBody<B> {
         Self(Inner::Untracked(body))
     }
 
-    pub(super) fn tracked(rest: Remainder<B>, exchange: Exchange<B>) -> Self {
-        let rest = Some(rest);
-        Self(Inner::Tracked(Tracked { rest, exchange }))
+    pub(super) fn tracked(
+        rest: Remainder<B>,
+        exchange: Exchange<B>,
+        unread: Option<Unread>,
+    ) -> Self {
+        Self(Inner::Tracked(Tracked {
+            rest: Some(rest),
+            exchange,
+            unread,
+        }))
     }
 
     /// Apart, for the frames before the last one have nothing to do with it.
     #[inline(never)]
     fn end(&mut self, progress: Progress) {
-        let Inner::Tracked(Tracked { rest, exchange }) = &mut self.0 else {
+        let Inner::Tracked(Tracked {
+            rest,
+            exchange,
+            unread,
+        }) = &mut self.0
+        else {
             return;
         };
+        *unread = None;
         if let Some(mut rest) = rest.take() {
             rest.progress = progress;
             if progress == Progress::Failed {
@@ -91,6 +106,13 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
             },
         };
         let polled = Pin::new(body).poll_frame(cx);
+        if let Inner::Tracked(Tracked {
+            unread: Some(unread),
+            ..
+        }) = &mut self.0
+        {
+            unread.polled(polled.is_pending());
+        }
         match &polled {
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
             Poll::Ready(Some(Err(_))) => self.end(Progress::Failed),

@@ -14,6 +14,7 @@ mod response_body;
 mod service;
 mod shared;
 mod streams;
+mod unread;
 mod verdict;
 
 pub(crate) use self::shared::Shared;

@@ -16,6 +16,7 @@ use super::{
     future::Watch,
     plan::Plan,
     shared::Shared,
+    unread::Unread,
 };
 use crate::connection::Connection;
 
@@ -135,6 +136,7 @@ impl<S> Delivery<S> {
         let cork = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
+        let unread = joined.filter(|_| !http1).cloned().map(Unread::new);
         let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
@@ -146,7 +148,7 @@ impl<S> Delivery<S> {
                 persistent: http1 && !closes,
             },
         };
-        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange));
+        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange, unread));
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }

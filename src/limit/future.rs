@@ -101,10 +101,8 @@ impl<R> Watch<R> {
         // nothing can go over any more. Asked before the count is read, for in
         // between the body may go over on another thread.
         let settled = Arc::get_mut(&mut self.upload).is_some();
-        let settings = &self.upload.settings;
-        let keeps = settings.keep_handler_response;
+        let keeps = self.upload.settings.keep_handler_response;
         if let Some(refusal) = self.upload.refusal() {
-            settings.observe(&refusal);
             if !keeps {
                 return Ok(refuse(refusal, &self.respond));
             }

@@ -24,11 +24,13 @@ use crate::{bounds::Least, event::Observer};
 ///
 /// # gRPC
 ///
-/// A call of gRPC's, told by its content type, is refused in gRPC's own way, whatever
+/// A gRPC call, recognized by its content type, is refused in gRPC's own way, whatever
 /// the layer was told to answer with: HTTP 200, `grpc-status` 8 (`RESOURCE_EXHAUSTED`),
 /// or 3 (`INVALID_ARGUMENT`) for a bad or missing length, and a `grpc-message` with the
 /// numbers; 4 (`DEADLINE_EXCEEDED`) where it came too slowly. For gRPC-Web and its text form they are in the body as well. A response
-/// that has begun ends with the same trailers.
+/// that has begun ends with the same trailers. `application/grpc` is a gRPC call over HTTP/2
+/// and above only, and gRPC-Web over any version. A service that speaks no gRPC
+/// [refuses all requests alike](Self::grpc_refusals).
 ///
 /// **The limit counts all the bytes of a call**: of a client that streams, every
 /// message together, with 5 bytes before each. A stream that lives for hours is better
@@ -96,8 +98,12 @@ impl BodyGuardLayer {
 }
 
 impl<R> BodyGuardLayer<R> {
-    /// The status of a refusal for size, 413 if this is not called. A malformed
+    /// Sets the status of a refusal for size, 413 if this is not called. A malformed
     /// `Content-Length` is 400 and a missing one 411 in any case.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the status is not an error (4xx or 5xx).
     ///
     /// ```
     /// use http::StatusCode;
@@ -106,7 +112,12 @@ impl<R> BodyGuardLayer<R> {
     /// let guard = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn status(mut self, status: StatusCode) -> Self {
+        assert!(
+            status.is_client_error() || status.is_server_error(),
+            "{status} does not refuse a request: write a status of 400 to 599"
+        );
         self.set().status = status;
         self
     }
@@ -123,6 +134,21 @@ impl<R> BodyGuardLayer<R> {
     #[must_use]
     pub fn require_content_length(mut self) -> Self {
         self.set().require_length = true;
+        self
+    }
+
+    /// Sets whether gRPC calls are refused with a gRPC status (true if this is not called).
+    /// They are recognized by what the client writes into `Content-Type`, and their HTTP status
+    /// is 200. With `false`, a service that speaks no gRPC refuses them like any other request.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
+    /// ```
+    #[must_use]
+    pub fn grpc_refusals(mut self, grpc_refusals: bool) -> Self {
+        self.set().grpc_refusals = grpc_refusals;
         self
     }
 
@@ -157,14 +183,26 @@ impl<R> BodyGuardLayer<R> {
         self
     }
 
-    /// Answers 408 to a body that comes in slower than `rate` bytes per second, once `grace`
-    /// is over; delivered like any other early answer. Kestrel's are 240 bytes per second
-    /// and 5 s; without this call there is no such rate.
+    /// Responds with 408 to a body that comes in slower than `rate` bytes per second, once
+    /// `grace` is over; delivered like any other early response. Kestrel's are 240 bytes per
+    /// second and 5 s; without this call there is no such rate.
     ///
-    /// The rate is that of the whole body so far, over the time in which the handler waits
-    /// for the client: a slow handler, or none that reads, is not the client's fault. A body
-    /// with [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
+    /// The client has a credit of time. It starts with `grace`, grows by 1 s for each `rate`
+    /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
+    /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
+    /// is more: a fast beginning does not pay for silence later. A body with
+    /// [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
     /// three allocations for each body, and another for one that is waited for.
+    ///
+    /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
+    /// read its body can take it from all others. That time is not the client's either; only
+    /// [`Linger::serve`](crate::Linger) and [`Linger::join`](crate::Linger::join) know it. **If
+    /// the connection is not combined in this way, the rate does not apply over HTTP/2**, nor
+    /// does it over HTTP/3, or if a layer outside reads the body in a task of its own.
+    ///
+    /// # Panics
+    ///
+    /// The body panics when it waits for the client outside of a tokio runtime with timers.
     ///
     /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
     /// drip gets past it; its `RequestBodyDeadlineLayer` bounds the whole, for a large body
@@ -179,11 +217,13 @@ impl<R> BodyGuardLayer<R> {
     /// ```
     #[must_use]
     pub fn min_rate(mut self, rate: u64, grace: Duration) -> Self {
-        self.set().least = Some(Least { rate, grace });
+        self.set().least = (rate > 0).then_some(Least { rate, grace });
         self
     }
 
-    /// Who is told of each refusal.
+    /// Sets the observer, which is notified of each refusal: when the head declares too much,
+    /// or when the body goes over the limit. It does not matter whether the client gets to see
+    /// the refusal, or a response that had begun, or that of an outer timeout.
     #[must_use]
     pub fn observer(mut self, observer: Observer) -> Self {
         self.set().observer = observer;

@@ -17,6 +17,8 @@ mod refusal;
 mod request_body;
 mod respond;
 mod response_body;
+#[cfg(feature = "axum")]
+mod routes;
 mod service;
 mod settings;
 mod size;

@@ -2,6 +2,9 @@ use std::{fmt, sync::Arc};
 
 use http::request::Parts;
 
+#[cfg(feature = "axum")]
+use super::routes::Routes;
+
 /// How many bytes a request's body may have: a number, or what the head decides.
 ///
 /// ```
@@ -39,15 +42,22 @@ enum Kind {
     Routes(Arc<Routes>),
 }
 
-type ByHead = dyn Fn(&Parts) -> Limit + Send + Sync;
-
-/// Limits by the route that axum has matched.
-#[cfg(feature = "axum")]
-#[derive(Clone)]
-struct Routes {
-    by_path: std::collections::HashMap<Box<str>, Limit>,
-    others: Limit,
+/// What a limit by route found in a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing was looked for: the limit is not by route.
+    #[default]
+    Unasked,
+    #[cfg(feature = "axum")]
+    Route,
+    #[cfg(feature = "axum")]
+    NoRoute {
+        /// Whether the limit is smaller than that of the routes without one of their own.
+        stricter: bool,
+    },
 }
+
+type ByHead = dyn Fn(&Parts) -> Limit + Send + Sync;
 
 impl Limit {
     /// At most so many bytes.
@@ -56,7 +66,11 @@ impl Limit {
         Self(Kind::Fixed(Some(bytes)))
     }
 
-    /// No limit at all: the guard only looks at the head.
+    /// Sets no limit: the layer only inspects the head.
+    ///
+    /// Under [`BodyGuardLayer::for_axum`](super::BodyGuardLayer) this leaves axum's extractors
+    /// (`Bytes`, `String`, `Json` …) with no limit at all, for axum's own 2 MB are lifted: a
+    /// client can make them fill the memory. It is meant for handlers that stream.
     ///
     /// ```
     /// use http::Method;
@@ -87,15 +101,35 @@ impl Limit {
         Self(Kind::By(Arc::new(decide)))
     }
 
-    /// Another limit for one route of axum (feature `axum`), named as in `Router::route`:
-    /// `/users/{id}/photo`. What is not named keeps the limit that this is called
-    /// on.
+    /// Sets another limit for one route of axum (feature `axum`), named as in
+    /// `Router::route`: `/users/{id}/photo`. Routes without a limit of their own keep the limit
+    /// that this is called on.
     ///
-    /// It works in layers of a `Router` and of its routes: these run when the route
-    /// is known. Nested routers have their prefix in front, as in
-    /// [`MatchedPath`](axum::extract::MatchedPath). In a layer around the whole
-    /// router (`ServiceBuilder::service(router)`) no route is known yet, and what
-    /// this is called on applies.
+    /// It belongs into a layer of the `Router` that has the route ([`Router::layer`],
+    /// `Router::route_layer`), or of a router that this one is nested in. The path is written
+    /// as in that router. In a nested router, its full path works as well, as
+    /// [`MatchedPath`](axum::extract::MatchedPath) has it; the smaller limit applies if both
+    /// are written.
+    ///
+    /// # Requests without a route
+    ///
+    /// No route is known for a fallback, within `nest_service` and `fallback_service`, and in
+    /// a layer around the whole router (`ServiceBuilder::service(router)`). **The smallest of
+    /// all limits applies then**, and the layer says so once: to its observer
+    /// ([`Event::RouteUnknown`](crate::Event::RouteUnknown)), and to `tracing` (feature
+    /// `tracing`), or in debug builds without that feature to standard error. Limits by head
+    /// among them are asked, even if they are meant for a route.
+    ///
+    /// axum does not tell a layer which routes exist. A limit for a misspelled route never
+    /// applies, and neither does one for a route that another router has, behind a route of
+    /// its own (`route_service("/{*rest}", …)`).
+    ///
+    /// [`Router::layer`]: axum::Router::layer
+    ///
+    /// # Panics
+    ///
+    /// Panics if `Router::route` would panic at the path, as at `upload` and `/:id`, if the
+    /// route has a limit already, and if `limit` is by route itself.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -113,15 +147,13 @@ impl Limit {
     /// ```
     #[cfg(feature = "axum")]
     #[must_use]
+    #[track_caller]
     pub fn route(self, path: &str, limit: impl Into<Self>) -> Self {
         let mut routes = match self.0 {
             Kind::Routes(routes) => Arc::unwrap_or_clone(routes),
-            others => Routes {
-                by_path: std::collections::HashMap::new(),
-                others: Self(others),
-            },
+            others => Routes::new(Self(others)),
         };
-        routes.by_path.insert(path.into(), limit.into());
+        routes.insert(path, limit.into());
         Self(Kind::Routes(Arc::new(routes)))
     }
 
@@ -140,23 +172,21 @@ impl Limit {
         }
     }
 
-    /// The limit for a request, in bytes; `None` for no limit.
-    pub(super) fn for_request(&self, head: &Parts) -> Option<u64> {
+    /// Returns the limit for a request in bytes, and `None` for no limit.
+    #[cfg_attr(
+        not(feature = "axum"),
+        expect(
+            clippy::only_used_in_recursion,
+            reason = "only limits by route find something"
+        )
+    )]
+    pub(super) fn for_request(&self, head: &Parts, found: &mut Found) -> Option<u64> {
         match &self.0 {
             Kind::Fixed(bytes) => *bytes,
-            Kind::By(decide) => decide(head).for_request(head),
+            Kind::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
-            Kind::Routes(routes) => routes.limit(head).for_request(head),
+            Kind::Routes(routes) => routes.for_request(head, found),
         }
-    }
-}
-
-#[cfg(feature = "axum")]
-impl Routes {
-    fn limit(&self, head: &Parts) -> &Limit {
-        let matched = head.extensions.get::<axum::extract::MatchedPath>();
-        let limit = matched.and_then(|path| self.by_path.get(path.as_str()));
-        limit.unwrap_or(&self.others)
     }
 }
 
@@ -173,11 +203,7 @@ impl fmt::Debug for Limit {
             Kind::Fixed(None) => f.write_str("Limit(none)"),
             Kind::By(_) => f.write_str("Limit(by head)"),
             #[cfg(feature = "axum")]
-            Kind::Routes(routes) => f
-                .debug_struct("Limit")
-                .field("routes", &routes.by_path)
-                .field("others", &routes.others)
-                .finish(),
+            Kind::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
         }
     }
 }

@@ -1,8 +1,12 @@
 use std::{any::Any, fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT, request::Parts};
 
-use super::{accept::Accepted, grpc::Call, size::Size};
+use super::{
+    accept::Accepted,
+    grpc::Call,
+    size::{Size, write_limit},
+};
 
 /// Why a request was refused, and the numbers.
 ///
@@ -10,8 +14,7 @@ use super::{accept::Accepted, grpc::Call, size::Size};
 /// answer from, and it stays in the extensions of the response, so that layers
 /// further out can count and log it. As text it is one paragraph for the client:
 ///
-/// > The request body has 20971520 bytes (20 MiB); at most 4194304 bytes (4 MiB)
-/// > are accepted here. Send a smaller one.
+/// > Upload too large: 20 MiB. The limit is 4 MiB.
 ///
 /// ```
 /// use axum::{Router, body::Body, http::{Request, Response}, routing::post};
@@ -134,10 +137,10 @@ impl fmt::Debug for Captured {
 }
 
 impl Asked {
-    pub(super) fn of(method: &Method, headers: &HeaderMap, captured: Option<Captured>) -> Self {
+    pub(super) fn of(head: &Parts, call: Option<Call>, captured: Option<Captured>) -> Self {
         Self {
-            form: Call::of(headers).map_or_else(|| Form::Accept(accept(headers)), Form::Call),
-            by_head: method == Method::HEAD,
+            form: call.map_or_else(|| Form::Accept(accept(&head.headers)), Form::Call),
+            by_head: head.method == Method::HEAD,
             captured,
         }
     }
@@ -267,50 +270,71 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// In words.
+    /// Writes what went wrong, the limit, and what to do.
     pub(super) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        // A body can be too large only where there is a limit.
-        let limit = Size(self.limit.unwrap_or(u64::MAX));
         match self.kind {
-            Kind::Declared { length } => {
-                out.write_str("The request body has ")?;
-                Size(length).write(out)?;
-                if self.secret {
-                    return out
-                        .write_str(", which is more than is accepted here. Send a smaller one.");
-                }
-                out.write_str("; at most ")?;
-                limit.write(out)?;
-                out.write_str(" are accepted here. Send a smaller one.")
-            }
-            Kind::Streamed { .. } if self.secret => {
-                out.write_str("The request body is too long. Send a smaller one.")
-            }
-            Kind::Streamed { received } => {
-                out.write_str("The request body is too long: ")?;
-                Size(received).write(out)?;
-                out.write_str(" had come, and at most ")?;
-                limit.write(out)?;
-                out.write_str(" are accepted here. Send a smaller one.")
-            }
+            Kind::Declared { length } => self.write_declared(out, length),
+            Kind::Streamed { .. } => self.write_streamed(out),
             Kind::TooSlow { rate } => {
-                out.write_str("The request body came too slowly: at least ")?;
-                Size(rate).write(out)?;
-                out.write_str(
-                    " per second are expected here. Send it again over a faster connection.",
-                )
+                out.write_str("Upload too slow: the minimum is ")?;
+                write_limit(out, rate)?;
+                out.write_str(" per second. Try again over a faster connection.")
             }
             Kind::BadLength => out.write_str(
-                "The Content-Length of the request is not one decimal number. Send the length \
-                 of the body in bytes, once.",
+                "Content-Length is not one decimal number. Send the length of the body in bytes.",
             ),
-            Kind::LengthRequired => out.write_str(
-                "The request does not say how long its body is. Send it with a Content-Length, \
-                 in bytes.",
-            ),
+            Kind::LengthRequired => {
+                out.write_str("Content-Length is missing. Send the length of the body in bytes.")
+            }
         }
     }
+
+    fn write_declared(&self, out: &mut impl fmt::Write, length: u64) -> fmt::Result {
+        out.write_str("Upload too large: ")?;
+        match self.told_limit() {
+            // No digit may depend on the limit.
+            None => {
+                Size::nearest(length).write(out)?;
+                out.write_str(". Send a smaller one.")
+            }
+            Some(0) => {
+                Size::nearest(length).write(out)?;
+                out.write_str(NOTHING_ACCEPTED)
+            }
+            Some(limit) => {
+                let sizes = Size::over(length, limit);
+                let said = sizes.map_or(Size::bytes(length), |(length, _)| length);
+                said.write(out)?;
+                out.write_str(". The limit is ")?;
+                match sizes {
+                    Some((_, limit)) => limit.write(out)?,
+                    None => write_limit(out, limit)?,
+                }
+                out.write_str(".")
+            }
+        }
+    }
+
+    fn write_streamed(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        out.write_str("Upload too large")?;
+        match self.told_limit() {
+            None => out.write_str(". Send a smaller one."),
+            Some(0) => out.write_str(NOTHING_ACCEPTED),
+            Some(limit) => {
+                out.write_str(": the limit is ")?;
+                write_limit(out, limit)?;
+                out.write_str(".")
+            }
+        }
+    }
+
+    /// Returns the limit if the client may learn it.
+    fn told_limit(&self) -> Option<u64> {
+        self.limit.filter(|_| !self.secret)
+    }
 }
+
+const NOTHING_ACCEPTED: &str = ". No request body is accepted here.";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -328,20 +352,57 @@ mod tests {
     }
 
     #[test]
-    fn says_the_limit_the_length_and_what_to_do() {
-        let declared = refusal(Kind::Declared { length: 20 << 20 });
+    fn refusal_says_what_went_wrong_the_limit_and_what_to_do() {
+        for (kind, says) in [
+            (
+                Kind::Declared { length: 20_000_000 },
+                "Upload too large: 19.1 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_204_487 },
+                "Upload too large: 4.01 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_194_305 },
+                "Upload too large: 4194305 bytes. The limit is 4 MiB (4194304 bytes).",
+            ),
+            (
+                Kind::Streamed {
+                    received: 4_204_487,
+                },
+                "Upload too large: the limit is 4 MiB (4194304 bytes).",
+            ),
+            (
+                Kind::TooSlow { rate: 240 },
+                "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
+                 connection.",
+            ),
+            (
+                Kind::BadLength,
+                "Content-Length is not one decimal number. Send the length of the body in bytes.",
+            ),
+            (
+                Kind::LengthRequired,
+                "Content-Length is missing. Send the length of the body in bytes.",
+            ),
+        ] {
+            assert_eq!(refusal(kind).to_string(), says);
+        }
+    }
+
+    #[test]
+    fn limit_of_zero_says_that_no_body_is_accepted() {
+        let says = |kind| {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Refusal::new(kind, status, Some(0), Asked::default()).to_string()
+        };
         assert_eq!(
-            declared.to_string(),
-            "The request body has 20971520 bytes (20 MiB); at most 4194304 bytes (4 MiB) are \
-             accepted here. Send a smaller one."
+            says(Kind::Declared { length: 5 }),
+            "Upload too large: 5 bytes. No request body is accepted here."
         );
-        let streamed = refusal(Kind::Streamed {
-            received: 4_200_000,
-        });
         assert_eq!(
-            streamed.to_string(),
-            "The request body is too long: 4200000 bytes (4.00 MiB) had come, and at most \
-             4194304 bytes (4 MiB) are accepted here. Send a smaller one."
+            says(Kind::Streamed { received: 5 }),
+            "Upload too large. No request body is accepted here."
         );
     }
 
@@ -349,6 +410,8 @@ mod tests {
     fn a_secret_limit_is_in_no_text() {
         let kinds = [
             Kind::Declared { length: 20 << 20 },
+            // Exact bytes would say that the limit is close.
+            Kind::Declared { length: 4_200_000 },
             Kind::Streamed {
                 received: 4_194_305,
             },
@@ -356,7 +419,8 @@ mod tests {
         for kind in kinds {
             let text = refusal(kind).secret(true).to_string();
             // The count at which it was refused would tell the limit as well.
-            assert!(!text.contains("4194") && !text.contains("4 MiB"), "{text}");
+            assert!(!text.contains("4194") && !text.contains("limit"), "{text}");
+            assert!(!text.contains("4200000"), "{text}");
         }
     }
 }

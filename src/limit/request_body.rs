@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{pace::Pace, size::Size, upload::Upload};
-use crate::{BoxError, bounds::Least};
+use super::{Kind, pace::Pace, size::write_limit, upload::Upload};
+use crate::BoxError;
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.
@@ -58,12 +58,12 @@ pin_project! {
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, least: Option<Least>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, pace: Option<Pace>) -> Self {
         Self {
             inner: Some(inner),
             remaining: upload.overrun.limit(),
             upload: Some(upload),
-            pace: least.map(|least| Box::new(Pace::new(least))),
+            pace: pace.map(Box::new),
         }
     }
 
@@ -79,8 +79,8 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// The body itself, where there is nothing to count: it says that it is at its end, or
-    /// there is no limit.
+    /// Returns the body itself if there is nothing to count: there is no limit, or it is at
+    /// its end and its size hint agrees.
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self>
     where
@@ -92,7 +92,11 @@ impl<B> GuardedBody<B> {
                 remaining,
                 upload: None,
                 ..
-            } if remaining == super::settings::NO_LIMIT || inner.is_end_stream() => Ok(inner),
+            } if remaining == super::settings::NO_LIMIT
+                || (inner.is_end_stream() && inner.size_hint().exact() == Some(0)) =>
+            {
+                Ok(inner)
+            }
             counted => Err(counted),
         }
     }
@@ -118,16 +122,19 @@ impl<B> GuardedBody<B> {
         let received = upload.overrun.limit() - *this.remaining;
         ready!(pace.poll_too_slow(received, cx));
         let too_slow = TooSlow { rate: pace.rate() };
-        upload.overrun.report_too_slow(too_slow.rate);
+        upload.refuse(Kind::TooSlow {
+            rate: too_slow.rate,
+        });
         self.finish();
         Poll::Ready(Some(Err(too_slow.into())))
     }
 
     #[cold]
     fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
-        if let Some(Upload { overrun, .. }) = self.upload.as_deref() {
-            let received = overrun.limit() - self.remaining;
-            overrun.report(received.saturating_add(frame));
+        if let Some(upload) = self.upload.as_deref() {
+            let passed = upload.overrun.limit() - self.remaining;
+            let received = passed.saturating_add(frame);
+            upload.refuse(Kind::Streamed { received });
         }
         self.finish();
         length_limit_error()
@@ -153,7 +160,7 @@ where
         };
         let polled = match this.pace {
             None => inner.poll_frame(cx),
-            Some(pace) => inner.poll_frame(&mut Context::from_waker(&pace.ask(cx))),
+            Some(pace) => pace.poll_body(cx, |cx| inner.poll_frame(cx)),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -215,8 +222,9 @@ impl TooSlow {
 
 impl fmt::Display for TooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rate = Size(self.rate);
-        write!(f, "the request body came in slower than {rate} per second")
+        f.write_str("the upload is slower than ")?;
+        write_limit(f, self.rate)?;
+        f.write_str(" per second")
     }
 }
 
@@ -243,6 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bounds::Least;
 
     type Step = Result<Frame<Bytes>, &'static str>;
 
@@ -340,7 +349,8 @@ mod tests {
             grace: Duration::from_secs(5),
         };
         let upload = Upload::with_limit(9);
-        let mut body = GuardedBody::counted(Unsaid(9), upload.clone(), Some(least));
+        let mut body =
+            GuardedBody::counted(Unsaid(9), upload.clone(), Some(Pace::new(least, false)));
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");

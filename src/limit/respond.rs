@@ -59,7 +59,7 @@ pub struct PlainText;
 ///
 /// ```json
 /// {"type":"about:blank","title":"Content Too Large","status":413,
-///  "detail":"The request body has …","limit":4194304,"declared":20971520}
+///  "detail":"Upload too large: 20 MiB. The limit is 4 MiB.","limit":4194304,"declared":20971520}
 /// ```
 ///
 /// ```
@@ -91,8 +91,8 @@ pub struct HtmlPage;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;
 
-/// Of a refusal in words, in bytes: there is room for the longest.
-const WORDS: usize = 192;
+/// Room for the longest text of a refusal, in bytes.
+const WORDS: usize = 160;
 
 impl<B> OnRefusal<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {

@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_grpc_ends_with_its_status() {
-        let upload = Upload::with_limit(4);
+        let upload = Upload::of_call(4, "application/grpc");
         let message = Frame::data(Bytes::from_static(b"message"));
         let body = frames([message, status("0")]);
         let mut body = ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc"));
@@ -279,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_of_the_web_ends_with_its_status_in_the_body() {
-        let upload = Upload::with_limit(4);
+        let upload = Upload::of_call(4, "application/grpc-web");
         let body = frames([Frame::data(Bytes::from_static(b"\0\0\0\0\x01."))]);
         let mut body =
             ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc-web"));
@@ -295,7 +295,7 @@ mod tests {
     /// Half a message, and what would be trailers if it were whole.
     #[tokio::test]
     async fn a_message_that_is_cut_is_no_place_for_a_status() {
-        let upload = Upload::with_limit(4);
+        let upload = Upload::of_call(4, "application/grpc-web");
         let halves = [b"\0\0\0\0\x02A" as &[u8], b"\x80"];
         let body = frames(halves.map(|half| Frame::data(Bytes::from_static(half))));
         let mut body =
@@ -311,6 +311,18 @@ mod tests {
         );
     }
 
+    /// Over HTTP/1, trailers would be left out, and the response would look whole.
+    #[tokio::test]
+    async fn grpc_response_to_no_call_is_broken_off() {
+        let upload = Upload::with_limit(4);
+        let body = frames([Frame::data(Bytes::from_static(b"message"))]);
+        let mut body = ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc"));
+        assert!(next(&mut body).await.unwrap().unwrap().is_data());
+        upload.overrun.report(5);
+        let error = next(&mut body).await.unwrap().unwrap_err();
+        assert!(error.is::<BrokenOff>());
+    }
+
     #[tokio::test]
     async fn a_call_that_has_its_status_gets_no_second_one() {
         for (content_type, end) in [
@@ -324,7 +336,7 @@ mod tests {
                 Frame::data(Bytes::from_static(b"gAAAAAA=")),
             ),
         ] {
-            let upload = Upload::with_limit(4);
+            let upload = Upload::of_call(4, content_type);
             let mut body =
                 ResponseBody::unless_overrun(frames([end]), under_way(&upload, content_type));
             assert!(next(&mut body).await.is_some());

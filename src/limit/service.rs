@@ -3,13 +3,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Request, Response, Version, request::Parts};
 use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
+    pace::Pace,
     refusal::Asked,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
@@ -108,7 +109,9 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let watch = watch.filter(|_| counts);
         let body = match &watch {
             Some(Watch { upload, .. }) => {
-                GuardedBody::counted(body, Arc::clone(upload), self.settings.least)
+                let pace = |least| Pace::new(least, parts.version > Version::HTTP_11);
+                let pace = self.settings.least.map(pace);
+                GuardedBody::counted(body, Arc::clone(upload), pace)
             }
             None => GuardedBody::bounded(body, most),
         };

@@ -6,6 +6,8 @@ use http_body::SizeHint;
 use super::{
     Kind, Limit, Refusal,
     content_length::{Malformed, content_length},
+    grpc::Call,
+    policy::Found,
     refusal::{Asked, Captured},
 };
 use crate::{
@@ -24,10 +26,19 @@ pub(super) struct Settings {
     pub(super) require_length: bool,
     pub(super) hide_limit: bool,
     pub(super) keep_handler_response: bool,
+    pub(super) grpc_refusals: bool,
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
+    /// Shared by what is made of one layer: it says a thing once.
+    #[cfg(feature = "axum")]
+    notice: Arc<super::routes::Notice>,
 }
+
+#[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
+const UNKNOWN_ROUTE: &str = "a limit by route met a request without a route, and the smallest \
+    of its limits applies. Such a limit belongs into `Router::layer` of the router that has the \
+    route";
 
 type Capture = dyn Fn(&Parts) -> Captured + Send + Sync;
 
@@ -39,9 +50,12 @@ impl Settings {
             require_length: false,
             hide_limit: false,
             keep_handler_response: false,
+            grpc_refusals: true,
             least: None,
             observer: Observer::default(),
             capture: None,
+            #[cfg(feature = "axum")]
+            notice: Arc::default(),
         }
     }
 
@@ -55,7 +69,8 @@ impl Settings {
     /// What the answer must know of the request.
     pub(super) fn asked(&self, head: &Parts) -> Asked {
         let captured = self.capture.as_ref().map(|capture| capture(head));
-        Asked::of(&head.method, &head.headers, captured)
+        let call = self.grpc_refusals.then(|| Call::of(head)).flatten();
+        Asked::of(head, call, captured)
     }
 
     /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
@@ -78,7 +93,12 @@ impl Settings {
         head: &Parts,
         promised: &SizeHint,
     ) -> Result<Option<u64>, Box<Refusal>> {
-        let limit = self.limit.for_request(head);
+        let mut found = Found::default();
+        let limit = self.limit.for_request(head, &mut found);
+        #[cfg(feature = "axum")]
+        if promised.exact() != Some(0) && self.notice.is_due(found) {
+            self.warn_of_unknown_route(head, limit);
+        }
         let declared = content_length(&head.headers);
         let passes = match declared {
             Ok(Some(length)) => limit.is_none_or(|limit| length <= limit),
@@ -89,6 +109,24 @@ impl Settings {
             true => Ok(limit),
             false => Err(self.refuse(head, declared, limit)),
         }
+    }
+
+    /// A limit by route is in a place where it cannot hold, or a fallback reads bodies.
+    #[cfg(feature = "axum")]
+    #[cold]
+    fn warn_of_unknown_route(&self, head: &Parts, limit: Option<u64>) {
+        let path = head.uri.path();
+        self.observer.observe(&Event::RouteUnknown { path, limit });
+        #[cfg(feature = "tracing")]
+        tracing::warn!(
+            target: "tower_bodyguard",
+            path,
+            limit,
+            "{UNKNOWN_ROUTE}"
+        );
+        // In production, standard error is the application's.
+        #[cfg(all(debug_assertions, not(feature = "tracing")))]
+        eprintln!("tower-bodyguard: {path}: {UNKNOWN_ROUTE}");
     }
 
     #[cold]
@@ -150,6 +188,7 @@ impl fmt::Debug for Settings {
             .field("require_length", &self.require_length)
             .field("hide_limit", &self.hide_limit)
             .field("keep_handler_response", &self.keep_handler_response)
+            .field("grpc_refusals", &self.grpc_refusals)
             .field("min_rate", &self.least)
             .finish_non_exhaustive()
     }

@@ -19,7 +19,9 @@ pub(super) struct UnderWay {
 impl UnderWay {
     /// Of the response with this head.
     pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
-        *upload.begun() = Begun::of(response);
+        if upload.is_call() {
+            *upload.begun() = Begun::of(response);
+        }
         Self { upload }
     }
 
@@ -41,7 +43,6 @@ impl UnderWay {
             End::Refused(frame) => Some(frame),
             End::BrokenOff => None,
         };
-        self.upload.settings.observe(&refusal);
         Some(frame.ok_or(BrokenOff(refusal)))
     }
 
@@ -89,7 +90,7 @@ impl BrokenOff {
 impl fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusal = &self.0;
-        write!(f, "the response had begun, and is broken off. {refusal}")
+        write!(f, "the response had begun and is aborted. {refusal}")
     }
 }
 

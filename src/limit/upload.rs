@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Refusal, grpc::Begun, overrun::Overrun, refusal::Asked, settings::Settings};
+use super::{Kind, Refusal, grpc::Begun, overrun::Overrun, refusal::Asked, settings::Settings};
 
 /// An upload that is counted: what its body, the answer's future and the answer's body
 /// share, in one allocation.
@@ -29,11 +29,33 @@ impl Upload {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses the upload, at most once. The observer learns it here and nowhere else: the
+    /// response may be out already, or its future dropped, and the client gone.
+    pub(super) fn refuse(&self, kind: Kind) {
+        // First, so that nobody sees the response of a refusal that was not counted.
+        self.settings.observe(&self.refused(kind));
+        match kind {
+            Kind::TooSlow { rate } => self.overrun.report_too_slow(rate),
+            Kind::Streamed { received } => self.overrun.report(received),
+            Kind::Declared { .. } | Kind::BadLength | Kind::LengthRequired => {
+                unreachable!("the head is judged before there is an upload")
+            }
+        }
+    }
+
+    /// Whether the request is a gRPC call.
+    pub(super) fn is_call(&self) -> bool {
+        self.asked.call().is_some()
+    }
+
     /// What is wrong with it, once something is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        let kind = self.overrun.kind()?;
+        self.overrun.kind().map(|kind| self.refused(kind))
+    }
+
+    fn refused(&self, kind: Kind) -> Refusal {
         let limit = self.overrun.limit();
-        Some(self.settings.streamed(kind, limit, self.asked.clone()))
+        self.settings.streamed(kind, limit, self.asked.clone())
     }
 }
 
@@ -42,5 +64,14 @@ impl Upload {
     pub(super) fn with_limit(limit: u64) -> Arc<Self> {
         let settings = Settings::new(super::Limit::bytes(limit));
         Arc::new(Self::new(limit, Asked::default(), Arc::new(settings)))
+    }
+
+    /// The upload of a gRPC call.
+    pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
+        let head = http::Request::post("/").version(http::Version::HTTP_2);
+        let head = head.header("content-type", content_type).body(()).unwrap();
+        let settings = Settings::new(super::Limit::bytes(limit));
+        let asked = settings.asked(&head.into_parts().0);
+        Arc::new(Self::new(limit, asked, Arc::new(settings)))
     }
 }

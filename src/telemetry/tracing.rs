@@ -41,6 +41,8 @@ fn trace(event: &Event<'_>) {
         Event::Drained(discarded) => trace_discarded("drained", discarded),
         Event::StreamLingered(discarded) => trace_discarded("stream lingered", discarded),
         Event::Lingered(discarded) => trace_discarded("lingered", discarded),
+        // The layer has logged it, whoever observes.
+        Event::RouteUnknown { .. } => {}
     }
 }
 

@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import { choose, sendAndRefuse, submit, text } from './scenarios/steps.mjs';
 import { Stage, contains, equal } from './stage.mjs';
 
-const WORDS = 'at most 4194304 bytes (4 MiB)';
+const WORDS = 'limit is 4 MiB';
 
 const { values } = parseArgs({
   options: { url: { type: 'string' }, browser: { type: 'string' }, size: { type: 'string' } },

@@ -31,7 +31,7 @@ use crate::client::PATIENCE;
 pub(crate) const LIMIT: u64 = 4 << 20;
 
 /// What clients are told of it.
-pub(crate) const LIMIT_IN_WORDS: &str = "at most 4194304 bytes (4 MiB)";
+pub(crate) const LIMIT_IN_WORDS: &str = "limit is 4 MiB";
 
 /// How many bytes came, and in the metadata who sent them.
 pub(crate) const PUT: &str = "/test.Calls/Put";

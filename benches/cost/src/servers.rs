@@ -28,8 +28,7 @@ use crate::process::{Cores, Process, all_descriptors};
 const ANSWER: &str = "stored\n";
 
 /// As long as the guard's own words.
-const REFUSED: &str = "The request body has 20 MB; at most 16 KiB are accepted here. Send a \
-                       smaller one.\n";
+const REFUSED: &str = "Upload too large: 19.1 MiB. The limit is 16 KiB.\n";
 
 /// What is around the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ form.addEventListener('submit', (event) => {
   clear();
   const body = encode(new FormData(form));
   if (body.size > limit && !$('anyway').checked) {
-    refuse(`This upload would have ${bytes(body.size)}; at most ${bytes(limit)} are accepted here. Choose smaller files, or send them in several goes.`);
+    refuse(`Upload too large: ${bytes(body.size)}. The limit is ${bytes(limit)}. Choose smaller files, or send them in several goes.`);
   } else {
     send(body);
   }

@@ -8,8 +8,9 @@ mod messages;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Buf, BufMut, Bytes};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response,
+    HeaderMap, HeaderName, HeaderValue, Response, Version,
     header::{ACCEPT, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, CONTENT_TYPE},
+    request::Parts,
 };
 use http_body::Frame;
 
@@ -93,10 +94,13 @@ impl Form {
 }
 
 impl Call {
-    /// `None` where the request is none of gRPC's.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    /// Returns `None` if the request is not a gRPC call. gRPC needs HTTP/2, and gRPC-Web does
+    /// not.
+    pub(super) fn of(head: &Parts) -> Option<Self> {
+        let headers = &head.headers;
         let asked = headers.get(CONTENT_TYPE)?;
-        let form = Form::of(asked)?;
+        let is_spoken = |form: &Form| *form != Form::Grpc || head.version >= Version::HTTP_2;
+        let form = Form::of(asked).filter(is_spoken)?;
         // A client of gRPC-Web may ask for the other of its forms.
         let web = |accept: &HeaderValue| Form::of(accept).filter(|form| *form != Form::Grpc);
         let accepted = headers
@@ -218,13 +222,32 @@ mod tests {
         assert_eq!(form("application/json"), None);
     }
 
+    fn head(version: Version, content_type: &str, accept: &str) -> Parts {
+        let request = http::Request::post("/").version(version);
+        let request = request.header(CONTENT_TYPE, content_type);
+        let request = request.header(ACCEPT, accept).body(()).unwrap();
+        request.into_parts().0
+    }
+
+    #[test]
+    fn grpc_over_http1_is_no_call() {
+        let is_call = |version, kind| Call::of(&head(version, kind, "*/*")).is_some();
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            assert!(!is_call(version, "application/grpc"));
+            assert!(!is_call(version, "application/grpc+proto"));
+            assert!(is_call(version, "application/grpc-web"));
+            assert!(is_call(version, "application/grpc-web-text"));
+        }
+        for version in [Version::HTTP_2, Version::HTTP_3] {
+            assert!(is_call(version, "application/grpc"));
+        }
+    }
+
     #[test]
     fn a_client_of_the_web_may_ask_for_its_other_form() {
         let call = |content_type, accept| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-            headers.insert(ACCEPT, HeaderValue::from_static(accept));
-            Call::of(&headers).map(|call| call.form)
+            let head = head(Version::HTTP_2, content_type, accept);
+            Call::of(&head).map(|call| call.form)
         };
         let (web, text) = ("application/grpc-web", "application/grpc-web-text");
         assert_eq!(call(web, text), Some(Form::WebText));

@@ -6,7 +6,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     response::Response,
     serve::{IncomingStream, Listener},
 };
@@ -14,7 +14,10 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bodies::own;
+use super::{
+    bodies::{axum_body, is_empty, own},
+    default_limit::lift_default_limit,
+};
 use crate::{
     BoxError,
     limit::{
@@ -29,8 +32,13 @@ impl<R> BodyGuardLayer<R> {
     /// `String`, `Json`, `Form` and `Multipart` admit.
     ///
     /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
-    /// 400 in words of its own. One that is set inside of this guard, on a route,
-    /// still holds.
+    /// 400 in words of its own. One that the app sets still holds, be it inside of this layer
+    /// or outside: only axum's built-in 2 MB are lifted. Lifting costs two allocations for a
+    /// request with a body, or four if its extensions are empty; a request without a body pays
+    /// nothing.
+    ///
+    /// With [`Limit::none()`](crate::Limit::none), `Bytes` and the other extractors have no
+    /// limit at all, and a client can make them fill the memory.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -89,9 +97,10 @@ impl<R: Clone> AxumGuardLayer<R> {
     ///
     /// # Panics
     ///
-    /// If the limit is [by route](crate::Limit::route): what is meant for one would silently
-    /// not hold.
+    /// Panics if the limit is [by route](crate::Limit::route), for no route is known yet. If
+    /// [`Limit::by`](crate::Limit::by) makes such a limit, the smallest of its limits applies.
     #[must_use]
+    #[track_caller]
     pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {
         assert!(
             !self.0.is_by_route(),
@@ -133,8 +142,8 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let request = request.map(Body::new);
-        let guard = match request.body().is_end_stream() && self.0.passes_bodiless(&request) {
+        let request = request.map(axum_body);
+        let guard = match is_empty(request.body()) && self.0.passes_bodiless(&request) {
             // It need not be wrapped to be unwrapped.
             true => self.0.pass(|AxumBodies(app)| AxumBody {
                 response: app.call(request),
@@ -240,7 +249,7 @@ where
         let mut request = request.map(|body| own(body, GuardedBody::into_plain));
         // A limit is nothing to a request without a body.
         if lifts {
-            DefaultBodyLimit::disable().apply(&mut request);
+            lift_default_limit(&mut request);
         }
         let response = self.0.call(request);
         AxumBody { response }

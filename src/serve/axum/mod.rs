@@ -3,6 +3,7 @@
 
 mod accept;
 mod bodies;
+mod default_limit;
 mod guard;
 mod joined;
 mod listener;

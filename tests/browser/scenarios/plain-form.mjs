@@ -8,7 +8,7 @@ export async function refusal(stage) {
   const answer = await submit(page);
   equal('status', answer.status(), 413);
   contains('the page', await text(page, 'main'), 'Content Too Large');
-  contains('the page', await text(page, 'main'), 'at most 4194304 bytes (4 MiB)');
+  contains('the page', await text(page, 'main'), 'limit is 4 MiB');
 
   const [back] = await Promise.all([page.waitForNavigation(), page.click('main a')]);
   equal('status of the form after the way back', back.status(), 200);

@@ -7,7 +7,7 @@ export async function refusal(stage) {
   await choose(page, await stage.file(20_000_000));
   await page.click('#anyway');
   const words = await sendAndRefuse(page);
-  contains('the refusal', words, 'at most 4194304 bytes (4 MiB) are accepted here.');
+  contains('the refusal', words, 'limit is 4 MiB');
   equal('requests', page.uploads, 1);
   equal('role', await page.$eval('#refusal', (element) => element.role), 'alert');
   equal('element in focus', await page.evaluate(() => document.activeElement.id), 'refusal');
@@ -17,7 +17,7 @@ export async function check(stage) {
   const page = await stage.open();
   await choose(page, await stage.file(20_000_000));
   const words = await sendAndRefuse(page);
-  contains('the words', words, 'at most 4194304 bytes (4 MiB) are accepted here.');
+  contains('the words', words, 'The limit is 4194304 bytes (4 MiB).');
   equal('requests', page.uploads, 0);
   equal('element in focus', await page.evaluate(() => document.activeElement.id), 'refusal');
 }
@@ -38,7 +38,7 @@ export async function boundary(stage) {
   equal('requests after the check', page.uploads, 1);
 
   await page.click('#anyway');
-  contains('the server', await sendAndRefuse(page), `The request body has ${LIMIT + 1} bytes`);
+  contains('the server', await sendAndRefuse(page), `Upload too large: ${LIMIT + 1} bytes. The limit is 4 MiB (${LIMIT} bytes).`);
   equal('requests in the end', page.uploads, 2);
 }
 
