@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     cork::Cork,
+    peer::Peer,
     sync::{AtomicBool, AtomicU64, Ordering},
     waiter::Waiter,
 };
@@ -36,9 +37,22 @@ pub(crate) struct Connection {
     cut: AtomicU64,
     holding: AtomicBool,
     cork: Cork,
+    /// Whose slots its requests take.
+    peer: Peer,
 }
 
 impl Connection {
+    pub(crate) fn of(peer: Peer) -> Self {
+        Self {
+            peer,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Of HTTP/2: the answers' parts leave together.
     pub(crate) fn cork(&self) -> &Cork {
         &self.cork

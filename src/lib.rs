@@ -73,6 +73,7 @@ mod event;
 pub mod limit;
 pub mod linger;
 mod patience;
+mod peer;
 pub mod serve;
 mod sync;
 mod tasks;

@@ -11,8 +11,12 @@ mod connection;
 #[path = "../../src/cork.rs"]
 mod cork;
 mod limit;
+#[path = "../../src/peer.rs"]
+mod peer;
 #[path = "../../src/tasks/registry.rs"]
 mod registry;
+#[path = "../../src/tasks/standing.rs"]
+mod standing;
 #[path = "../../src/sync.rs"]
 mod sync;
 #[path = "../../src/waiter.rs"]

@@ -17,12 +17,13 @@ use crate::{
     bounds::{Bounds, Discarding, Ended},
     event::{Discarded, Event, Observer},
     patience::Patience,
+    peer::Peer,
 };
 
 /// What a kept connection is worth: how much of a refused body is read on, and
 /// for how long.
 ///
-/// The default is 1 MiB and 5 s. The bytes are about what a new TCP and TLS
+/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new TCP and TLS
 /// connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
 /// allows.
 ///
@@ -37,6 +38,7 @@ use crate::{
 pub struct Drain {
     bytes: u64,
     total: Duration,
+    max_connections: usize,
 }
 
 impl Drain {
@@ -46,6 +48,7 @@ impl Drain {
         Self {
             bytes: 1 << 20,
             total: Duration::from_secs(5),
+            max_connections: 1024,
         }
     }
 
@@ -62,6 +65,20 @@ impl Drain {
     pub const fn total(mut self, total: Duration) -> Self {
         self.total = total;
         self
+    }
+
+    /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
+    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
+    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
+    /// hyper closes the connection of an evicted drain once its answer is out.
+    #[must_use]
+    pub const fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = max_connections;
+        self
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.max_connections
     }
 
     pub(super) fn budget(&self) -> u64 {
@@ -101,8 +118,13 @@ pub(super) enum Purpose {
 const STALLED: Bounds = Bounds::new(Duration::from_secs(30), Duration::from_secs(30), None);
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
-pub(super) fn spawn<B>(rest: Remainder<B>, shared: &Shared, purpose: Purpose, exchange: Exchange<B>)
-where
+pub(super) fn spawn<B>(
+    rest: Remainder<B>,
+    shared: &Shared,
+    purpose: Purpose,
+    exchange: Exchange<B>,
+    peer: Peer,
+) where
     B: Body + Unpin + Send + 'static,
 {
     // Joined, the hook takes over as soon as the answer is out, and is cheaper.
@@ -116,7 +138,7 @@ where
     let observer = shared.observer.clone();
     let mut draining = Draining::new(rest, bounds, discarding, exchange, observer);
     draining.past = past;
-    shared.tasks.spawn(draining);
+    run(draining, shared, peer);
 }
 
 /// As [`spawn`], to keep the connection, where a part has been read already.
@@ -125,13 +147,29 @@ pub(super) fn go_on<B>(
     shared: &Shared,
     discarding: Discarding,
     exchange: Exchange<B>,
+    peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let bounds = shared.drain.to_keep();
     let observer = shared.observer.clone();
     let draining = Draining::new(rest, bounds, discarding, exchange, observer);
-    shared.tasks.spawn(draining);
+    run(draining, shared, peer);
+}
+
+/// Runs a drain in a slot.
+fn run<B>(mut draining: Draining<B>, shared: &Shared, peer: Peer)
+where
+    B: Body + Unpin + Send + 'static,
+{
+    if shared.tasks.most() == 0 {
+        draining.end = Some(Ended::Evicted);
+    }
+    let now = Instant::now().into_std();
+    shared.tasks.spawn(now, peer, |standing| {
+        draining.discarding.compete(standing);
+        draining
+    });
 }
 
 pin_project! {
@@ -161,7 +199,10 @@ pin_project! {
             if let Some(rest) = this.rest.take().filter(Remainder::is_stalled) {
                 rest.cut();
             }
-            let end = this.end.unwrap_or(Ended::Shutdown);
+            let end = this.end.unwrap_or(match this.discarding.is_evicted() {
+                true => Ended::Evicted,
+                false => Ended::Shutdown,
+            });
             let drained = Event::Drained(Discarded::new(this.discarding, end));
             this.observer.observe(&drained);
         }
@@ -281,7 +322,13 @@ mod tests {
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
         let exchange = Exchange::new();
         let shared = Shared::new(drain, StreamLinger::new(), Observer::default());
-        spawn(rest, &shared, Purpose::Keep, exchange.clone());
+        spawn(
+            rest,
+            &shared,
+            Purpose::Keep,
+            exchange.clone(),
+            Peer::alone(),
+        );
         Drained {
             sender,
             connection,
@@ -350,7 +397,7 @@ mod tests {
             }
         });
         let shared = Shared::new(Drain::new(), StreamLinger::new(), observer);
-        spawn(rest, &shared, Purpose::Keep, Exchange::new());
+        spawn(rest, &shared, Purpose::Keep, Exchange::new(), Peer::alone());
         shared.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
         assert!(connection.is_finished());

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::bounds::{Bounds, Discarding, Ended};
 use crate::connection::Connection;
+use crate::peer::Peer;
 
 /// A socket whose close lets the client finish.
 ///
@@ -68,6 +69,7 @@ pub struct LingerIo<T> {
     /// Taken out by the drop only.
     io: Option<T>,
     linger: Linger,
+    peer: Peer,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(Left<T>),
@@ -94,6 +96,7 @@ impl<T> LingerIo<T> {
     {
         linger.make_room_for(&io);
         Self {
+            peer: linger.peer_of(&io),
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
@@ -109,7 +112,8 @@ impl<T> LingerIo<T> {
 
     /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
     pub(crate) fn joined(mut self) -> Self {
-        self.evidence = Some(Evidence::new(Arc::default()));
+        let connection = Connection::of(self.peer);
+        self.evidence = Some(Evidence::new(Arc::new(connection)));
         self
     }
 
@@ -232,7 +236,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             // However fast it sends: it does not read.
             let bounds = Bounds {
                 good: None,
-                ..self.linger.bounds()
+                ..*self.linger.bounds()
             };
             let discarding = self.discarding.get_or_insert_with(|| Discarding::new(now));
             if let Some(end) = discarding.received(bytes as u64, now, &bounds) {
@@ -360,6 +364,7 @@ impl<T> Drop for LingerIo<T> {
             let permit = self.permit.take();
             (self.hand_over)(Left {
                 io,
+                peer: self.peer,
                 half_closed: self.half_closed,
                 discarding: self.discarding.take(),
                 permit: permit.unwrap_or_else(|| self.linger.permit()),

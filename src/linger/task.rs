@@ -22,7 +22,6 @@ use super::{
 use crate::{
     bounds::{Discarding, Ended},
     patience::Patience,
-    tasks::Hearing,
 };
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
@@ -44,15 +43,14 @@ where
         half_closed: left.half_closed,
         permit: left.permit,
         counted: false,
-        hearing: None,
     };
     // Many a client has closed by now, and needs no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.permit.linger().tasks());
-        tasks.spawn_with(now, |hearing| {
+        tasks.spawn(now, left.peer, |standing| {
             connection.count();
-            connection.hearing = Some(hearing);
+            connection.discarding.compete(standing);
             Lingering {
                 connection,
                 patience: Patience::default(),
@@ -68,8 +66,6 @@ struct Connection<T> {
     half_closed: HalfClosed,
     permit: Permit,
     counted: bool,
-    /// Of its task, once it has one.
-    hearing: Option<Hearing>,
 }
 
 impl<T> Connection<T> {
@@ -87,8 +83,7 @@ impl<T> Connection<T> {
 
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
-        let is_evicted = self.hearing.as_ref().is_some_and(Hearing::is_evicted);
-        self.end(if is_evicted {
+        self.end(if self.discarding.is_evicted() {
             Ended::Evicted
         } else {
             Ended::Shutdown
@@ -111,10 +106,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         let bounds = self.permit.linger().bounds();
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
-                Ok(Found::Bytes(bytes)) => {
-                    self.hearing.iter().for_each(|hearing| hearing.heard(now));
-                    self.discarding.received(bytes as u64, now, &bounds)
-                }
+                Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
                 Ok(Found::End) => Some(Ended::Complete),
                 Err(_) => Some(Ended::Reset),
             };
@@ -145,7 +137,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
             discarding, permit, ..
         } = this.connection;
         let bounds = permit.linger().bounds();
-        this.patience.poll_over(cx, discarding, &bounds)
+        this.patience.poll_over(cx, discarding, bounds)
     }
 }
 
@@ -169,7 +161,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Linger;
+    use crate::{Linger, peer::Peer};
 
     fn let_go<T>(io: T, linger: &Linger)
     where
@@ -177,6 +169,7 @@ mod tests {
     {
         super::linger(Left {
             io,
+            peer: Peer::alone(),
             half_closed: HalfClosed(true),
             discarding: None,
             permit: linger.permit(),
