@@ -20,6 +20,7 @@ use axum::{
     routing::post,
 };
 use support::{
+    client::PATIENCE,
     crowd::{Drip, Paced, connect_from},
     h2::{Client, over, upload},
     server::Server,
@@ -27,9 +28,9 @@ use support::{
 use tokio::{
     net::TcpStream,
     runtime::Runtime,
-    time::{interval, timeout},
+    time::{interval, sleep, timeout},
 };
-use tower_bodyguard::Linger;
+use tower_bodyguard::{Linger, StreamLinger};
 
 const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -55,6 +56,7 @@ fn many_dripping_connections(from: IpAddr, times: u32) {
         from,
         first: 66,
         per_second: 7 * times,
+        piece: 1,
         every: Duration::from_millis(100),
     };
     let _attack = drip.on(server.addr, "/");
@@ -83,6 +85,28 @@ fn dripping_connections_from_another_address_leave_slots() {
     many_dripping_connections(OTHER, 10);
 }
 
+/// One client that sends faster in each of 66 connections, and honest clients in one each.
+#[test]
+fn many_fast_connections_leave_slots_to_slower_client() {
+    let server = served(Linger::new().at_once(64));
+    let drip = Drip {
+        from: OTHER,
+        first: 66,
+        per_second: 14,
+        piece: 10_000,
+        every: Duration::from_millis(100),
+    };
+    let _attack = drip.on(server.addr, "/");
+    until_lingering(&server, 60);
+    let honest = Paced {
+        from: HONEST,
+        pieces: 30,
+        piece: 2_000,
+        pause: Duration::from_millis(100),
+    };
+    assert_eq!(honest.delivered(10, server.addr, "/"), 10);
+}
+
 /// More than half of 64 slots; honest clients need three times the timeout, at 200 kB/s.
 fn pressure(from: IpAddr, times: u32) {
     let linger = Linger::new().at_once(64).total(Duration::from_secs(2));
@@ -91,6 +115,7 @@ fn pressure(from: IpAddr, times: u32) {
         from,
         first: 40,
         per_second: 20 * times,
+        piece: 1,
         every: Duration::from_millis(500),
     };
     let _attack = drip.on(server.addr, "/");
@@ -119,14 +144,24 @@ fn pressure_from_another_address_leaves_extended_timeout() {
     pressure(OTHER, 10);
 }
 
+async fn until_reading(server: &Server, streams: u64) {
+    let reading = async {
+        while server.linger.stats().reading < streams {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, reading).await.expect("they are opened");
+}
+
 async fn client(from: IpAddr, addr: SocketAddr) -> Client {
     let socket = connect_from(from, addr).unwrap();
     socket.set_nonblocking(true).unwrap();
     over(TcpStream::from_std(socket).unwrap()).await
 }
 
-/// Opens requests without their ends, and sends nothing of their bodies.
-async fn open_streams(client: Client, per_second: u32) {
+/// Opens requests without their ends, and with each new one sends a piece of all bodies, if
+/// there is anything to a piece.
+async fn open_streams(client: Client, per_second: u32, piece: usize) {
     let mut streams = Vec::new();
     let mut ticks = interval(Duration::from_secs(1) / per_second);
     loop {
@@ -134,9 +169,10 @@ async fn open_streams(client: Client, per_second: u32) {
         let request = Request::post("http://test/").body(()).unwrap();
         // No more at once than the server allows.
         let mut client = client.clone().ready().await.expect("it goes on");
-        streams.push(client.send_request(request, false).unwrap());
-        if streams.len() > 4096 {
-            streams.drain(..2048);
+        streams.push(client.send_request(request, false).unwrap().1);
+        if piece > 0 {
+            // Those that were reset are gone.
+            streams.retain_mut(|stream| stream.send_data(vec![0; piece].into(), false).is_ok());
         }
     }
 }
@@ -148,16 +184,11 @@ fn many_streams(from: IpAddr, times: u32) {
     let server = served(Linger::new());
     Runtime::new().unwrap().block_on(async {
         let attacker = client(from, server.addr).await;
-        let attack = tokio::spawn(open_streams(attacker, 36 * times));
-        let slots_are_taken = async {
-            while server.linger.stats().reading < 30 {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        };
-        timeout(support::client::PATIENCE, slots_are_taken)
-            .await
-            .unwrap();
+        let attack = tokio::spawn(open_streams(attacker, 36 * times, 0));
+        until_reading(&server, 30).await;
+        // No event says that the slots are taken, for streams that find none are told apart
+        // from others by their ends only.
+        sleep(Duration::from_secs(2)).await;
         let honest = (0..10).map(|_| async {
             let client = client(HONEST, server.addr).await;
             upload(&client, "/", LENGTH).await
@@ -187,4 +218,28 @@ fn streams_at_tenfold_rate_leave_slots() {
 #[test]
 fn streams_from_another_address_leave_slots() {
     many_streams(OTHER, 10);
+}
+
+/// Faster in each of its streams than an honest client in its only one.
+#[test]
+fn many_fast_streams_leave_slots_to_slower_client() {
+    let streams = StreamLinger::new().total(Duration::from_secs(10));
+    let server = served(Linger::new().stream_linger(streams));
+    Runtime::new().unwrap().block_on(async {
+        let attacker = client(OTHER, server.addr).await;
+        let attack = tokio::spawn(open_streams(attacker, 50, 1_000));
+        until_reading(&server, 64).await;
+        let honest = client(HONEST, server.addr).await;
+        let mut honest = honest.ready().await.unwrap();
+        let request = Request::post("http://test/").body(()).unwrap();
+        let (response, mut stream) = honest.send_request(request, false).unwrap();
+        assert_eq!(response.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+        for piece in 0..30 {
+            let sent = stream.send_data(vec![0; 2_000].into(), piece == 29);
+            sent.expect("it is not reset");
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(!attack.is_finished());
+        attack.abort();
+    });
 }

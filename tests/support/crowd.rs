@@ -79,7 +79,7 @@ fn is_delivered(outcome: &Outcome) -> bool {
         && Response::parse(&outcome.received).is_some()
 }
 
-/// Opens uploads that are refused, sends a byte of each now and then, and never closes.
+/// Opens uploads that are refused, sends a little of each now and then, and never closes.
 #[derive(Clone, Copy, Debug)]
 pub struct Drip {
     pub from: IpAddr,
@@ -87,7 +87,8 @@ pub struct Drip {
     pub first: usize,
     /// How many it opens in a second after that.
     pub per_second: u32,
-    /// The time between two bytes of a connection.
+    /// How many bytes of a connection it sends, and how often.
+    pub piece: usize,
     pub every: Duration,
 }
 
@@ -113,6 +114,7 @@ impl Drip {
     fn run(self, addr: SocketAddr, path: &'static str, is_over: &AtomicBool) {
         const TICK: Duration = Duration::from_millis(5);
         let head = SendFirst::post(path, Framing::ContentLength, LARGE).head();
+        let piece = vec![0; self.piece];
         let start = Instant::now();
         let mut opened = 0;
         let mut sockets: Vec<(TcpStream, Instant)> = Vec::new();
@@ -131,7 +133,7 @@ impl Drip {
                     return true;
                 }
                 *last = Instant::now();
-                socket.write_all(b".").is_ok()
+                socket.write_all(&piece).is_ok()
             });
             thread::sleep(TICK);
         }

@@ -104,6 +104,7 @@ pub(crate) fn idle() {
             from: Ipv4Addr::LOCALHOST.into(),
             first: 100,
             per_second,
+            piece: 1,
             every: Duration::from_millis(100),
         };
         let attack = drip.on(addr, "/raw");
