@@ -101,7 +101,7 @@ fn many_fast_connections_leave_slots_to_slower_client() {
     let honest = Paced {
         from: HONEST,
         pieces: 30,
-        piece: 2_000,
+        piece: 500,
         pause: Duration::from_millis(100),
     };
     assert_eq!(honest.delivered(10, server.addr, "/"), 10);
@@ -235,7 +235,7 @@ fn many_fast_streams_leave_slots_to_slower_client() {
         let (response, mut stream) = honest.send_request(request, false).unwrap();
         assert_eq!(response.await.unwrap().status(), StatusCode::UNAUTHORIZED);
         for piece in 0..30 {
-            let sent = stream.send_data(vec![0; 2_000].into(), piece == 29);
+            let sent = stream.send_data(vec![0; 500].into(), piece == 29);
             sent.expect("it is not reset");
             sleep(Duration::from_millis(100)).await;
         }

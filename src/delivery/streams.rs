@@ -403,7 +403,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silent_stream_ends_at_idle_timeout() {
-        let mut upload = upload(StreamLinger::new(), false);
+        let settings = StreamLinger::new().total(Duration::from_secs(20));
+        let mut upload = upload(settings, false);
         upload.exchange.note().answered();
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(990)).await;
