@@ -19,6 +19,7 @@ use axum::{
     http::{Request, StatusCode},
     routing::post,
 };
+use futures_util::future::join_all;
 use support::{
     client::PATIENCE,
     crowd::{Drip, Paced, connect_from},
@@ -159,16 +160,17 @@ async fn client(from: IpAddr, addr: SocketAddr) -> Client {
     over(TcpStream::from_std(socket).unwrap()).await
 }
 
-/// Opens requests without their ends, and with each new one sends a piece of all bodies, if
-/// there is anything to a piece.
-async fn open_streams(client: Client, per_second: u32, piece: usize) {
+/// Opens requests without their ends, by turns on each of the connections. With each new one,
+/// sends a piece of all bodies, if there is anything to a piece.
+async fn open_streams(clients: Vec<Client>, per_second: u32, piece: usize) {
     let mut streams = Vec::new();
     let mut ticks = interval(Duration::from_secs(1) / per_second);
-    loop {
+    for client in clients.iter().cycle() {
         ticks.tick().await;
         let request = Request::post("http://test/").body(()).unwrap();
         // No more at once than the server allows.
-        let mut client = client.clone().ready().await.expect("it goes on");
+        let client = client.clone();
+        let mut client = client.ready().await.expect("it goes on");
         streams.push(client.send_request(request, false).unwrap().1);
         if piece > 0 {
             // Those that were reset are gone.
@@ -184,7 +186,7 @@ fn many_streams(from: IpAddr, times: u32) {
     let server = served(Linger::new());
     Runtime::new().unwrap().block_on(async {
         let attacker = client(from, server.addr).await;
-        let attack = tokio::spawn(open_streams(attacker, 36 * times, 0));
+        let attack = tokio::spawn(open_streams(vec![attacker], 36 * times, 0));
         until_reading(&server, 30).await;
         // No event says that the slots are taken, for streams that find none are told apart
         // from others by their ends only.
@@ -220,14 +222,14 @@ fn streams_from_another_address_leave_slots() {
     many_streams(OTHER, 10);
 }
 
-/// Faster in each of its streams than an honest client in its only one.
+/// One client that sends faster in each of 100 connections, and an honest client in one.
 #[test]
 fn many_fast_streams_leave_slots_to_slower_client() {
     let streams = StreamLinger::new().total(Duration::from_secs(10));
     let server = served(Linger::new().stream_linger(streams));
     Runtime::new().unwrap().block_on(async {
-        let attacker = client(OTHER, server.addr).await;
-        let attack = tokio::spawn(open_streams(attacker, 50, 1_000));
+        let attackers = join_all((0..100).map(|_| client(OTHER, server.addr))).await;
+        let attack = tokio::spawn(open_streams(attackers, 50, 1_000));
         until_reading(&server, 64).await;
         let honest = client(HONEST, server.addr).await;
         let mut honest = honest.ready().await.unwrap();
