@@ -4,4 +4,5 @@
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(bodyguard_loom)");
     println!("cargo::rustc-cfg=bodyguard_loom");
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"axum\"))");
 }

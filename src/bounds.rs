@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::tasks::Standing;
+
 /// The bounds of one drain or linger.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -19,6 +21,8 @@ pub(crate) struct Bounds {
 }
 
 /// A rate that holds once a grace is over: a connection takes some time to get going.
+///
+/// What was sent ahead counts for no longer than the grace, within 1 s and [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Least {
     /// Bytes per second.
@@ -27,11 +31,23 @@ pub(crate) struct Least {
 }
 
 /// The rate of somebody who is worth waiting for, and how long at most.
+///
+/// What was sent ahead counts for no longer than [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Good {
     /// Bytes per second.
     pub(crate) rate: u64,
     pub(crate) total: Duration,
+}
+
+/// For how long bytes that were sent ahead keep a rate: a client that sends much at once and
+/// then a byte now and then does not have the rate any more.
+const AHEAD: Duration = Duration::from_secs(10);
+
+impl Least {
+    fn ahead(self) -> Duration {
+        self.grace.clamp(Duration::from_secs(1), AHEAD)
+    }
 }
 
 impl Bounds {
@@ -95,8 +111,39 @@ pub(crate) struct Discarding {
     started: Instant,
     heard: Instant,
     discarded: u64,
-    /// Of these, what was discarded before `started`.
-    before: u64,
+    least: Kept,
+    good: Kept,
+    /// Its place among others, if it competes with them.
+    standing: Option<Standing>,
+}
+
+/// A leaky bucket: what came since the start, less what came too far ahead of a rate.
+///
+/// In bytes times nanoseconds per second, so that nothing is rounded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept(u128);
+
+impl Kept {
+    /// Counts bytes that came so long after the start.
+    fn received(&mut self, bytes: u64, elapsed: Duration, rate: u64, ahead: Duration) {
+        let most = elapsed.saturating_add(ahead).as_nanos();
+        let most = most.saturating_mul(rate.into());
+        let came = u128::from(bytes) * 1_000_000_000;
+        self.0 = self.0.saturating_add(came).min(most);
+    }
+
+    /// For how long, from the start, this makes a rate in bytes per second: to the
+    /// nanosecond above, for what has come in time may be asked about then.
+    fn lasts(self, rate: u64) -> Duration {
+        let nanoseconds = self.0.checked_div(rate.into());
+        nanoseconds.map_or(Duration::MAX, |nanoseconds| {
+            Duration::from_nanos(
+                u64::try_from(nanoseconds)
+                    .unwrap_or(u64::MAX)
+                    .saturating_add(1),
+            )
+        })
+    }
 }
 
 impl Discarding {
@@ -106,8 +153,20 @@ impl Discarding {
             started: now,
             heard: now,
             discarded: 0,
-            before: 0,
+            least: Kept::default(),
+            good: Kept::default(),
+            standing: None,
         }
+    }
+
+    /// From now on, what comes counts for a place among others.
+    pub(crate) fn compete(&mut self, standing: Standing) {
+        self.standing = Some(standing);
+    }
+
+    /// Whether it has to end because another needs its slot.
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.standing.as_ref().is_some_and(Standing::is_evicted)
     }
 
     pub(crate) fn discarded(&self) -> u64 {
@@ -123,13 +182,25 @@ impl Discarding {
     pub(crate) fn restart(&mut self, now: Instant) {
         self.started = now;
         self.heard = now;
-        self.before = self.discarded;
+        self.least = Kept::default();
+        self.good = Kept::default();
     }
 
     /// `bytes` came, and were discarded.
     pub(crate) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<Ended> {
         self.heard = now;
         self.discarded = self.discarded.saturating_add(bytes);
+        let elapsed = now.saturating_duration_since(self.started);
+        if let Some(least) = bounds.least {
+            self.least
+                .received(bytes, elapsed, least.rate, least.ahead());
+        }
+        if let Some(good) = bounds.good {
+            self.good.received(bytes, elapsed, good.rate, AHEAD);
+        }
+        if let Some(standing) = &self.standing {
+            standing.received(bytes, now);
+        }
         match bounds.bytes {
             Some(most) if self.discarded > most => Some(Ended::Bytes),
             _ => self.over_at(now, bounds),
@@ -139,12 +210,12 @@ impl Discarding {
     /// Nothing came.
     pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<Ended> {
         let elapsed = now.saturating_duration_since(self.started);
-        let keeps = |rate| elapsed < self.lasts(rate);
         let total = match bounds.good {
-            Some(good) if keeps(good.rate) => good.total.max(bounds.total),
+            Some(good) if elapsed < self.good.lasts(good.rate) => good.total.max(bounds.total),
             _ => bounds.total,
         };
-        let is_slow = |least: Least| elapsed >= least.grace && !keeps(least.rate);
+        let is_slow =
+            |least: Least| elapsed >= least.grace && elapsed >= self.least.lasts(least.rate);
         if elapsed >= total {
             Some(Ended::Total)
         } else if now.saturating_duration_since(self.heard) >= bounds.idle {
@@ -161,27 +232,13 @@ impl Discarding {
         let idle = left(bounds.idle, now, self.heard);
         let of_all = |bound| left(bound, now, self.started);
         let total = match (bounds.good, of_all(bounds.total)) {
-            (Some(good), Duration::ZERO) => of_all(good.total.min(self.lasts(good.rate))),
+            (Some(good), Duration::ZERO) => of_all(good.total.min(self.good.lasts(good.rate))),
             (_, total) => total,
         };
         let rate = bounds.least.map_or(Duration::MAX, |least| {
-            of_all(least.grace.max(self.lasts(least.rate)))
+            of_all(least.grace.max(self.least.lasts(least.rate)))
         });
         idle.min(total).min(rate)
-    }
-
-    /// For how long, from the start, what has come makes a rate, in bytes per second:
-    /// to the nanosecond above, for what has come in time may be asked about then.
-    fn lasts(&self, rate: u64) -> Duration {
-        let bytes = u128::from(self.discarded - self.before);
-        let nanoseconds = (bytes * 1_000_000_000).checked_div(u128::from(rate));
-        nanoseconds.map_or(Duration::MAX, |nanoseconds| {
-            Duration::from_nanos(
-                u64::try_from(nanoseconds)
-                    .unwrap_or(u64::MAX)
-                    .saturating_add(1),
-            )
-        })
     }
 }
 
@@ -281,24 +338,71 @@ mod tests {
     }
 
     #[test]
-    fn a_good_client_that_tires_is_left() {
+    fn good_client_that_tires_is_left_after_what_it_sent_ahead() {
         let bounds = Bounds {
             good: Some(GOOD),
             ..BOUNDS
         };
         let start = Instant::now();
         let mut discarding = Discarding::new(start);
-        // All of 40 s at once, and then silence, but for a byte now and then.
-        assert_eq!(discarding.received(40 * GOOD.rate, start, &bounds), None);
-        for drip in 1..=9 {
+        // After 28 s it has sent for 68, and then sends a byte now and then.
+        let burst = start + secs(28.0);
+        for second in 1..7 {
+            let now = start + secs(4.0) * second;
+            assert_eq!(discarding.received(4 * GOOD.rate, now, &bounds), None);
+        }
+        assert_eq!(discarding.received(44 * GOOD.rate, burst, &bounds), None);
+        assert_eq!(
+            discarding.received(1, start + secs(33.0), &bounds),
+            None,
+            "what is ahead counts"
+        );
+        let now = start + secs(37.0);
+        assert_eq!(discarding.received(1, now, &bounds), None);
+        let left = discarding.patience(now, &bounds);
+        assert!(left > secs(0.99) && left < secs(1.01), "{left:?}");
+        assert_eq!(discarding.over_at(now + left, &bounds), Some(Ended::Total));
+    }
+
+    #[test]
+    fn burst_at_start_gives_no_extended_timeout() {
+        let bounds = Bounds {
+            good: Some(GOOD),
+            ..BOUNDS
+        };
+        let start = Instant::now();
+        let mut discarding = Discarding::new(start);
+        assert_eq!(discarding.received(600 * GOOD.rate, start, &bounds), None);
+        for drip in 1..=7 {
             let now = start + secs(4.0) * drip;
             assert_eq!(discarding.received(1, now, &bounds), None);
         }
-        let now = start + secs(36.0);
-        assert!(discarding.patience(now, &bounds) > secs(3.9));
         assert_eq!(
-            discarding.received(1, start + secs(40.1), &bounds),
+            discarding.received(1, start + secs(30.0), &bounds),
             Some(Ended::Total)
+        );
+    }
+
+    #[test]
+    fn burst_counts_for_minimum_rate_no_longer_than_grace() {
+        let least = Least {
+            rate: 240,
+            grace: secs(5.0),
+        };
+        let bounds = Bounds {
+            least: Some(least),
+            ..BOUNDS
+        };
+        let start = Instant::now();
+        let mut discarding = Discarding::new(start);
+        assert_eq!(
+            discarding.received(1 << 20, start + secs(2.0), &bounds),
+            None
+        );
+        assert_eq!(discarding.received(1, start + secs(6.9), &bounds), None);
+        assert_eq!(
+            discarding.received(1, start + secs(7.1), &bounds),
+            Some(Ended::Rate)
         );
     }
 
@@ -352,6 +456,9 @@ mod tests {
             for (gap, bytes) in gaps {
                 let wait = discarding.patience(now, &bounds);
                 prop_assert!(wait > Duration::ZERO);
+                // Nor is it ever over before.
+                let before = now + (wait - Duration::from_nanos(1));
+                prop_assert_eq!(discarding.over_at(before, &bounds), None);
                 let gap = Duration::from_millis(gap);
                 if bytes > 0 && gap < wait {
                     now += gap;
@@ -371,6 +478,47 @@ mod tests {
                 end = discarding.over_at(now, &bounds);
                 asked += 1;
                 prop_assert!(now <= start + longest && asked < 10);
+            }
+        }
+
+        /// A client that goes on beyond the total, or below no rate, has sent half of the
+        /// rate at least in what it may be ahead, twice: nothing older counts.
+        #[test]
+        fn only_recent_bytes_make_a_rate(
+            pieces in prop::collection::vec(
+                (0u64..3_000, prop_oneof![4 => 0u64..500_000, 1 => 0u64..60_000_000]),
+                1..100,
+            ),
+            is_least in any::<bool>(),
+        ) {
+            const RATE: u64 = 1_000_000;
+            let hours = Duration::from_secs(10_000);
+            let grace = secs(12.0);
+            let bounds = match is_least {
+                true => Bounds {
+                    least: Some(Least { rate: RATE, grace }),
+                    ..Bounds::new(hours, hours, None)
+                },
+                false => Bounds {
+                    good: Some(Good { rate: RATE, total: hours }),
+                    ..Bounds::new(hours, grace, None)
+                },
+            };
+            let start = Instant::now();
+            let mut discarding = Discarding::new(start);
+            let (mut now, mut came) = (start, Vec::new());
+            for (gap, bytes) in pieces {
+                now += Duration::from_millis(gap);
+                if discarding.over_at(now, &bounds).is_some() {
+                    break;
+                }
+                if now >= start + 2 * AHEAD {
+                    let recent = came.iter().filter(|(at, _)| *at + 2 * AHEAD >= now);
+                    let recent: u64 = recent.map(|(_, bytes)| bytes).sum();
+                    prop_assert!(recent >= RATE * AHEAD.as_secs() - 1, "{recent}");
+                }
+                came.push((now, bytes));
+                discarding.received(bytes, now, &bounds);
             }
         }
     }

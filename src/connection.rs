@@ -8,6 +8,7 @@ use std::{
 use crate::{
     cork::Cork,
     flow::Flow,
+    peer::Peer,
     sync::{AtomicBool, AtomicU64, Ordering},
     waiter::Waiter,
 };
@@ -41,9 +42,22 @@ pub(crate) struct Connection {
     holding: AtomicBool,
     cork: Cork,
     flow: Flow,
+    /// Whose slots its requests take.
+    peer: Peer,
 }
 
 impl Connection {
+    pub(crate) fn of(peer: Peer) -> Self {
+        Self {
+            peer,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer
+    }
+
     /// Of HTTP/2: the answers' parts leave together.
     pub(crate) fn cork(&self) -> &Cork {
         &self.cork

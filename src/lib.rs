@@ -86,6 +86,7 @@ mod flow;
 pub mod limit;
 pub mod linger;
 mod patience;
+mod peer;
 pub mod serve;
 mod stall;
 mod sync;

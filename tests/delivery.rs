@@ -193,7 +193,7 @@ async fn a_stream_of_http_2_lingers() {
     sleep(Duration::from_secs(10)).await;
     assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
     drop(answer);
-    sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_millis(900)).await;
     assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
     sleep(Duration::from_secs(2)).await;
     assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
@@ -223,6 +223,42 @@ async fn a_stream_without_a_place_is_held() {
     );
     sleep(Duration::from_millis(20)).await;
     assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
+}
+
+/// Two fast streams of one client and a slow one of another: without a key, the slow one is
+/// evicted for the fourth.
+#[tokio::test(start_paused = true)]
+async fn streams_beyond_slots_evict_client_with_most() {
+    let streams = || DeliveryLayer::new().stream_linger(StreamLinger::new().at_once(3));
+    let by_client = streams().peer_key(|head| head.headers.get("client").cloned());
+    for (layer, expected) in [
+        (by_client, [false, true, true, true]),
+        (streams(), [true, true, false, true]),
+    ] {
+        let mut senders = Vec::new();
+        for (client, bytes) in [("one", 1000), ("one", 2000), ("two", 1), ("three", 1)] {
+            let (mut sender, mut request) = upload();
+            *request.version_mut() = Version::HTTP_2;
+            request
+                .headers_mut()
+                .insert("client", client.parse().unwrap());
+            let unread =
+                service_fn(|_: Request<TrackedBody<Upload>>| async { Ok::<_, Infallible>(ok()) });
+            drop(layer.clone().layer(unread).oneshot(request).await.unwrap());
+            sleep(Duration::from_millis(1)).await;
+            for _ in 0..10 {
+                let sent = sender.send_data(vec![0; bytes].into()).await;
+                sent.expect("it has a slot");
+            }
+            sleep(Duration::from_millis(1)).await;
+            senders.push(sender);
+        }
+        let mut is_read = Vec::new();
+        for sender in &mut senders {
+            is_read.push(sender.send_data(Bytes::new()).await.is_ok());
+        }
+        assert_eq!(is_read, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

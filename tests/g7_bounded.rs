@@ -17,7 +17,7 @@ use support::{
     client::{Framing, PATIENCE, read_response},
     server::Server,
 };
-use tower_bodyguard::{Drain, Linger};
+use tower_bodyguard::{Counters, Drain, Ended, Linger};
 
 fn app() -> Router {
     Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
@@ -86,6 +86,40 @@ fn a_drain_that_stalls_ends() {
     let server = with(Linger::new().drain(drain));
     let mut socket = refused(&server, 100_000);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn drain_beyond_max_connections_evicts_another() {
+    let counters = Counters::default();
+    let drain = Drain::new().max_connections(2).total(PATIENCE);
+    let server = with(Linger::new().drain(drain).observer(counters.observer()));
+    let mut sockets = Vec::new();
+    for count in 1..=3 {
+        sockets.push(refused(&server, 100_000));
+        while server.linger.stats().reading < count.min(2) {
+            thread::yield_now();
+        }
+    }
+    // hyper closes the connection of the first.
+    assert_eq!(sockets[0].read(&mut [0]).unwrap(), 0);
+    for socket in &mut sockets[1..] {
+        socket.write_all(&[0; 100_000]).unwrap();
+    }
+    let drains = || counters.snapshot().drains;
+    while drains().ended(Ended::Complete) < 2 {
+        thread::yield_now();
+    }
+    assert_eq!(drains().ended(Ended::Evicted), 1);
+}
+
+#[test]
+fn drain_without_slots_is_evicted_at_once() {
+    let counters = Counters::default();
+    let drain = Drain::new().max_connections(0).total(PATIENCE);
+    let server = with(Linger::new().drain(drain).observer(counters.observer()));
+    let mut socket = refused(&server, 100_000);
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    assert_eq!(counters.snapshot().drains.ended(Ended::Evicted), 1);
 }
 
 /// Chunked coding says no length: the drain is bounded by what comes.

@@ -97,7 +97,11 @@ async fn serve(
         .idle(*flags.linger_idle)
         .total(*flags.linger_total)
         .bytes(flags.linger_bytes.0)
-        .stream_linger(StreamLinger::new().total(*flags.stream_linger))
+        .stream_linger(
+            StreamLinger::new()
+                .total(*flags.stream_linger)
+                .idle_timeout(*flags.stream_linger / 2),
+        )
         .grace(*flags.grace);
     let linger = match flags.linger_max {
         Some(connections) => linger.at_once(connections),

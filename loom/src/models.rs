@@ -13,8 +13,12 @@ mod cork;
 #[path = "../../src/flow.rs"]
 mod flow;
 mod limit;
+#[path = "../../src/peer.rs"]
+mod peer;
 #[path = "../../src/tasks/registry.rs"]
 mod registry;
+#[path = "../../src/tasks/standing.rs"]
+mod standing;
 #[path = "../../src/sync.rs"]
 mod sync;
 #[path = "../../src/waiter.rs"]

@@ -5,7 +5,7 @@ use std::{
 
 use loom::{model, thread};
 
-use crate::registry::{Hearing, Registry};
+use crate::{peer::Peer, registry::Registry, standing::Standing};
 
 /// What ends a task is its name. Which were ended is of no matter to the order of events,
 /// and so in a lock of std's.
@@ -32,21 +32,25 @@ impl Tasks {
         self.ended.lock().unwrap().contains(&task)
     }
 
-    /// As `spawn_with` does it. Its number and its part, where there was a place.
-    fn spawn(&self, task: &'static str) -> Option<(u64, Hearing)> {
-        let entered = self.registry.enter(self.start)?;
-        let gave_way = entered.gave_way.and_then(|running| running.task);
-        gave_way.into_iter().for_each(|task| self.abort(task));
+    /// As the crate's `spawn` does it. Returns its number and its standing, if it got a slot.
+    fn spawn(&self, task: &'static str) -> Option<(u64, Standing)> {
+        let entered = self.registry.enter(self.start, Peer::Keyed(1))?;
+        entered
+            .evicted
+            .into_iter()
+            .for_each(|task| self.abort(task));
         let started = self.registry.started(entered.number, task);
         started.unwrap_or_else(|task| self.abort(task));
-        Some((entered.number, entered.hearing))
+        Some((entered.number, entered.standing))
     }
 
     fn evict(&self) -> bool {
-        let gave_way = self.registry.evict();
-        let task = gave_way.as_ref().and_then(|running| running.task);
-        task.into_iter().for_each(|task| self.abort(task));
-        gave_way.is_some()
+        let evicted = self.registry.evict(self.start);
+        evicted
+            .flatten()
+            .into_iter()
+            .for_each(|task| self.abort(task));
+        evicted.is_some()
     }
 
     fn end(&self) {
@@ -71,9 +75,9 @@ fn of_two_for_one_place_the_first_gives_way() {
         let spawned = names.map(|name| with(&tasks, move |tasks| tasks.spawn(name).unwrap()));
         assert!(tasks.registry.running() <= 1);
         let spawned = spawned.map(|spawned| spawned.join().unwrap());
-        for (name, (number, hearing)) in names.into_iter().zip(spawned) {
+        for (name, (number, standing)) in names.into_iter().zip(spawned) {
             assert_eq!(tasks.is_ended(name), number == 0, "{name}");
-            assert_eq!(hearing.is_evicted(), number == 0, "{name}");
+            assert_eq!(standing.is_evicted(), number == 0, "{name}");
         }
         assert_eq!(tasks.registry.running(), 1);
         assert_eq!(tasks.registry.end().len(), 1);
@@ -112,21 +116,21 @@ fn the_count_is_right_at_rest() {
     });
 }
 
-/// It may be heard of too late.
+/// What it receives may come too late to save it.
 #[test]
-fn one_gives_way_and_knows_it() {
+fn evicted_task_knows_it() {
     model(|| {
         let tasks = Tasks::new(2);
         let names = ["a", "b"];
-        let hearings = names.map(|name| tasks.spawn(name).unwrap().1);
-        let hears = thread::spawn({
-            let hearing = hearings[0].clone();
+        let standings = names.map(|name| tasks.spawn(name).unwrap().1);
+        let receives = thread::spawn({
+            let standing = standings[0].clone();
             let later = tasks.start + Duration::from_secs(1);
-            move || hearing.heard(later)
+            move || standing.received(1 << 20, later)
         });
         assert!(tasks.evict());
-        hears.join().unwrap();
-        let evicted = hearings.map(|hearing| hearing.is_evicted());
+        receives.join().unwrap();
+        let evicted = standings.map(|standing| standing.is_evicted());
         assert_eq!(evicted, names.map(|name| tasks.is_ended(name)));
         assert_ne!(evicted[0], evicted[1]);
     });
@@ -138,9 +142,24 @@ fn who_leaves_last_says_so_once() {
         let tasks = Tasks::new(2);
         let numbers = ["a", "b"].map(|name| tasks.spawn(name).unwrap().0);
         let left = numbers.map(|number| with(&tasks, move |tasks| tasks.registry.leave(number)));
-        let left = left.map(|left| left.join().unwrap());
+        let left = left.map(|left| left.join().unwrap().nobody);
         assert_ne!(left[0], left[1]);
         assert!(tasks.registry.is_empty());
         assert_eq!(tasks.registry.running(), 0);
+    });
+}
+
+/// One is evicted while it leaves by itself: it is told apart from one that is still to go.
+#[test]
+fn evicted_task_counts_until_it_leaves() {
+    model(|| {
+        let tasks = Tasks::new(1);
+        let (first, standing) = tasks.spawn("first").unwrap();
+        let leaves = with(&tasks, move |tasks| tasks.registry.leave(first));
+        let (second, _) = tasks.spawn("second").unwrap();
+        leaves.join().unwrap();
+        assert!(!tasks.registry.is_evicting());
+        assert_eq!(tasks.is_ended("first"), standing.is_evicted());
+        assert!(tasks.registry.leave(second).nobody);
     });
 }

@@ -20,13 +20,14 @@ use crate::{
     connection::Connection,
     event::{Discarded, Event, Observer},
     patience::Patience,
+    peer::Peer,
     stall::{STALL_TIMEOUT_AT_SHUTDOWN, Stall},
 };
 
 /// What a kept connection is worth: how much of a refused body is read on, and
 /// for how long.
 ///
-/// The default is 1 MiB and 5 s. The bytes are about what a new TCP and TLS
+/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new TCP and TLS
 /// connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
 /// allows.
 ///
@@ -41,6 +42,7 @@ use crate::{
 pub struct Drain {
     bytes: u64,
     total: Duration,
+    max_connections: usize,
 }
 
 impl Drain {
@@ -50,6 +52,7 @@ impl Drain {
         Self {
             bytes: 1 << 20,
             total: Duration::from_secs(5),
+            max_connections: 1024,
         }
     }
 
@@ -66,6 +69,20 @@ impl Drain {
     pub const fn total(mut self, total: Duration) -> Self {
         self.total = total;
         self
+    }
+
+    /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
+    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
+    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
+    /// hyper closes the connection of an evicted drain once its answer is out.
+    #[must_use]
+    pub const fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = max_connections;
+        self
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.max_connections
     }
 
     pub(super) fn budget(&self) -> u64 {
@@ -112,8 +129,13 @@ const FLUSH: Bounds = {
 const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
-pub(super) fn spawn<B>(rest: Remainder<B>, shared: &Shared, purpose: Purpose, exchange: Exchange<B>)
-where
+pub(super) fn spawn<B>(
+    rest: Remainder<B>,
+    shared: &Shared,
+    purpose: Purpose,
+    exchange: Exchange<B>,
+    peer: Peer,
+) where
     B: Body + Unpin + Send + 'static,
 {
     let bounds = match purpose {
@@ -125,7 +147,7 @@ where
     if purpose == Purpose::Deliver {
         draining.deliver();
     }
-    shared.tasks.spawn(draining);
+    run(draining, shared, peer);
 }
 
 /// As [`spawn`], to keep the connection, where a part has been read already.
@@ -134,12 +156,28 @@ pub(super) fn go_on<B>(
     shared: &Shared,
     discarding: Discarding,
     exchange: Exchange<B>,
+    peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let bounds = shared.drain.to_keep();
     let draining = Draining::new(rest, bounds, discarding, exchange, shared);
-    shared.tasks.spawn(draining);
+    run(draining, shared, peer);
+}
+
+/// Runs a drain in a slot.
+fn run<B>(mut draining: Draining<B>, shared: &Shared, peer: Peer)
+where
+    B: Body + Unpin + Send + 'static,
+{
+    if shared.tasks.most() == 0 {
+        draining.end = Some(Ended::Evicted);
+    }
+    let now = Instant::now().into_std();
+    shared.tasks.spawn(now, peer, |standing| {
+        draining.discarding.compete(standing);
+        draining
+    });
 }
 
 /// A drain of a combined connection that has come to its bound, until the response is with
@@ -216,7 +254,10 @@ pin_project! {
                 runtime.spawn(last);
                 return;
             }
-            let end = this.end.unwrap_or(Ended::Shutdown);
+            let end = this.end.unwrap_or(match this.discarding.is_evicted() {
+                true => Ended::Evicted,
+                false => Ended::Shutdown,
+            });
             let drained = Event::Drained(Discarded::new(&this.discarding, end));
             this.observer.observe(&drained);
         }
@@ -261,7 +302,8 @@ impl<B: Drainable> Draining<B> {
             let connection = rest.connection();
             connection.is_some_and(|connection| connection.is_stalled())
         };
-        if this.end.is_some() || !*this.may_go_on {
+        // What is evicted makes room: hyper goes on as it would for any body that was dropped.
+        if this.end.is_some() || !*this.may_go_on || this.discarding.is_evicted() {
             return None;
         }
         let mut last = Self {
@@ -402,7 +444,13 @@ mod tests {
             StreamLinger::new(),
             Observer::default(),
         );
-        spawn(rest, &shared, Purpose::Keep, exchange.clone());
+        spawn(
+            rest,
+            &shared,
+            Purpose::Keep,
+            exchange.clone(),
+            Peer::alone(),
+        );
         Drained {
             sender,
             connection,
@@ -472,7 +520,7 @@ mod tests {
             }
         });
         let shared = Shared::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
-        spawn(rest, &shared, Purpose::Keep, Exchange::new());
+        spawn(rest, &shared, Purpose::Keep, Exchange::new(), Peer::alone());
         shared.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
         assert!(connection.is_finished());

@@ -310,7 +310,7 @@ where
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
-        drain::go_on(rest, &plan.shared, discarding, exchange);
+        drain::go_on(rest, &plan.shared, discarding, exchange, plan.peer);
         noted
     }
 }

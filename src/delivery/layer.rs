@@ -1,9 +1,14 @@
-use std::sync::Arc;
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::Arc,
+};
 
+use http::request::Parts;
 use tower_layer::Layer;
 
 use super::{Delivery, Drain, StreamLinger, shared::Shared};
-use crate::{event::Observer, linger::Linger};
+use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
 
 /// Sees to it that early answers go out on an honest connection.
 ///
@@ -46,16 +51,58 @@ use crate::{event::Observer, linger::Linger};
 ///     .route("/", post(|| async { StatusCode::UNAUTHORIZED }))
 ///     .layer(DeliveryLayer::new());
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct DeliveryLayer {
     shared: Arc<Shared>,
+    peer_key: PeerKey,
 }
 
 impl DeliveryLayer {
     /// With the default [`Drain`] and [`StreamLinger`].
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::of(Shared::new(
+            Drain::new(),
+            STALL_TIMEOUT,
+            StreamLinger::new(),
+            Observer::default(),
+        ))
+    }
+
+    fn of(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            peer_key: PeerKey::default(),
+        }
+    }
+
+    /// Sets which requests belong to one client, for its share of the slots: those for which
+    /// `key` returns the same value.
+    ///
+    /// Without a key, a request is a client of its own: so is each one if this is not called.
+    /// It is not asked where the layer knows the connection: see
+    /// [`Linger::peer_key`](crate::Linger::peer_key).
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use tower_bodyguard::DeliveryLayer;
+    ///
+    /// let layer = DeliveryLayer::new().peer_key(|head| {
+    ///     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// });
+    /// ```
+    #[must_use]
+    pub fn peer_key<F, K>(self, key: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash,
+    {
+        Self {
+            peer_key: PeerKey::new(key),
+            ..self
+        }
     }
 
     /// What a kept connection is worth.
@@ -69,6 +116,7 @@ impl DeliveryLayer {
                 shared.streams.settings(),
                 shared.observer.clone(),
             ),
+            ..self
         }
     }
 
@@ -84,6 +132,7 @@ impl DeliveryLayer {
                 settings,
                 shared.observer.clone(),
             ),
+            ..self
         }
     }
 
@@ -98,6 +147,7 @@ impl DeliveryLayer {
                 shared.streams.settings(),
                 observer,
             ),
+            ..self
         }
     }
 }
@@ -119,9 +169,41 @@ impl Linger {
     /// ```
     #[must_use]
     pub fn layer(&self) -> DeliveryLayer {
-        DeliveryLayer {
-            shared: Arc::clone(self.delivery()),
-        }
+        DeliveryLayer::of(Arc::clone(self.delivery()))
+    }
+}
+
+impl Default for DeliveryLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
+
+/// Whose slots a request takes, by its head.
+#[derive(Clone, Default)]
+pub(crate) struct PeerKey(Option<Arc<Key>>);
+
+impl PeerKey {
+    fn new<F, K>(key: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash,
+    {
+        let state = RandomState::new();
+        Self(Some(Arc::new(move |head| Some(state.hash_one(key(head)?)))))
+    }
+
+    pub(super) fn of(&self, head: &Parts) -> Peer {
+        Peer::keyed(self.0.as_ref().and_then(|key| key(head)))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.0.is_some() { ".." } else { "request" };
+        write!(f, "PeerKey({by})")
     }
 }
 
@@ -129,6 +211,6 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, Arc::clone(&self.shared))
+        Delivery::new(inner, Arc::clone(&self.shared), self.peer_key.clone())
     }
 }

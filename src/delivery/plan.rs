@@ -17,6 +17,7 @@ use crate::{
     connection::Connection,
     cork::Corked,
     limit::{Kind, Refusal},
+    peer::Peer,
 };
 
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Plan {
     pub(super) shared: Arc<Shared>,
     /// Of a joined connection of HTTP/2, where the request declares a length.
     pub(super) cork: Option<Arc<Connection>>,
+    /// Whose slots it takes.
+    pub(super) peer: Peer,
     /// HTTP/2: the body's stream ends by itself, and its connection goes on.
     pub(super) multiplexed: bool,
     /// Both sides would keep the connection.
@@ -46,7 +49,13 @@ impl Plan {
             rest.close();
         } else if asked {
             // Without a hook, reading on is what delivers the answer.
-            drain::spawn(rest, &self.shared, Purpose::Deliver, exchange.clone());
+            drain::spawn(
+                rest,
+                &self.shared,
+                Purpose::Deliver,
+                exchange.clone(),
+                self.peer,
+            );
         }
     }
 
@@ -61,7 +70,7 @@ impl Plan {
         }
         if self.multiplexed {
             let corked = self.cork.as_ref().and_then(Corked::hold);
-            return streams::linger(&self.shared, rest, exchange.clone(), corked);
+            return streams::linger(&self.shared, rest, exchange.clone(), corked, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)
@@ -71,7 +80,7 @@ impl Plan {
             // The head is out, so that reading has hyper send no `100 Continue` any more.
             Verdict::TakeOrClose | Verdict::Close | Verdict::CloseUnasked => Purpose::Deliver,
         };
-        drain::spawn(rest, &self.shared, purpose, exchange.clone());
+        drain::spawn(rest, &self.shared, purpose, exchange.clone(), self.peer);
     }
 }
 

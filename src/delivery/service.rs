@@ -14,6 +14,7 @@ use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
     exchange::{Exchange, Remainder},
     future::Watch,
+    layer::PeerKey,
     plan::Plan,
     shared::Shared,
     unread::Unread,
@@ -46,14 +47,17 @@ use crate::connection::Connection;
 pub struct Delivery<S> {
     inner: S,
     shared: Arc<Shared>,
+    /// Used where there is no connection.
+    peer_key: PeerKey,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>, peer_key: PeerKey) -> Self {
         Self {
             inner,
             shared,
+            peer_key,
             connection: None,
         }
     }
@@ -137,6 +141,10 @@ impl<S> Delivery<S> {
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
         let unread = joined.filter(|_| !http1).cloned().map(Unread::new);
+        let peer = match joined {
+            Some(connection) => connection.peer(),
+            None => self.peer_key.of(&parts),
+        };
         let rest = Remainder::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
@@ -144,6 +152,7 @@ impl<S> Delivery<S> {
             plan: Plan {
                 shared: Arc::clone(&self.shared),
                 cork,
+                peer,
                 multiplexed: !http1,
                 persistent: http1 && !closes,
             },

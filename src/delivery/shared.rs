@@ -9,6 +9,7 @@ pub(crate) struct Shared {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
     pub(super) streams: Streams,
+    /// The drains.
     pub(super) tasks: Arc<Tasks>,
     pub(super) observer: Observer,
 }
@@ -24,14 +25,31 @@ impl Shared {
             drain,
             stall_timeout,
             streams: Streams::new(stream_linger),
-            tasks: Arc::default(),
+            tasks: Arc::new(Tasks::new(drain.most())),
             observer,
         })
     }
 
-    /// What reads bodies on.
+    /// The drains.
     pub(crate) fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
+    }
+
+    /// Returns how many bodies are read on: drains, and streams of HTTP/2.
+    pub(crate) fn reading(&self) -> usize {
+        self.tasks.running() + self.streams.tasks().running()
+    }
+
+    /// Ends what reads on, and what is still to come.
+    pub(crate) fn end(&self) {
+        self.tasks.end();
+        self.streams.tasks().end();
+    }
+
+    /// Waits until nothing reads on.
+    pub(crate) async fn ended(&self) {
+        self.tasks.ended().await;
+        self.streams.tasks().ended().await;
     }
 }
 

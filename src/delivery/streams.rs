@@ -9,10 +9,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,17 +27,24 @@ use crate::{
     cork::Corked,
     event::{Discarded, Event},
     patience::Patience,
+    peer::Peer,
+    tasks::{Slot, Slots, Tasks},
 };
 
 /// How long a stream of HTTP/2 is read on after an early answer.
 ///
 /// The default is 64 MiB and 2 s, and 64 streams at once in all the connections that
 /// share the settings: whole on a fast network, and over in time for a person at a
-/// browser. A stream that finds no place among them is held unread for 20 ms and then
-/// let go of, which is enough for clients that stop by themselves, such as curl.
+/// browser. A stream whose client is silent for 1 s is dropped sooner.
 ///
-/// Until its answer is out a stream is read as well, for its window is the whole
-/// connection's: for 30 s, and as many bytes, at most.
+/// When all slots are taken, a new stream evicts the slowest stream of the client that holds
+/// the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is). With no
+/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
+/// clients that stop by themselves, such as curl.
+///
+/// Until its response is out a stream is read as well, for its window is the whole
+/// connection's: as long as the response makes progress, and for the
+/// [stall timeout](crate::Linger::stall_timeout), or as many bytes, without any.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,15 +57,13 @@ use crate::{
 pub struct StreamLinger {
     bytes: u64,
     total: Duration,
+    idle_timeout: Duration,
     at_once: usize,
 }
 
 /// For a client to see its answer before the reset: curl 7.88 needs both not to come
 /// in one breath.
 const HOLD: Duration = Duration::from_millis(20);
-
-/// Until the answer is out. A client that does not read it holds its stream no longer.
-const ANSWER: Duration = Duration::from_secs(30);
 
 impl StreamLinger {
     /// With the default bounds.
@@ -70,6 +72,7 @@ impl StreamLinger {
         Self {
             bytes: 64 << 20,
             total: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(1),
             at_once: 64,
         }
     }
@@ -88,6 +91,23 @@ impl StreamLinger {
         self
     }
 
+    /// Limits how long a client may be silent after its answer, 1 s by default.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::StreamLinger;
+    ///
+    /// // For clients whose line may stall.
+    /// let stream_linger = StreamLinger::new()
+    ///     .total(Duration::from_secs(20))
+    ///     .idle_timeout(Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub const fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.idle_timeout = idle_timeout;
+        self
+    }
+
     /// How many streams are read on at once. 0 reads none.
     #[must_use]
     pub const fn at_once(mut self, streams: usize) -> Self {
@@ -102,24 +122,36 @@ impl Default for StreamLinger {
     }
 }
 
-/// The settings, and how many streams linger by them.
-#[derive(Debug, Default)]
+/// The settings, and the streams that linger by them.
+#[derive(Debug)]
 pub(super) struct Streams {
     settings: StreamLinger,
-    lingering: AtomicUsize,
+    /// All streams, those whose answers are not out yet among them.
+    tasks: Arc<Tasks>,
+    slots: Arc<Slots>,
 }
 
 impl Streams {
     pub(super) fn new(settings: StreamLinger) -> Self {
-        let lingering = AtomicUsize::new(0);
         Self {
             settings,
-            lingering,
+            tasks: Arc::default(),
+            slots: Arc::new(Slots::new(settings.at_once)),
         }
     }
 
     pub(super) fn settings(&self) -> StreamLinger {
         self.settings
+    }
+
+    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::new(StreamLinger::new())
     }
 }
 
@@ -129,51 +161,48 @@ pub(super) fn linger<B>(
     rest: Remainder<B>,
     exchange: Exchange<B>,
     corked: Option<Corked>,
+    peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
-    shared.tasks.spawn(Lingering {
+    let now = Instant::now().into_std();
+    let phase = match corked {
+        Some(_until) => Phase::Corked { _until },
+        None => Phase::Answering {
+            taken: exchange.taken(),
+            bounds: Bounds::new(
+                shared.stall_timeout,
+                shared.stall_timeout,
+                Some(shared.streams.settings.bytes),
+            ),
+        },
+    };
+    let lingering = Lingering {
         rest,
         exchange,
-        phase: corked.map_or(Phase::Answering, |_until| Phase::Corked { _until }),
-        discarding: Discarding::new(Instant::now().into_std()),
+        peer,
+        phase,
+        discarding: Discarding::new(now),
         end: None,
         shared: Arc::clone(shared),
         patience: Patience::default(),
-    });
-}
-
-/// One of the places; given back when dropped.
-struct Place(Arc<Shared>);
-
-impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let streams = &shared.streams;
-        let most = streams.settings.at_once;
-        let taken =
-            streams
-                .lingering
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |lingering| {
-                    (lingering < most).then_some(lingering + 1)
-                });
-        taken.is_ok().then(|| Self(Arc::clone(shared)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.streams.lingering.fetch_sub(1, Ordering::AcqRel);
-    }
+    };
+    shared.streams.tasks.spawn(now, peer, |_| lingering);
 }
 
 enum Phase {
     /// The answer is about to be there whole: none of it leaves before that.
     Corked { _until: Corked },
-    /// To let go now would be a CANCEL, for `END_STREAM` is not yet queued. What comes is
-    /// read, for the window is the whole connection's.
-    Answering,
+    /// The response is not out. What comes is read, for the window is the whole connection's.
+    /// That ends when the response has made no progress for the time of a stall, or for as many
+    /// bytes as a stream may linger for; the response itself goes on without.
+    Answering {
+        /// The parts of the response that hyper had when the bounds began.
+        taken: u64,
+        bounds: Bounds,
+    },
     /// From here on the bounds count.
-    Answered { _place: Place, bounds: Bounds },
+    Answered { _slot: Slot, bounds: Bounds },
     /// So they do, and nothing is read.
     Held,
 }
@@ -183,6 +212,7 @@ pin_project! {
     struct Lingering<B> {
         rest: Remainder<B>,
         exchange: Exchange<B>,
+        peer: Peer,
         phase: Phase,
         discarding: Discarding,
         end: Option<Ended>,
@@ -206,11 +236,9 @@ const CORK: Duration = Duration::from_millis(2);
 
 impl<B> Lingering<B> {
     fn bounds(&self) -> Bounds {
-        let bytes = Some(self.shared.streams.settings.bytes);
         match &self.phase {
             Phase::Corked { .. } => Bounds::new(CORK, CORK, None),
-            Phase::Answering => Bounds::new(ANSWER, ANSWER, bytes),
-            Phase::Answered { bounds, .. } => *bounds,
+            Phase::Answering { bounds, .. } | Phase::Answered { bounds, .. } => *bounds,
             Phase::Held => Bounds::new(HOLD, HOLD, None),
         }
     }
@@ -223,14 +251,35 @@ impl<B> Lingering<B> {
         this.patience.set(Patience::default());
     }
 
-    /// The answer is out: who finds a place is read on.
-    fn answered(self: Pin<&mut Self>) {
+    /// Until the response is out.
+    fn answer(self: Pin<&mut Self>) {
+        let timeout = self.shared.stall_timeout;
+        let bytes = self.shared.streams.settings.bytes;
+        let bytes = bytes.saturating_add(self.discarding.discarded());
+        let phase = Phase::Answering {
+            taken: self.exchange.taken(),
+            bounds: Bounds::new(timeout, timeout, Some(bytes)),
+        };
+        self.go_on(phase);
+    }
+
+    /// Whether the response has made progress since its bounds began.
+    fn has_progressed(&self) -> bool {
+        matches!(self.phase, Phase::Answering { taken, .. } if taken != self.exchange.taken())
+    }
+
+    /// The answer is out: the stream takes a slot.
+    fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
         let settings = self.shared.streams.settings;
-        let phase = match Place::take(&self.shared) {
-            Some(_place) => {
+        let now = Instant::now().into_std();
+        let slot = self.shared.streams.slots.take(now, self.peer, cx);
+        let phase = match slot {
+            Some((_slot, standing)) => {
+                self.as_mut().project().discarding.compete(standing);
                 let bytes = settings.bytes.saturating_add(self.discarding.discarded());
-                let bounds = Bounds::new(settings.total, settings.total, Some(bytes));
-                Phase::Answered { _place, bounds }
+                let idle = settings.idle_timeout.min(settings.total);
+                let bounds = Bounds::new(idle, settings.total, Some(bytes));
+                Phase::Answered { _slot, bounds }
             }
             None => Phase::Held,
         };
@@ -255,21 +304,29 @@ impl<B: Body + Unpin> Future for Lingering<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_answering = matches!(self.phase, Phase::Corked { .. } | Phase::Answering);
+        let is_answering = matches!(self.phase, Phase::Corked { .. } | Phase::Answering { .. });
         if is_answering && self.exchange.poll_answered(cx).is_ready() {
-            self.as_mut().answered();
+            self.as_mut().answered(cx);
         }
         loop {
+            if self.discarding.is_evicted() {
+                *self.project().end = Some(Ended::Evicted);
+                return Poll::Ready(());
+            }
             let end = ready!(self.as_mut().poll_end(cx));
             let end = match (&self.phase, end) {
                 (_, Ended::Complete | Ended::Reset) => end,
                 (Phase::Corked { .. }, _) => {
-                    self.as_mut().go_on(Phase::Answering);
+                    self.as_mut().answer();
                     continue;
                 }
-                // Others had the places.
+                (Phase::Answering { .. }, _) if self.has_progressed() => {
+                    self.as_mut().answer();
+                    continue;
+                }
+                // There are no slots.
                 (Phase::Held, _) => Ended::Evicted,
-                (Phase::Answering | Phase::Answered { .. }, end) => end,
+                (Phase::Answering { .. } | Phase::Answered { .. }, end) => end,
             };
             *self.project().end = Some(end);
             return Poll::Ready(());
@@ -279,7 +336,10 @@ impl<B: Body + Unpin> Future for Lingering<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, sync::Weak};
+    use std::{
+        convert::Infallible,
+        sync::{Mutex, Weak},
+    };
 
     use bytes::Bytes;
     use http_body_util::channel::{Channel, Sender};
@@ -300,13 +360,17 @@ mod tests {
     }
 
     fn upload(settings: StreamLinger, is_corked: bool) -> Upload {
+        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
+        upload_to(&shared, is_corked)
+    }
+
+    fn upload_to(shared: &Arc<Shared>, is_corked: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let exchange = Exchange::new();
-        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
         let rest = Remainder::new(body, false, None);
         let corked = Corked::hold(&connection).filter(|_| is_corked);
-        linger(&shared, rest, exchange.clone(), corked);
+        linger(shared, rest, exchange.clone(), corked, Peer::alone());
         Upload {
             sender,
             exchange,
@@ -333,7 +397,9 @@ mod tests {
         // From the answer on, there are 2 s.
         sleep(Duration::from_secs(10)).await;
         upload.exchange.note().answered();
-        sleep(Duration::from_millis(1_900)).await;
+        sleep(Duration::from_millis(950)).await;
+        assert!(send(&mut upload).await);
+        sleep(Duration::from_millis(950)).await;
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(200)).await;
         assert!(!send(&mut upload).await);
@@ -366,5 +432,42 @@ mod tests {
             let expected = if at_once == 0 { 1..=2 } else { 10..=12 };
             assert!(expected.contains(&sent), "{sent}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_stream_ends_at_idle_timeout() {
+        let settings = StreamLinger::new().total(Duration::from_secs(20));
+        let mut upload = upload(settings, false);
+        upload.exchange.note().answered();
+        assert!(send(&mut upload).await);
+        sleep(Duration::from_millis(990)).await;
+        assert!(send(&mut upload).await);
+        sleep(Duration::from_millis(1_010)).await;
+        assert!(!send(&mut upload).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_beyond_slots_evicts_slowest() {
+        let settings = StreamLinger::new().at_once(2);
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        let observer = Observer::new({
+            let ends = Arc::clone(&ends);
+            move |event: &Event<'_>| {
+                if let Event::StreamLingered(lingered) = event {
+                    ends.lock().unwrap().push((lingered.bytes, lingered.ended));
+                }
+            }
+        });
+        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, observer);
+        let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&shared, false), bytes));
+        for (upload, bytes) in &mut uploads {
+            upload.exchange.note().answered();
+            sleep(Duration::from_millis(1)).await;
+            for _ in 0..*bytes {
+                send(upload).await;
+            }
+        }
+        assert_eq!(*ends.lock().unwrap(), [(5_000, Ended::Evicted)]);
+        assert_eq!(shared.reading(), 2);
     }
 }

@@ -6,6 +6,10 @@ const MOST: usize = 1024;
 /// A quarter of what most systems allow at the least, where nobody can be asked.
 const CAUTIOUS: usize = 64;
 
+/// So many descriptors are kept for connections that do not linger: enough for those that are
+/// accepted until an evicted one is dropped.
+const RESERVE: u64 = 32;
+
 /// The soft limit, as it was when it was read; `None` where nobody can be asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptors(Option<u64>);
@@ -22,18 +26,18 @@ impl Descriptors {
         quarter.unwrap_or(CAUTIOUS).min(MOST)
     }
 
-    /// Whether a socket's descriptor is in the last eighth: they are given out from the
-    /// lowest. Of what is no socket of tokio's nobody knows.
+    /// Whether a socket's descriptor is in the reserve: they are given out from the lowest. Of
+    /// what is no socket of tokio's nobody knows.
     pub(super) fn are_scarce_for<T: 'static>(self, socket: &T) -> bool {
         match (self.0, descriptor(socket)) {
-            (Some(limit), Some(descriptor)) => is_in_last_eighth(descriptor, limit),
+            (Some(limit), Some(descriptor)) => is_in_reserve(descriptor, limit),
             _ => false,
         }
     }
 }
 
-fn is_in_last_eighth(descriptor: u64, limit: u64) -> bool {
-    descriptor >= limit - limit / 8
+fn is_in_reserve(descriptor: u64, limit: u64) -> bool {
+    descriptor >= limit - RESERVE.min(limit / 8)
 }
 
 /// As for discarding, the type is asked at run time.
@@ -79,9 +83,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_is_the_last_eighth() {
-        assert!(is_in_last_eighth(896, 1024) && !is_in_last_eighth(895, 1024));
-        assert!(!is_in_last_eighth(1 << 20, u64::MAX));
+    fn reserve_is_32_or_an_eighth_of_few() {
+        assert!(is_in_reserve(992, 1024) && !is_in_reserve(991, 1024));
+        assert!(is_in_reserve(56, 64) && !is_in_reserve(55, 64));
+        assert!(!is_in_reserve(1 << 20, u64::MAX));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use std::{
     fmt,
+    hash::Hash,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -7,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     descriptors::Descriptors,
+    peer_key::PeerKey,
     stats::{Counters, Stats},
 };
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     bounds::{Bounds, Discarding, Ended, Good, Least},
     delivery::{self, Drain, StreamLinger},
     event::{Discarded, Event, Observer},
+    peer::Peer,
     stall::{STALL_TIMEOUT, STALL_TIMEOUT_AT_SHUTDOWN},
     tasks::Tasks,
 };
@@ -51,8 +55,21 @@ use crate::{
 /// The first two are nginx's `lingering_timeout` and `lingering_time`. A client
 /// that sends longer than that loses the answer as it would without the hook.
 ///
-/// Where the process is close to its limit of descriptors (seven eighths), each new
-/// connection has two that linger give way.
+/// # Who is evicted
+///
+/// A *client* is an address, or of IPv6 a network of 64 bits; see
+/// [`peer_key`](Self::peer_key).
+///
+/// - When all slots are taken, a new connection evicts the slowest connection of the client
+///   that has the most. A connection below 1 KiB/s is evicted before all others, whoever's
+///   it is.
+/// - While more than half of the slots are taken, a new connection evicts the slowest
+///   connection if that is below 1 KiB/s.
+/// - When a new connection's file descriptor is among the last 32 of the process limit (the
+///   last eighth of a limit below 256), one lingering connection is evicted.
+///
+/// A rate is a mean that forgets with a time constant of 2 s. A newcomer begins at 16 KiB/s,
+/// and so is below 1 KiB/s after 5.5 s of silence.
 ///
 /// # Example
 ///
@@ -97,6 +114,7 @@ struct Shared {
 struct Settings {
     bounds: Bounds,
     at_once: usize,
+    peer_key: PeerKey,
     descriptors: Descriptors,
     observer: Observer,
     drain: Drain,
@@ -119,6 +137,7 @@ impl Linger {
                 ..Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None)
             },
             at_once: descriptors.default_at_once(),
+            peer_key: PeerKey::default(),
             descriptors,
             observer: Observer::default(),
             drain: Drain::new(),
@@ -159,28 +178,62 @@ impl Linger {
 
     /// A client that sends less than `rate` bytes per second is left, once `grace` is over;
     /// not before [`idle`](Self::idle) or [`total`](Self::total) if this is not called.
+    ///
+    /// Bytes sent ahead of the rate count for as long as the grace, but for 1 s at least and
+    /// for 10 s at most.
     #[must_use]
     pub fn min_rate(self, rate: u64, grace: Duration) -> Self {
         self.with(|settings| settings.bounds.least = Some(Least { rate, grace }))
     }
 
     /// A client that has sent at least `rate` bytes per second so far may go on until
-    /// `total`, as long as less than half of the places are taken: for a person with a large
-    /// file on a slow line. 128 KiB/s and 10 min if this is not called; a `total` of zero
-    /// makes no exceptions.
+    /// `total`: for a person with a large file on a slow line. 128 KiB/s and 10 min if this is
+    /// not called; a `total` of zero makes no exceptions.
+    ///
+    /// Bytes sent ahead of the rate count for 10 s at most.
     #[must_use]
     pub fn good_rate(self, rate: u64, total: Duration) -> Self {
         self.with(|settings| settings.bounds.good = Some(Good { rate, total }))
     }
 
-    /// How many connections linger at once. Past that, the one that has been silent for the
-    /// longest gives way to the next.
+    /// How many connections linger at once. When that limit is reached, a new connection
+    /// [evicts](Self#who-is-evicted) another.
     ///
     /// By default a quarter of the process's descriptors (the soft limit, when this handle
     /// is made), but 1024 at most. 0 lets none linger.
     #[must_use]
     pub fn at_once(self, connections: usize) -> Self {
         self.with(|settings| settings.at_once = connections)
+    }
+
+    /// Sets which connections belong to one client, for its share of the slots: those for
+    /// which `key` returns the same value. Without a key, a connection is a client of its own.
+    /// The streams of an HTTP/2 connection, and its drains, take the slots of its client.
+    ///
+    /// If this is not called, the key is the IP address, and of IPv6 its first 64 bits. A
+    /// connection that has no address, over a Unix socket or in a stream that is not tokio's
+    /// `TcpStream`, is a client of its own.
+    ///
+    /// Behind a proxy all connections have one address. They are not held to a share then,
+    /// for shares matter only when slots run out: the slowest is evicted, whoever's it is.
+    /// Where some clients come through a proxy and others do not, those behind it are evicted
+    /// first. Exempt it:
+    ///
+    /// ```
+    /// use std::net::{IpAddr, Ipv4Addr};
+    /// use tower_bodyguard::Linger;
+    ///
+    /// const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    /// let linger = Linger::new()
+    ///     .peer_key(|addr| Some(addr.ip()).filter(|ip| *ip != PROXY));
+    /// ```
+    #[must_use]
+    pub fn peer_key<F, K>(self, key: F) -> Self
+    where
+        F: Fn(SocketAddr) -> Option<K> + Send + Sync + 'static,
+        K: Hash,
+    {
+        self.with(|settings| settings.peer_key = PeerKey::new(key))
     }
 
     /// Who is told of each [`Event`](crate::Event) of the hook and of delivery. The guard
@@ -226,7 +279,7 @@ impl Linger {
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.counters.stats(self.delivery().tasks().running())
+        self.0.counters.stats(self.delivery().reading())
     }
 
     /// Waits until no connection lingers.
@@ -252,16 +305,13 @@ impl Linger {
         Permit(self.clone())
     }
 
-    /// As they are now: under pressure nobody has longer than the total.
-    pub(super) fn bounds(&self) -> Bounds {
-        let bounds = self.0.settings.bounds;
-        match self.0.tasks.is_pressed() {
-            true => Bounds {
-                good: None,
-                ..bounds
-            },
-            false => bounds,
-        }
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.0.settings.bounds
+    }
+
+    /// Whose slots a connection takes.
+    pub(super) fn peer_of<T: 'static>(&self, socket: &T) -> Peer {
+        self.0.settings.peer_key.of(socket)
     }
 
     /// How long a response may make no progress while its client sends.
@@ -283,18 +333,30 @@ impl Linger {
         &self.0.tasks
     }
 
-    /// A new connection, where descriptors run out, counts for more than two that have
-    /// only to read their answer.
+    /// A new connection has taken a descriptor. If few are left, a lingering connection gives
+    /// one back.
     pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
         let descriptors = self.0.settings.descriptors;
         if self.0.tasks.running() > 0 && descriptors.are_scarce_for(socket) {
-            let _ = self.give_way() && self.give_way();
+            self.evict();
         }
     }
 
-    /// Ends the linger that has been silent for the longest; `false` where none is left.
-    pub(crate) fn give_way(&self) -> bool {
-        self.0.tasks.evict()
+    /// Ends a lingering connection; `false` if there is none.
+    pub(crate) fn evict(&self) -> bool {
+        self.0.tasks.evict(Instant::now().into_std())
+    }
+
+    /// Whether an evicted connection has still to give its descriptor back.
+    #[cfg(feature = "axum")]
+    pub(crate) fn is_evicting(&self) -> bool {
+        self.0.tasks.is_evicting()
+    }
+
+    /// Waits until a connection lingers.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn lingering_any(&self) {
+        self.0.tasks.running_any().await;
     }
 
     pub(super) fn grace_setting(&self) -> Duration {

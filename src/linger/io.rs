@@ -23,6 +23,7 @@ use super::{
 use crate::{
     bounds::{Bounds, Discarding, Ended},
     connection::Connection,
+    peer::Peer,
     stall::Stall,
 };
 
@@ -72,6 +73,7 @@ pub struct LingerIo<T> {
     /// Taken out by the drop only.
     io: Option<T>,
     linger: Linger,
+    peer: Peer,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(Left<T>),
@@ -99,6 +101,7 @@ impl<T> LingerIo<T> {
     {
         linger.make_room_for(&io);
         Self {
+            peer: linger.peer_of(&io),
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
@@ -115,7 +118,8 @@ impl<T> LingerIo<T> {
 
     /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
     pub(crate) fn joined(mut self) -> Self {
-        self.evidence = Some(Evidence::new(Arc::default()));
+        let connection = Connection::of(self.peer);
+        self.evidence = Some(Evidence::new(Arc::new(connection)));
         self
     }
 
@@ -373,6 +377,7 @@ impl<T> Drop for LingerIo<T> {
             let permit = self.permit.take();
             (self.hand_over)(Left {
                 io,
+                peer: self.peer,
                 half_closed: self.half_closed,
                 discarding: self.discarding.take(),
                 owes,

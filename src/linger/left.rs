@@ -1,11 +1,13 @@
 //! What the hook knows of a connection, and hands over when the server lets go of it.
 
 use super::handle::Permit;
-use crate::bounds::Discarding;
+use crate::{bounds::Discarding, peer::Peer};
 
 /// What is left of a connection when the server lets go of it.
 pub(super) struct Left<T> {
     pub(super) io: T,
+    /// Whose slot it takes.
+    pub(super) peer: Peer,
     pub(super) half_closed: HalfClosed,
     /// What was discarded while the answer was written.
     pub(super) discarding: Option<Discarding>,

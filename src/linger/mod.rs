@@ -15,6 +15,7 @@ mod evidence;
 mod handle;
 mod io;
 mod left;
+mod peer_key;
 mod records;
 mod shutdown;
 mod stats;

@@ -53,11 +53,11 @@ impl Linger {
         async move {
             signal.await;
             linger.stats_before_shutdown();
-            let tasks = Arc::clone(linger.delivery().tasks());
+            let delivery = Arc::clone(linger.delivery());
             let grace = linger.grace_setting();
             tokio::spawn(async move {
                 sleep(grace).await;
-                tasks.end();
+                delivery.end();
             });
         }
     }
@@ -75,11 +75,11 @@ impl Linger {
     pub async fn shutdown(&self, bound: Duration) -> Shutdown {
         let before = self.stats_before_shutdown();
         if timeout(bound, self.closed()).await.is_err() {
-            for tasks in [self.delivery().tasks(), self.tasks()] {
-                tasks.end();
-                // They end as soon as they have their turn, which others may hold up.
-                let _ = timeout(LAST_TURN, tasks.ended()).await;
-            }
+            // They end as soon as they have their turn, which others may hold up.
+            self.delivery().end();
+            let _ = timeout(LAST_TURN, self.delivery().ended()).await;
+            self.tasks().end();
+            let _ = timeout(LAST_TURN, self.tasks().ended()).await;
         }
         let now = self.stats();
         Shutdown {

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -20,10 +21,13 @@ use super::{
     left::{HalfClosed, Left, Owes},
 };
 use crate::{
-    bounds::{Discarding, Ended},
+    bounds::{Bounds, Discarding, Ended},
     patience::Patience,
-    tasks::Hearing,
 };
+
+/// For a request that was sent before the client saw that the connection closes: more than a
+/// round trip, on most paths.
+const ANOTHER: Duration = Duration::from_secs(1);
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
 /// Closes its sending side first, where that is open.
@@ -45,15 +49,14 @@ where
         owes: left.owes,
         permit: left.permit,
         counted: false,
-        hearing: None,
     };
     // Many a client has closed by now, and needs no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.permit.linger().tasks());
-        tasks.spawn_with(now, |hearing| {
+        tasks.spawn(now, left.peer, |standing| {
             connection.count();
-            connection.hearing = Some(hearing);
+            connection.discarding.compete(standing);
             Lingering {
                 connection,
                 patience: Patience::default(),
@@ -70,8 +73,6 @@ struct Connection<T> {
     owes: Owes,
     permit: Permit,
     counted: bool,
-    /// Of its task, once it has one.
-    hearing: Option<Hearing>,
 }
 
 impl<T> Connection<T> {
@@ -89,8 +90,7 @@ impl<T> Connection<T> {
 
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
-        let is_evicted = self.hearing.as_ref().is_some_and(Hearing::is_evicted);
-        self.end(if is_evicted {
+        self.end(if self.discarding.is_evicted() {
             Ended::Evicted
         } else {
             Ended::Shutdown
@@ -113,10 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         let bounds = self.permit.linger().bounds();
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
-                Ok(Found::Bytes(bytes)) => {
-                    self.hearing.iter().for_each(|hearing| hearing.heard(now));
-                    self.discarding.received(bytes as u64, now, &bounds)
-                }
+                Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
                 Ok(Found::End) => Some(Ended::Complete),
                 Err(_) => Some(Ended::Reset),
             };
@@ -144,10 +141,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
             return Poll::Ready(end);
         }
         let Connection {
-            discarding, permit, ..
+            discarding,
+            permit,
+            owes,
+            ..
         } = this.connection;
         let bounds = permit.linger().bounds();
-        this.patience.poll_over(cx, discarding, &bounds)
+        if *owes == Owes::Anything || discarding.discarded() > 0 {
+            return this.patience.poll_over(cx, discarding, bounds);
+        }
+        let bounds = Bounds {
+            idle: bounds.idle.min(ANOTHER),
+            ..*bounds
+        };
+        let over = this.patience.poll_over(cx, discarding, &bounds);
+        // Silent, it has lost nothing.
+        over.map(|end| match end {
+            Ended::Idle => Ended::Complete,
+            end => end,
+        })
     }
 }
 
@@ -163,27 +175,30 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Lingering<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         time::sleep,
     };
 
     use super::*;
-    use crate::Linger;
+    use crate::{Linger, peer::Peer};
+
+    fn left<T>(io: T, linger: &Linger) -> Left<T> {
+        Left {
+            io,
+            peer: Peer::alone(),
+            half_closed: HalfClosed(true),
+            discarding: None,
+            owes: Owes::Anything,
+            permit: linger.permit(),
+        }
+    }
 
     fn let_go<T>(io: T, linger: &Linger)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        super::linger(Left {
-            io,
-            half_closed: HalfClosed(true),
-            discarding: None,
-            owes: Owes::Anything,
-            permit: linger.permit(),
-        });
+        super::linger(left(io, linger));
     }
 
     /// A client and its lingering server side; time is paused, and a duplex pipe
@@ -234,6 +249,30 @@ mod tests {
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(start.elapsed().as_secs(), 8);
         assert_eq!(linger.stats().cut, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_may_ask_again_is_waited_for_briefly() {
+        for sends in [false, true] {
+            let linger = Linger::new();
+            let start = Instant::now();
+            let (mut client, server) = duplex(64);
+            super::linger(Left {
+                owes: Owes::PerhapsAnother,
+                ..left(server, &linger)
+            });
+            if sends {
+                client.write_all(b"GET /").await.unwrap();
+            }
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+            // What has come may go on, and is waited for as ever.
+            assert_eq!(start.elapsed().as_secs(), if sends { 5 } else { 1 });
+            let stats = linger.stats();
+            assert_eq!(
+                (stats.delivered, stats.cut),
+                if sends { (0, 1) } else { (1, 0) }
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

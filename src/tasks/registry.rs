@@ -1,24 +1,42 @@
-//! Who runs, and who gives way.
+//! Who holds a slot, and who is evicted.
 
 use std::{
-    collections::HashMap,
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError},
     time::Instant,
 };
 
-use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::standing::{Rank, Shared, Standing, dormant_below};
+use crate::{
+    peer::Peer,
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+};
 
-/// The tasks that run, by what ends each.
+/// The holders of slots, by what ends each.
 ///
-/// Invariants:
-/// 1. There are at most `most`.
-/// 2. Each has to end that gave way, or was there when all had to: who takes it out gets
-///    what ends it, or else who puts that in gets it back.
-/// 3. Nobody is ended under the lock, for a task's drop takes it.
+/// # Who is evicted
+///
+/// When all slots are taken, a newcomer evicts
+/// 1. the holder with the lowest rate, if that is dormant: whoever's it is, nothing is lost,
+/// 2. otherwise, of the peer with the most slots, the holder with the lowest rate. Of peers
+///    with equally many, the one whose slowest holder is slower.
+///
+/// While more than half of the slots are taken, a newcomer evicts a holder by the first rule
+/// alone.
+///
+/// # Invariants
+///
+/// 1. There are at most `most` holders.
+/// 2. A holder that was evicted, or was there at the end, has to end. The caller that takes
+///    it out gets what ends it, or else the caller that puts that in gets it back.
+/// 3. Nothing is ended under the lock, for the drop of a holder takes it.
+/// 4. The index holds each holder once, at its `placed` rank. That is never above its rank
+///    now, but for a newcomer's while the newcomer makes room.
 #[derive(Debug)]
 pub(super) struct Registry<T> {
     most: usize,
-    /// What each task's [`Heard`] counts from.
+    /// What ranks count from.
     epoch: Instant,
     state: Mutex<State<T>>,
     /// As in the state, to be read without its lock.
@@ -30,70 +48,48 @@ struct State<T> {
     /// There is no more time: whatever begins now ends at once.
     is_over: bool,
     next: u64,
-    running: HashMap<u64, Running<T>>,
+    holders: HashMap<u64, Holder<T>>,
+    /// Holders that were evicted and have not left yet.
+    leaving: usize,
+    /// Made for the first eviction, so that a registry with room does not pay for it.
+    index: Option<Index>,
 }
 
-/// One that runs.
 #[derive(Debug)]
-pub(super) struct Running<T> {
+struct Holder<T> {
     /// What ends it; `None` until it is known.
-    pub(super) task: Option<T>,
-    heard: Arc<Heard>,
+    task: Option<T>,
+    peer: Peer,
+    placed: Rank,
+    shared: Arc<Shared>,
 }
 
-/// When a task has heard of its client last, and whether it had to give way.
-#[derive(Debug)]
-struct Heard {
-    /// Microseconds from the registry's epoch.
-    last: AtomicU64,
-    is_evicted: AtomicBool,
-}
-
-/// A task's part of what is known of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Hearing {
-    epoch: Instant,
-    heard: Arc<Heard>,
-}
-
-impl Hearing {
-    fn new(epoch: Instant, now: Instant) -> Self {
-        let heard = Arc::new(Heard {
-            last: AtomicU64::new(0),
-            is_evicted: AtomicBool::new(false),
-        });
-        let hearing = Self { epoch, heard };
-        hearing.heard(now);
-        hearing
-    }
-
-    /// The client has sent something.
-    pub(crate) fn heard(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.epoch).as_micros();
-        let since = u64::try_from(since).unwrap_or(u64::MAX);
-        self.heard.last.store(since, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_evicted(&self) -> bool {
-        self.heard.is_evicted.load(Ordering::Acquire)
-    }
-}
-
-/// A place among those that run.
+/// A slot that was taken.
 pub(super) struct Entered<T> {
     pub(super) number: u64,
-    pub(super) hearing: Hearing,
-    /// Who made room, and has to end.
-    pub(super) gave_way: Option<Running<T>>,
+    pub(super) standing: Standing,
+    /// What ends the holder that was evicted for it, as far as that is known.
+    pub(super) evicted: Option<T>,
 }
 
+/// What is left when a holder leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Nobody: no holder, and none that was evicted.
+    pub(super) nobody: bool,
+}
+
+/// A rank that has grown by less, in microseconds, is not worth a new place in the index.
+const STALE: Rank = 250_000;
+
 impl<T: Clone> Registry<T> {
-    /// Of at most so many at once.
     pub(super) fn new(most: usize) -> Self {
         let state = State {
             is_over: false,
             next: 0,
-            running: HashMap::new(),
+            holders: HashMap::new(),
+            leaving: 0,
+            index: None,
         };
         Self {
             most,
@@ -103,107 +99,313 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// `None` where there is no place, or no more time.
-    pub(super) fn enter(&self, now: Instant) -> Option<Entered<T>> {
+    /// Takes a slot for a newcomer. Returns `None` if there are no slots at all, or no more
+    /// time.
+    pub(super) fn enter(&self, now: Instant, peer: Peer) -> Option<Entered<T>> {
+        if self.most == 0 {
+            return None;
+        }
+        let standing = Standing::new(self.epoch, now);
         let mut state = self.state();
         if state.is_over {
             return None;
         }
-        let gave_way = match state.running.len() < self.most {
-            true => None,
-            false => Some(self.evict_from(&mut state)?),
-        };
+        let before = state.holders.len();
+        let is_full = before >= self.most;
         let number = state.next;
         state.next += 1;
-        let hearing = Hearing::new(self.epoch, now);
-        let running = Running {
+        let rank = standing.shared().rank();
+        let holder = Holder {
             task: None,
-            heard: Arc::clone(&hearing.heard),
+            peer,
+            // While it makes room it is none of the worst, but counts for its peer.
+            placed: if is_full { Rank::MAX } else { rank },
+            shared: Arc::clone(standing.shared()),
         };
-        state.running.insert(number, running);
+        state.insert(number, holder);
+        let dormant = dormant_below(self.epoch, now);
+        let evicted = if is_full {
+            let worst = state.worst(dormant);
+            let evicted = worst.and_then(|worst| state.evict(worst));
+            state.replace(number, rank);
+            evicted
+        } else if before > self.most / 2 {
+            let dormant = state.dormant(dormant);
+            dormant.and_then(|dormant| state.evict(dormant))
+        } else {
+            None
+        };
         self.count(&state);
         Some(Entered {
             number,
-            hearing,
-            gave_way,
+            standing,
+            evicted: evicted.flatten(),
         })
     }
 
-    /// It runs, and this ends it.
+    /// Takes note of what ends a holder.
     ///
     /// # Errors
     ///
-    /// It has to end: it has given way meanwhile, or all have to.
+    /// It has to end: it was evicted meanwhile, or all have to end.
     pub(super) fn started(&self, number: u64, task: T) -> Result<(), T> {
         let mut state = self.state();
         let is_over = state.is_over;
-        match state.running.get_mut(&number) {
-            Some(running) if !is_over => {
-                running.task = Some(task);
+        match state.holders.get_mut(&number) {
+            Some(holder) if !is_over => {
+                holder.task = Some(task);
                 Ok(())
             }
             _ => Err(task),
         }
     }
 
-    /// It runs no more. Whether it was the last.
-    pub(super) fn leave(&self, number: u64) -> bool {
+    /// Gives a slot back.
+    pub(super) fn leave(&self, number: u64) -> Left {
         let mut state = self.state();
-        state.running.remove(&number);
+        if state.remove(number).is_none() {
+            state.leaving -= 1;
+        }
         self.count(&state);
-        state.running.is_empty()
+        Left {
+            nobody: state.is_empty(),
+        }
     }
 
-    /// The one that has heard nothing for the longest gives way.
-    pub(super) fn evict(&self) -> Option<Running<T>> {
-        self.evict_from(&mut self.state())
+    /// Evicts the holder that is the first to go. Returns `None` if there is no holder, and
+    /// otherwise what ends it, as far as that is known.
+    pub(super) fn evict(&self, now: Instant) -> Option<Option<T>> {
+        let mut state = self.state();
+        let worst = state.worst(dormant_below(self.epoch, now))?;
+        let evicted = state.evict(worst);
+        self.count(&state);
+        evicted
     }
 
-    fn evict_from(&self, state: &mut State<T>) -> Option<Running<T>> {
-        let last = |running: &Running<T>| running.heard.last.load(Ordering::Relaxed);
-        let running = state.running.iter();
-        let longest = running.min_by_key(|(number, running)| (last(running), **number));
-        let longest = *longest?.0;
-        let longest = state.running.remove(&longest)?;
-        self.count(state);
-        longest.heard.is_evicted.store(true, Ordering::Release);
-        Some(longest)
-    }
-
-    /// All have to end, and those still to come; what ends them, as far as it is known.
+    /// Has all holders end, and those still to come. Returns what ends them, as far as it
+    /// is known.
     pub(super) fn end(&self) -> Vec<T> {
         let mut state = self.state();
         state.is_over = true;
-        let running = state.running.values();
-        running.filter_map(|running| running.task.clone()).collect()
+        let holders = state.holders.values();
+        holders.filter_map(|holder| holder.task.clone()).collect()
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.state().is_over
     }
 
+    /// Whether nobody holds a slot, and nobody that was evicted is left.
     pub(super) fn is_empty(&self) -> bool {
-        self.state().running.is_empty()
+        self.state().is_empty()
     }
 
-    /// How many run.
+    /// Whether somebody that was evicted has not left yet.
+    #[cfg(any(feature = "axum", bodyguard_loom))]
+    pub(super) fn is_evicting(&self) -> bool {
+        self.state().leaving > 0
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many slots are taken.
     pub(super) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Whether half of the places are taken.
-    pub(super) fn is_pressed(&self) -> bool {
-        self.running() >= self.most.div_ceil(2)
-    }
-
     /// Under the state's lock, so that the latest count stays.
     fn count(&self, state: &State<T>) {
-        self.running.store(state.running.len(), Ordering::Relaxed);
+        self.running.store(state.holders.len(), Ordering::Relaxed);
     }
 
     /// A panic elsewhere leaves nothing half-done behind this lock, and tasks are
     /// dropped while unwinding.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.leaving == 0
+    }
+
+    fn insert(&mut self, number: u64, holder: Holder<T>) {
+        if let Some(index) = &mut self.index {
+            index.insert(holder.place(number));
+        }
+        self.holders.insert(number, holder);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Holder<T>> {
+        let holder = self.holders.remove(&number)?;
+        if let Some(index) = &mut self.index {
+            index.remove(holder.place(number));
+            // It pays for itself again if it is needed again.
+            if self.holders.len() < index.worth {
+                self.index = None;
+            }
+        }
+        Some(holder)
+    }
+
+    /// Returns what ends it, as far as that is known.
+    fn evict(&mut self, number: u64) -> Option<Option<T>> {
+        let holder = self.remove(number)?;
+        holder.shared.evict();
+        self.leaving += 1;
+        Some(holder.task)
+    }
+
+    /// Puts a holder at another place in the index.
+    fn replace(&mut self, number: u64, placed: Rank) {
+        let Some(holder) = self.holders.get_mut(&number) else {
+            return;
+        };
+        let before = holder.place(number);
+        holder.placed = placed;
+        if let Some(index) = &mut self.index {
+            index.remove(before);
+            index.insert(holder.place(number));
+        }
+    }
+
+    /// Returns the first to be evicted.
+    fn worst(&mut self, dormant_below: Rank) -> Option<u64> {
+        let dormant = self.dormant(dormant_below);
+        dormant.or_else(|| Some(self.first(Index::slowest_of_largest)?.number))
+    }
+
+    /// Returns the holder with the lowest rate, if that is dormant.
+    fn dormant(&mut self, dormant_below: Rank) -> Option<u64> {
+        let slowest = self.first(Index::slowest)?;
+        (slowest.rank < dormant_below).then_some(slowest.number)
+    }
+
+    /// Returns the holder that the index has first. If its rank has grown since it was
+    /// placed, it gets a new place, and the next one is looked at. A holder gets a new place
+    /// at most once per [`STALE`] of its growth.
+    fn first(&mut self, first: fn(&Index) -> Option<Place>) -> Option<Place> {
+        loop {
+            let holders = &self.holders;
+            let index = self.index.get_or_insert_with(|| Index::new(holders));
+            let place = first(index)?;
+            let rank = holders.get(&place.number)?.shared.rank();
+            if rank <= place.rank.saturating_add(STALE) {
+                return Some(place);
+            }
+            self.replace(place.number, rank);
+        }
+    }
+}
+
+impl<T> Holder<T> {
+    fn place(&self, number: u64) -> Place {
+        Place {
+            peer: self.peer,
+            rank: self.placed,
+            number,
+        }
+    }
+}
+
+/// Holders in the order of their eviction.
+#[derive(Debug)]
+struct Index {
+    places: BTreeSet<Place>,
+    shares: HashMap<Peer, Share>,
+    by_slots: BTreeSet<(usize, Reverse<Rank>, Peer)>,
+    by_rank: BTreeSet<(Rank, Peer)>,
+    /// With fewer holders than this it is not worth keeping.
+    worth: usize,
+}
+
+/// By peer first, so that a peer's slowest holder is the first of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    peer: Peer,
+    rank: Rank,
+    number: u64,
+}
+
+/// What a peer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    slots: usize,
+    /// The rank of its slowest holder.
+    lowest: Rank,
+}
+
+impl Index {
+    fn new<T>(holders: &HashMap<u64, Holder<T>>) -> Self {
+        let mut index = Self {
+            places: BTreeSet::new(),
+            shares: HashMap::new(),
+            by_slots: BTreeSet::new(),
+            by_rank: BTreeSet::new(),
+            worth: holders.len() / 4,
+        };
+        for (number, holder) in holders {
+            index.insert(holder.place(*number));
+        }
+        index
+    }
+
+    fn insert(&mut self, place: Place) {
+        self.places.insert(place);
+        self.update(place.peer, 1, 0);
+    }
+
+    fn remove(&mut self, place: Place) {
+        self.places.remove(&place);
+        self.update(place.peer, 0, 1);
+    }
+
+    /// After one of a peer's places has come or gone.
+    fn update(&mut self, peer: Peer, came: usize, went: usize) {
+        let before = self.shares.get(&peer).copied();
+        let slots = before.map_or(0, |share| share.slots) + came - went;
+        let now = self.slowest_of(peer).map(|slowest| Share {
+            slots,
+            lowest: slowest.rank,
+        });
+        if let Some(Share { slots, lowest }) = before {
+            self.by_slots.remove(&(slots, Reverse(lowest), peer));
+            self.by_rank.remove(&(lowest, peer));
+        }
+        match now {
+            Some(share @ Share { slots, lowest }) => {
+                self.by_slots.insert((slots, Reverse(lowest), peer));
+                self.by_rank.insert((lowest, peer));
+                self.shares.insert(peer, share);
+            }
+            None => {
+                self.shares.remove(&peer);
+            }
+        }
+    }
+
+    fn slowest_of(&self, peer: Peer) -> Option<Place> {
+        let first = Place {
+            peer,
+            rank: 0,
+            number: 0,
+        };
+        let place = self.places.range(first..).next();
+        place.filter(|place| place.peer == peer).copied()
+    }
+
+    /// Returns the holder with the lowest rank.
+    fn slowest(&self) -> Option<Place> {
+        let (_, peer) = self.by_rank.first()?;
+        self.slowest_of(*peer)
+    }
+
+    /// Returns the holder with the lowest rank of the peer with the most slots.
+    fn slowest_of_largest(&self) -> Option<Place> {
+        let (_, _, peer) = self.by_slots.last()?;
+        self.slowest_of(*peer)
     }
 }

@@ -5,6 +5,8 @@
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
 pub mod client;
+#[cfg(target_os = "linux")]
+pub mod crowd;
 pub mod h2;
 pub mod outside;
 pub mod proxy;

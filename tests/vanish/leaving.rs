@@ -42,8 +42,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials.push(trial("of_the_vanished_nothing_is_left", &needs(), vanish));
-    let limited: [(_, fn()); 2] = [
+    let limited: [(_, fn()); 4] = [
         ("emfile_ends_lingers_and_not_the_accepting", scarce::emfile),
+        ("emfile_of_wrapped_listener_ends_lingers", scarce::tapped),
+        (
+            "idle_connections_leave_descriptors_for_lingers",
+            scarce::idle,
+        ),
         ("with_256_descriptors_others_are_served", scarce::few),
     ];
     trials.extend(limited.map(|(name, test)| of_few_descriptors(name, test)));

@@ -15,6 +15,7 @@ use axum::{
     extract::State,
     http::StatusCode,
     routing::{get, post},
+    serve::ListenerExt,
 };
 use clap::Parser;
 use futures_util::StreamExt;
@@ -34,6 +35,9 @@ struct Flags {
     /// Uploads that are slower than 1000 bytes per second are refused after so long
     #[arg(long)]
     slow_after: humantime::Duration,
+    /// The listener is one whose errors only axum sees
+    #[arg(long)]
+    tapped: bool,
 }
 
 pub(crate) fn run() {
@@ -57,7 +61,7 @@ async fn serve(flags: &Flags) {
         .total(bound)
         .good_rate(1, Duration::ZERO)
         .drain(Drain::new().total(bound))
-        .stream_linger(StreamLinger::new().total(bound));
+        .stream_linger(StreamLinger::new().total(bound).idle_timeout(bound));
     let guard = BodyGuardLayer::new(LIMIT).min_rate(1000, *flags.slow_after);
     let shared = Shared {
         linger: linger.clone(),
@@ -78,7 +82,11 @@ async fn serve(flags: &Flags) {
     let addr = listener.local_addr().expect("it is bound");
     println!("listening on http://{addr}");
     io::stdout().flush().expect("somebody reads it");
-    linger.serve(listener, app).await.expect("it never ends");
+    match flags.tapped {
+        true => linger.serve(listener.tap_io(|_| {}), app).await,
+        false => linger.serve(listener, app).await,
+    }
+    .expect("it never ends");
 }
 
 async fn count(body: Body) -> Result<String, StatusCode> {

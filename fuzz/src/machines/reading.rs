@@ -34,6 +34,8 @@ pub struct Input {
 /// Until a stream's answer is out it is read no longer than that; so it is held unread.
 const ANSWER: Duration = Duration::from_secs(30);
 const HELD: Duration = Duration::from_millis(20);
+/// From a stream's answer on.
+const IDLE: Duration = Duration::from_secs(1);
 /// A frame of the script's.
 const FRAME: u64 = 1 << 16;
 
@@ -118,6 +120,10 @@ pub(super) async fn drive(input: &Input) {
                 bytes
             };
             assert!(event.bytes <= most.saturating_add(FRAME));
+        }
+        Ended::Idle => {
+            assert!(is_stream && total > IDLE);
+            assert!(event.lasted + SLACK >= IDLE);
         }
         Ended::Total => assert!(event.lasted + SLACK >= total.min(ANSWER)),
         Ended::Evicted => {

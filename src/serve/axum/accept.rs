@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,36 +16,82 @@ use tokio::{net::TcpListener, time::sleep};
 
 use crate::linger::Linger;
 
-/// How many lingering connections give way to one that cannot be accepted: the next will
-/// need a descriptor, too.
-const AT_ONCE: usize = 8;
+/// For an evicted connection to be dropped.
+const EVICTION: Duration = Duration::from_millis(1);
 
-/// For descriptors to be given back, by lingers or by anybody else.
+/// For descriptors to be given back, where no connection lingers.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The next connection. axum's own `accept` keeps its errors to itself, and sleeps for a
-/// second where descriptors have run out; so tokio's listeners are asked here instead,
-/// and connections that only linger are let go of.
+/// Between two looks for a descriptor, while a listener waits that does not say when there
+/// are none.
+const PROBE: Duration = Duration::from_millis(50);
+
+/// Accepts the next connection. axum's own `accept` keeps its errors to itself, and sleeps for
+/// a second where descriptors have run out; so tokio's listeners are asked here instead, and
+/// lingering connections are evicted, one for each connection that cannot be accepted, and
+/// one so that the next can be looked for: Linux takes a descriptor before it looks.
+///
+/// Any other listener, axum's `TapIo` among them, is left to itself. While it waits and
+/// connections linger, one of them is evicted whenever there is no descriptor to be had.
 pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L::Io, L::Addr) {
     if !is_tokios(listener) {
-        return listener.accept().await;
+        let mut accepting = pin!(listener.accept());
+        let mut probing = pin!(probe(linger));
+        return poll_fn(|cx| {
+            let accepted = accepting.as_mut().poll(cx);
+            if accepted.is_pending() {
+                let never: Poll<()> = Pin::as_mut(&mut probing).poll(cx);
+                debug_assert!(never.is_pending(), "it probes for as long as it is asked");
+            }
+            accepted
+        })
+        .await;
     }
     loop {
         match poll_fn(|cx| poll_tokios(listener, cx)).await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
-            Err(error) if is_for_want_of_room(&error) => {
-                for _ in 0..AT_ONCE {
-                    if !linger.give_way() {
-                        break;
-                    }
-                }
-                sleep(PAUSE).await;
-            }
+            Err(error) if is_for_want_of_room(&error) => sleep(make_room(linger)).await,
             // As axum has it.
             Err(_) => sleep(Duration::from_secs(1)).await,
         }
     }
+}
+
+/// Evicts a connection, unless one is about to go already. Returns when to look again.
+fn make_room(linger: &Linger) -> Duration {
+    if linger.is_evicting() || linger.evict() {
+        EVICTION
+    } else {
+        PAUSE
+    }
+}
+
+/// Never ends. Without lingering connections, it does nothing.
+async fn probe(linger: &Linger) {
+    loop {
+        linger.lingering_any().await;
+        sleep(match has_descriptor() {
+            true => PROBE,
+            false => make_room(linger),
+        })
+        .await;
+    }
+}
+
+/// Whether a descriptor can be had.
+#[cfg(unix)]
+fn has_descriptor() -> bool {
+    match std::fs::File::open("/dev/null") {
+        Ok(_) => true,
+        Err(error) => !is_for_want_of_room(&error),
+    }
+}
+
+/// They do not run out elsewhere.
+#[cfg(not(unix))]
+fn has_descriptor() -> bool {
+    true
 }
 
 fn is_tokios<L: Listener>(listener: &L) -> bool {

@@ -1,0 +1,90 @@
+//! Which client a socket belongs to.
+
+use std::{
+    any::Any,
+    fmt,
+    hash::{BuildHasher, Hash, RandomState},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::net::TcpStream;
+
+use crate::peer::Peer;
+
+type Key = dyn Fn(SocketAddr) -> Option<u64> + Send + Sync;
+
+/// Whose slots a connection takes: by its address, or by a closure of the user's.
+#[derive(Clone, Default)]
+pub(super) struct PeerKey(Option<Arc<Key>>);
+
+impl PeerKey {
+    pub(super) fn new<F, K>(key: F) -> Self
+    where
+        F: Fn(SocketAddr) -> Option<K> + Send + Sync + 'static,
+        K: Hash,
+    {
+        let state = RandomState::new();
+        Self(Some(Arc::new(move |addr| Some(state.hash_one(key(addr)?)))))
+    }
+
+    /// As for discarding, the type is asked at run time.
+    pub(super) fn of<T: 'static>(&self, socket: &T) -> Peer {
+        let socket: &dyn Any = socket;
+        let socket = socket.downcast_ref::<TcpStream>();
+        let addr = socket.and_then(|socket| socket.peer_addr().ok());
+        Peer::keyed(addr.and_then(|addr| match &self.0 {
+            Some(key) => key(addr),
+            None => Some(network(addr.ip())),
+        }))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.0.is_some() { ".." } else { "address" };
+        write!(f, "PeerKey({by})")
+    }
+}
+
+/// The address, or of IPv6 the first 64 bits: the network that one client has to itself.
+/// The two cannot be the same, for no network of IPv6 begins with 32 zeros.
+fn network(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn of(ip: &str) -> u64 {
+        network(ip.parse().unwrap())
+    }
+
+    #[test]
+    fn client_is_address_or_network_of_ipv6() {
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2:0:0:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    }
+
+    #[tokio::test]
+    async fn connections_without_a_key_are_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let one = TcpStream::connect(addr).await.unwrap();
+        let other = TcpStream::connect(addr).await.unwrap();
+        let are_one = |key: PeerKey| key.of(&one) == key.of(&other);
+        assert!(are_one(PeerKey::default()));
+        assert!(are_one(PeerKey::new(|addr| Some(addr.ip()))));
+        assert!(!are_one(PeerKey::new(|_| None::<u64>)));
+        let [one, other] = [(); 2].map(|()| tokio::io::empty());
+        assert_ne!(PeerKey::default().of(&one), PeerKey::default().of(&other));
+    }
+}
