@@ -47,22 +47,31 @@ pub(super) fn poll_discard<T>(io: &mut T, cx: &mut Context<'_>) -> Poll<io::Resu
 where
     T: AsyncRead + Unpin + 'static,
 {
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.reserve_exact(CHUNK);
-        let spare = &mut scratch.spare_capacity_mut()[..CHUNK];
-        let read = match truncating(io) {
-            Some(socket) => ready!(truncate::poll(socket, cx, spare))?,
-            None => {
-                let mut buf = ReadBuf::uninit(spare);
-                ready!(Pin::new(io).poll_read(cx, &mut buf))?;
-                buf.filled().len()
-            }
-        };
-        Poll::Ready(Ok(match read {
-            0 => Found::End,
-            bytes => Found::Bytes(bytes),
-        }))
+    // Taken out, and not borrowed: a stream may discard in its own `poll_read`.
+    let mut scratch = SCRATCH.take();
+    scratch.reserve_exact(CHUNK);
+    let read = poll_into(io, cx, &mut scratch.spare_capacity_mut()[..CHUNK]);
+    SCRATCH.set(scratch);
+    read.map_ok(|read| match read {
+        0 => Found::End,
+        bytes => Found::Bytes(bytes),
     })
+}
+
+fn poll_into<T>(
+    io: &mut T,
+    cx: &mut Context<'_>,
+    spare: &mut [MaybeUninit<u8>],
+) -> Poll<io::Result<usize>>
+where
+    T: AsyncRead + Unpin + 'static,
+{
+    if let Some(socket) = truncating(io) {
+        return truncate::poll(socket, cx, spare);
+    }
+    let mut buf = ReadBuf::uninit(spare);
+    ready!(Pin::new(io).poll_read(cx, &mut buf))?;
+    Poll::Ready(Ok(buf.filled().len()))
 }
 
 /// The socket, where the kernel can discard for us. Coherence forbids a special
@@ -70,6 +79,13 @@ where
 fn truncating<T: 'static>(io: &T) -> Option<&TcpStream> {
     let io: &dyn Any = io;
     io.downcast_ref().filter(|_| truncate::AVAILABLE)
+}
+
+/// Writes what there is room for, whatever tokio knows of the socket's readiness. `None` where
+/// there is no room, and where that cannot be asked. An error is the next write's to report.
+pub(super) fn write_past_readiness<T: 'static>(io: &T, bytes: &[u8]) -> Option<usize> {
+    let written = truncate::write(truncating(io)?, bytes).ok()?;
+    (written > 0).then_some(written)
 }
 
 #[cfg(target_os = "linux")]
@@ -80,6 +96,10 @@ mod truncate {
     use super::*;
 
     pub(super) const AVAILABLE: bool = true;
+
+    pub(super) fn write(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        SockRef::from(socket).send_with_flags(bytes, libc::MSG_NOSIGNAL)
+    }
 
     /// `recv` with `MSG_TRUNC`: the kernel drops up to the buffer's length from
     /// its queue and copies nothing (tcp(7)).
@@ -116,6 +136,10 @@ mod truncate {
     use super::*;
 
     pub(super) const AVAILABLE: bool = false;
+
+    pub(super) fn write(_: &TcpStream, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Elsewhere `MSG_TRUNC` means something else, and the bytes are copied.
     pub(super) fn poll(
@@ -160,6 +184,30 @@ mod tests {
         });
         assert_eq!(discard_all(server).await, 5_000_001);
         send.await.unwrap();
+    }
+
+    /// A stream that discards from another while it is read, as a wrapper around TLS with one
+    /// beneath it does.
+    struct Nested(tokio::io::Repeat);
+
+    impl AsyncRead for Nested {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let found = ready!(poll_discard(&mut self.0, cx))?;
+            assert_eq!(found, Found::Bytes(CHUNK));
+            buf.put_slice(b"one");
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn stream_that_discards_while_it_is_read_does_no_harm() {
+        let mut nested = Nested(tokio::io::repeat(1));
+        let found = poll_fn(|cx| poll_discard(&mut nested, cx)).await.unwrap();
+        assert_eq!(found, Found::Bytes(3));
     }
 
     #[tokio::test]

@@ -95,6 +95,10 @@ impl Evidence {
         }
     }
 
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
     /// Writing is to fail: a drain came to its bound.
     pub(super) fn is_cut(&self) -> bool {
         self.connection.is_cut()

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Linger,
-    discard::{CHUNKS_PER_TURN, Found, poll_discard},
+    discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
     evidence::Evidence,
     handle::Permit,
     left::{HalfClosed, Left, Owes, Written},
@@ -83,6 +83,8 @@ pub struct LingerIo<T> {
     /// yield nothing any more.
     discarding: Option<Discarding>,
     stall: Stall,
+    /// In a stall, when room was looked for last.
+    probed: Option<std::time::Instant>,
     half_closed: HalfClosed,
     written: Written,
     /// The client has closed its side, or is gone: it will send no more.
@@ -108,6 +110,7 @@ impl<T> LingerIo<T> {
             evidence: None,
             discarding: None,
             stall: Stall::default(),
+            probed: None,
             half_closed: HalfClosed(false),
             written: Written::Nothing,
             peer_closed: false,
@@ -249,6 +252,22 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         Ok(())
     }
 
+    /// Tries to write, past tokio's readiness, in a stall that has lasted. Linux reports room
+    /// only when a third of the buffer is free (`sk_stream_is_writeable`), and to a client that
+    /// reads slowly from a buffer of 4 MiB that may take longer than the stall's timeout.
+    fn probe(&mut self, begin: &[u8]) -> Option<usize> {
+        self.evidence
+            .as_ref()
+            .filter(|evidence| evidence.is_stalled())?;
+        let now = Instant::now().into_std();
+        let probed = self.probed.get_or_insert(now);
+        if now.saturating_duration_since(*probed) < self.linger.stall_timeout_now() / 8 {
+            return None;
+        }
+        *probed = now;
+        write_past_readiness(self.io.as_ref()?, begin)
+    }
+
     fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
         match &self.evidence {
             Some(evidence) => evidence.poll_uncorked(cx),
@@ -272,7 +291,12 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         begin: &[u8],
     ) -> Poll<io::Result<usize>> {
         match write {
-            Poll::Pending => self.wait_to_write(cx)?,
+            Poll::Pending => {
+                if let Some(written) = self.probe(begin) {
+                    return self.after_write(cx, Poll::Ready(Ok(written)), begin);
+                }
+                self.wait_to_write(cx)?;
+            }
             Poll::Ready(Ok(_)) => {
                 self.written = self.written.after(begin);
                 if let Some(evidence) = &mut self.evidence {
@@ -283,6 +307,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                     }
                 }
                 self.stall.progress();
+                self.probed = None;
             }
             Poll::Ready(Err(_)) => {}
         }
