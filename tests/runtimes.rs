@@ -85,3 +85,25 @@ fn a_local_set() {
         }
     });
 }
+
+/// A runtime without timers could not linger: said where a server starts, and not with the first
+/// refused upload.
+#[test]
+fn runtime_without_timers_panics_at_start() {
+    let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+    let _context = runtime.enter();
+    let listener = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        TcpListener::from_std(listener).unwrap()
+    };
+    let panics = |start: &dyn Fn()| {
+        let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start));
+        let panic = started.expect_err("it panics");
+        let words = panic.downcast_ref::<String>().map(String::as_str);
+        let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap();
+        assert!(words.contains("enable_time"), "{words}");
+    };
+    panics(&|| drop(Linger::new().serve(listener(), app())));
+    panics(&|| drop(Linger::new().join(tokio::io::empty(), app())));
+}

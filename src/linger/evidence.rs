@@ -5,7 +5,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::records::Records;
 use crate::connection::Connection;
 
 /// The socket's side of a joined connection.
@@ -30,7 +29,6 @@ pub(super) struct Evidence {
     unclaimed: u64,
     /// The latest write waits for room.
     stalled: bool,
-    records: Records,
 }
 
 impl Evidence {
@@ -40,7 +38,6 @@ impl Evidence {
             quiet: false,
             unclaimed: 0,
             stalled: false,
-            records: Records::default(),
         }
     }
 
@@ -64,17 +61,16 @@ impl Evidence {
     }
 
     /// A read has brought bytes.
-    pub(super) fn came(&mut self, bytes: &[u8]) {
+    pub(super) fn came(&mut self) {
         self.quiet = false;
-        self.records.follow(bytes);
         if self.connection.is_finished() {
             self.unclaimed = self.connection.begun();
         }
     }
 
-    /// A read has found nothing.
+    /// A read has found nothing, and TLS waits for no part of a record.
     pub(super) fn found_nothing(&mut self) {
-        self.quiet = !self.records.is_within();
+        self.quiet = true;
     }
 
     /// A part of an answer was written; whether it had waited for room.
@@ -127,7 +123,7 @@ mod tests {
     #[test]
     fn a_request_without_a_body_is_read() {
         let (connection, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         connection.finish(connection.begin());
         assert!(!evidence.all_read(), "hyper may have more in its buffer");
         evidence.found_nothing();
@@ -137,9 +133,9 @@ mod tests {
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
         let (connection, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         let request = connection.begin();
-        evidence.came(b"bytes");
+        evidence.came();
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(request);
@@ -149,9 +145,9 @@ mod tests {
     #[test]
     fn half_a_head_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         connection.finish(connection.begin());
-        evidence.came(b"bytes");
+        evidence.came();
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(connection.begin());
@@ -164,7 +160,7 @@ mod tests {
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         connection.finish(connection.begin());
         evidence.wrote();
         evidence.found_nothing();
@@ -174,7 +170,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
         let (_, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         evidence.found_nothing();
         assert!(!evidence.all_read());
     }
@@ -182,23 +178,14 @@ mod tests {
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
         let (connection, mut evidence) = joined();
-        evidence.came(b"bytes");
+        evidence.came();
         let first = connection.begin();
-        evidence.came(b"bytes");
+        evidence.came();
         let second = connection.begin();
         connection.finish(first);
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(second);
         assert!(evidence.all_read());
-    }
-
-    #[test]
-    fn half_a_record_may_be_another_request() {
-        let (connection, mut evidence) = joined();
-        evidence.came(b"\x16\x03\x01\0\x02hi\x17\x03\x03\0");
-        connection.finish(connection.begin());
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
     }
 }

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::{
     descriptors::Descriptors,
@@ -105,6 +109,8 @@ struct Shared {
     tasks: Arc<Tasks>,
     counters: Counters,
     before_shutdown: OnceLock<Stats>,
+    /// The runtime has been seen to have them.
+    has_timers: OnceLock<()>,
     /// Connections that are closing: from the half-close to the end of the linger.
     closing: AtomicUsize,
     none_closing: Notify,
@@ -359,6 +365,17 @@ impl Linger {
         self.0.tasks.running_any().await;
     }
 
+    /// Fails at once, rather than with the first response that is to be delivered.
+    #[track_caller]
+    pub(crate) fn check_timers(&self) {
+        // Without a runtime nothing lingers, and another may follow.
+        if self.0.has_timers.get().is_none() && Handle::try_current().is_ok() {
+            // Panics, and says what to do, where the runtime was built without them.
+            drop(sleep(Duration::ZERO));
+            let _ = self.0.has_timers.set(());
+        }
+    }
+
     pub(super) fn grace_setting(&self) -> Duration {
         self.0.settings.grace
     }
@@ -399,6 +416,7 @@ impl Linger {
             settings,
             counters: Counters::default(),
             before_shutdown: OnceLock::new(),
+            has_timers: OnceLock::new(),
             closing: AtomicUsize::new(0),
             none_closing: Notify::new(),
         }))

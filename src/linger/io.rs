@@ -18,6 +18,7 @@ use super::{
     evidence::Evidence,
     handle::Permit,
     left::{HalfClosed, Left, Owes, Written},
+    records::Records,
     task,
 };
 use crate::{
@@ -77,6 +78,7 @@ pub struct LingerIo<T> {
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(Left<T>),
+    records: Records,
     /// What delivery knows, where it is joined.
     evidence: Option<Evidence>,
     /// What was discarded while the answer waited for room; from then on reads
@@ -97,16 +99,24 @@ pub struct LingerIo<T> {
 
 impl<T> LingerIo<T> {
     /// Wraps a socket, or anything that reads and writes.
+    ///
+    /// # Panics
+    ///
+    /// Panics in a tokio runtime without timers, with the first connection: a lingering close
+    /// needs them.
+    #[track_caller]
     pub fn new(io: T, linger: &Linger) -> Self
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        linger.check_timers();
         linger.make_room_for(&io);
         Self {
             peer: linger.peer_of(&io),
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
+            records: Records::default(),
             evidence: None,
             discarding: None,
             stall: Stall::default(),
@@ -185,12 +195,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         let before = buf.filled().len();
         let read = self.as_mut().socket().poll_read(cx, buf);
         match &read {
+            // What TLS has of half a record may be another request.
+            Poll::Pending if self.records.is_within() => {}
             Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                let came = &buf.filled()[before..];
-                self.evidence
-                    .iter_mut()
-                    .for_each(|evidence| evidence.came(came));
+                self.records.follow(&buf.filled()[before..]);
+                self.evidence.iter_mut().for_each(Evidence::came);
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
@@ -375,7 +385,8 @@ impl<T> LingerIo<T> {
     /// Why to linger.
     fn owes(&self) -> Owes {
         let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
-        if self.peer_closed || self.is_cut || for_nothing {
+        let for_handshake = self.records.is_handshake();
+        if self.peer_closed || self.is_cut || for_nothing || for_handshake {
             return Owes::Nothing;
         }
         match &self.evidence {

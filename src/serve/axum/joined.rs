@@ -45,6 +45,11 @@ impl Linger {
     /// Linger::new().serve(listener, app).await
     /// # }
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics in a tokio runtime without timers.
+    #[track_caller]
     pub fn serve<L, M, S>(
         &self,
         listener: L,
@@ -89,6 +94,11 @@ impl Linger {
     /// Linger::new().serve_connected(listener, app).await
     /// # }
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics in a tokio runtime without timers.
+    #[track_caller]
     pub fn serve_connected<L, M, S>(
         &self,
         listener: L,
@@ -104,7 +114,9 @@ impl Linger {
         axum::serve(listener, self.joining(make_service))
     }
 
+    #[track_caller]
     fn joining<M>(&self, make_service: M) -> Joined<M> {
+        self.check_timers();
         Joined {
             inner: make_service,
             linger: self.clone(),
