@@ -34,7 +34,7 @@ impl<R> BodyGuardLayer<R> {
     /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
     /// 400 in words of its own. One that the app sets still holds, be it inside of this layer
     /// or outside: only axum's built-in 2 MB are lifted. Lifting costs two allocations for a
-    /// request with a body, or four if its extensions are empty; a request without a body pays
+    /// request with a body, or three if its extensions are empty; a request without a body pays
     /// nothing.
     ///
     /// With [`Limit::none()`](crate::Limit::none), `Bytes` and the other extractors have no
