@@ -27,7 +27,8 @@ use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
 /// | --- | --- |
 /// | known, and within the [`Drain`] | the answer goes out at once, the rest is read, the same connection serves the next request |
 /// | unknown, but partly read | the same |
-/// | untouched and unknown, or more than the drain, or refused as too large while it streamed | the answer says `Connection: close` |
+/// | unknown, and untouched or refused as too large while it streamed | what has arrived is taken; if that was all of it, the connection is kept, otherwise the answer says `Connection: close` |
+/// | more than the drain, or failed | the answer says `Connection: close` |
 /// | awaited by nobody (`Expect: 100-continue` not yet answered) | never asked for; the answer says `Connection: close` |
 /// | still held by somebody, as when streaming both ways | hands off until it is let go of |
 ///

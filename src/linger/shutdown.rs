@@ -27,7 +27,10 @@ impl Linger {
     /// that are read on in them: drains, and lingering streams of HTTP/2. These end at
     /// the latest when the [`grace`](Self::grace) is over, counted from the signal. A client
     /// that neither sends nor reads its answer is not among them: it holds a server up as
-    /// any slow reader does.
+    /// any slow reader does. A response that its client reads goes on to its end.
+    ///
+    /// The signal counts for all servers of this handle and its clones. Servers that stop at
+    /// different times need a handle each: after the grace no body is drained for any of them.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")]
