@@ -261,8 +261,17 @@ fn combined_mode_over_http2_fares_as_stock_does() {
 
 /// The negative control: the roles are swapped.
 #[test]
-fn stock_as_ours_differs_from_combined_mode() {
+fn stock_as_ours_over_tcp_differs_from_combined_mode() {
     let (ours, stock) = (Server::plain(app()), Server::joined(app()));
     let found = differences(&Transport::Tcp, ours.addr, stock.addr);
+    assert!(!found.is_empty(), "no difference");
+}
+
+#[test]
+fn stock_as_ours_beneath_tls_differs_from_combined_mode() {
+    let certificate = Certificate::new();
+    let (ours, stock) = (tls(&certificate, false), tls(&certificate, true));
+    let transport = Transport::Tls(certificate.client(&TLS13));
+    let found = differences(&transport, ours.addr, stock.addr);
     assert!(!found.is_empty(), "no difference");
 }
