@@ -385,9 +385,12 @@ impl<T> LingerIo<T> {
     /// Why to linger.
     fn owes(&self) -> Owes {
         let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
-        let for_handshake = self.records.is_handshake();
-        if self.peer_closed || self.is_cut || for_nothing || for_handshake {
+        if self.peer_closed || self.is_cut || for_nothing {
             return Owes::Nothing;
+        }
+        // Only an alert can be lost, and a client that waits for it is silent.
+        if self.records.is_handshake() {
+            return Owes::PerhapsAnother;
         }
         match &self.evidence {
             Some(evidence) if evidence.all_read() => match evidence.may_be_asked_again() {

@@ -50,7 +50,7 @@ pub(super) enum Owes {
     /// Nothing: a plain close disturbs nobody.
     Nothing,
     /// A request that it may have sent before it saw the end of the connection. Everything
-    /// else was read.
+    /// else was read, or there was no request yet.
     PerhapsAnother,
     /// The rest of a request, or nobody knows.
     Anything,

@@ -92,8 +92,7 @@ impl Records {
         }
     }
 
-    /// Whether the handshake of TLS has not come to its end: there was no request, and there is
-    /// no response to lose.
+    /// Whether the handshake of TLS has not come to its end: there was no request yet.
     pub(super) fn is_handshake(&self) -> bool {
         matches!(self, Self::Tls { has_spoken, .. } if !has_spoken)
     }
