@@ -427,9 +427,10 @@ fn is_broken_behind(server: SocketAddr, request: &[u8]) -> bool {
 fn request_behind_a_close_of_the_servers_meets_no_broken_pipe() {
     let request = b"GET /close HTTP/1.1\r\nHost: test\r\n\r\n";
     let stock = Server::plain(app());
-    assert!((0..5).any(|_| is_broken_behind(stock.addr, request)));
+    // Whether the reset comes between the two segments is a race.
+    assert!((0..500).any(|_| is_broken_behind(stock.addr, request)));
     let combined = combined(Linger::new());
-    for _ in 0..5 {
+    for _ in 0..50 {
         assert!(!is_broken_behind(combined.addr, request));
     }
 }
