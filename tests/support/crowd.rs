@@ -122,11 +122,11 @@ impl Drip {
             let due = self.per_second as f64 * start.elapsed().as_secs_f64();
             while opened < self.first + due as usize {
                 opened += 1;
-                if let Ok(mut socket) = connect_from(self.from, addr) {
-                    if socket.write_all(head.as_bytes()).is_ok() {
-                        sockets.push((socket, Instant::now()));
-                    }
-                }
+                let connected = connect_from(self.from, addr).and_then(|mut socket| {
+                    socket.write_all(head.as_bytes())?;
+                    Ok(socket)
+                });
+                sockets.extend(connected.map(|socket| (socket, Instant::now())));
             }
             sockets.retain_mut(|(socket, last)| {
                 if last.elapsed() < self.every {
