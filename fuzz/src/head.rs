@@ -62,7 +62,7 @@ impl Number {
 enum Status {
     Default,
     BadRequest,
-    Ok,
+    Unavailable,
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -281,7 +281,7 @@ pub fn run(input: Input) {
     layer = match input.status {
         Status::Default => layer,
         Status::BadRequest => layer.status(StatusCode::BAD_REQUEST),
-        Status::Ok => layer.status(StatusCode::OK),
+        Status::Unavailable => layer.status(StatusCode::SERVICE_UNAVAILABLE),
     };
     if input.requires_length {
         layer = layer.require_content_length();
@@ -355,8 +355,10 @@ where
         b"application/grpc" => input.version == Protocol::Http2,
         kind => [&b"application/grpc-web"[..], b"application/grpc-web-text"].contains(&kind),
     };
-    let persistent =
-        input.version == Protocol::Http11 && !says(&request, header::CONNECTION, "close");
+    let persistent = match input.version {
+        Protocol::Http10 => says(&request, header::CONNECTION, "keep-alive"),
+        _ => !says(&request, header::CONNECTION, "close"),
+    };
     let waits = says(&request, header::EXPECT, "100-continue");
 
     let calls = Arc::new(AtomicUsize::new(0));
@@ -423,8 +425,8 @@ where
     let is_owed = (!passes || over) && !is_whole;
     let keeps = match () {
         () if !is_owed || input.version == Protocol::Http2 => true,
-        () if !persistent || (waits && !passes) => false,
-        () => exact && owed <= input.budget.into(),
+        // All of it is at hand, so that even what is not worth a drain is taken in passing.
+        () => persistent && !(waits && !passes),
     };
     let closes = response.headers().get_all(header::CONNECTION);
     assert_eq!(closes.iter().count(), usize::from(!keeps), "{decided:?}");
@@ -465,6 +467,6 @@ fn status_of(status: Status) -> u16 {
     match status {
         Status::Default => 413,
         Status::BadRequest => 400,
-        Status::Ok => 200,
+        Status::Unavailable => 503,
     }
 }
