@@ -404,6 +404,10 @@ impl<T> LingerIo<T> {
 
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
+        // Nothing is written any more, and a drain that waits for it has nothing to wait for.
+        if let Some(evidence) = &mut self.evidence {
+            evidence.stall(false);
+        }
         let owes = self.owes();
         if owes == Owes::Nothing {
             // Whatever was discarded for the response has not been told yet.
