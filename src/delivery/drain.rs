@@ -138,30 +138,29 @@ pub(super) fn spawn<B>(
 ) where
     B: Body + Unpin + Send + 'static,
 {
-    let bounds = match purpose {
-        Purpose::Keep => shared.drain.to_keep(),
-        Purpose::Deliver => shared.drain.to_deliver(),
-    };
     let discarding = Discarding::new(Instant::now().into_std());
-    let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
-    if purpose == Purpose::Deliver {
-        draining.deliver();
-    }
-    run(draining, shared, peer);
+    go_on(rest, shared, purpose, discarding, exchange, peer);
 }
 
-/// As [`spawn`], to keep the connection, where a part has been read already.
+/// As [`spawn`], where a part has been read already.
 pub(super) fn go_on<B>(
     rest: Remainder<B>,
     shared: &Shared,
+    purpose: Purpose,
     discarding: Discarding,
     exchange: Exchange<B>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
-    let bounds = shared.drain.to_keep();
-    let draining = Draining::new(rest, bounds, discarding, exchange, shared);
+    let bounds = match purpose {
+        Purpose::Keep => shared.drain.to_keep(),
+        Purpose::Deliver => shared.drain.to_deliver(),
+    };
+    let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
+    if purpose == Purpose::Deliver {
+        draining.deliver();
+    }
     run(draining, shared, peer);
 }
 

@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
-    DeliveredBody, drain,
+    DeliveredBody,
+    drain::{self, Purpose},
     exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
     plan::Plan,
     verdict::{IN_PASSING, Verdict},
@@ -302,6 +303,12 @@ where
             drained(end);
             return response.map(DeliveredBody::plain);
         }
+        if over.is_none() && !drains && !rest.is_joined() {
+            say_close(&mut response);
+            let Plan { shared, peer, .. } = &plan;
+            drain::go_on(rest, shared, Purpose::Deliver, discarding, exchange, *peer);
+            return response.map(DeliveredBody::plain);
+        }
         if over.is_some() || !drains {
             // The hook takes over.
             drained(over.unwrap_or(Ended::Complete));
@@ -310,7 +317,8 @@ where
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
-        drain::go_on(rest, &plan.shared, discarding, exchange, plan.peer);
+        let Plan { shared, peer, .. } = &plan;
+        drain::go_on(rest, shared, Purpose::Keep, discarding, exchange, *peer);
         noted
     }
 }

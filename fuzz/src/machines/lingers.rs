@@ -234,7 +234,7 @@ impl Connection {
                     };
                     let write = timeout(Duration::from_secs(40), io.write(words)).await;
                     if let Ok(Ok(_)) = write {
-                        framed.get_or_insert(!is_http10);
+                        framed = Some(!is_http10);
                     }
                     if let Ok(Err(error)) = write {
                         cut |= error.kind() == std::io::ErrorKind::TimedOut;
