@@ -27,8 +27,8 @@ use crate::{
 /// What a kept connection is worth: how much of a refused body is read on, and
 /// for how long.
 ///
-/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new TCP and TLS
-/// connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
+/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new
+/// TCP and TLS connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
 /// allows.
 ///
 /// ```
@@ -159,7 +159,7 @@ pub(super) fn go_on<B>(
     };
     let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
     if purpose == Purpose::Deliver {
-        draining.deliver();
+        draining.delivering = draining.rest.as_ref().and_then(Delivering::of);
     }
     run(draining, shared, peer);
 }
@@ -286,12 +286,6 @@ impl<B: Drainable> Draining<B> {
         }
     }
 
-    /// From here on only the response counts. `false` where nobody is known to wait for it.
-    fn deliver(&mut self) -> bool {
-        self.delivering = self.rest.as_ref().and_then(Delivering::of);
-        self.delivering.is_some()
-    }
-
     /// What goes on for a stalled response when a shutdown ends the drain: to drop the body
     /// would stop both sides for as long as the client likes, and to cut the response would
     /// take it from a client that reads.
@@ -305,20 +299,20 @@ impl<B: Drainable> Draining<B> {
         if this.end.is_some() || !*this.may_go_on || this.discarding.is_evicted() {
             return None;
         }
-        let mut last = Self {
-            rest: Some(this.rest.take_if(is_stalled)?),
+        let rest = this.rest.take_if(is_stalled)?;
+        Some(Self {
+            delivering: Delivering::of(&rest),
+            rest: Some(rest),
             exchange: this.exchange.clone(),
             discarding: this.discarding.clone(),
             bounds: *this.bounds,
-            delivering: None,
             stall_timeout: STALL_TIMEOUT_AT_SHUTDOWN.min(*this.stall_timeout),
             bound: *this.bound,
             end: None,
             may_go_on: false,
             observer: this.observer.clone(),
             patience: Patience::default(),
-        };
-        last.deliver().then_some(last)
+        })
     }
 
     /// The body is at its end.

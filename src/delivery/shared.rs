@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Drain, StreamLinger, streams::Streams};
-use crate::{event::Observer, stall::STALL_TIMEOUT, tasks::Tasks};
+use crate::{event::Observer, tasks::Tasks};
 
 /// What the services of one layer share.
 #[derive(Debug)]
@@ -50,17 +50,5 @@ impl Shared {
     pub(crate) async fn ended(&self) {
         self.tasks.ended().await;
         self.streams.tasks().ended().await;
-    }
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            drain: Drain::default(),
-            stall_timeout: STALL_TIMEOUT,
-            streams: Streams::default(),
-            tasks: Arc::default(),
-            observer: Observer::default(),
-        }
     }
 }

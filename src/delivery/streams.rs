@@ -149,12 +149,6 @@ impl Streams {
     }
 }
 
-impl Default for Streams {
-    fn default() -> Self {
-        Self::new(StreamLinger::new())
-    }
-}
-
 /// Reads on in a task of its own. The cork is let go of when the answer is there, or soon.
 pub(super) fn linger<B>(
     shared: &Arc<Shared>,
@@ -168,14 +162,7 @@ pub(super) fn linger<B>(
     let now = Instant::now().into_std();
     let phase = match corked {
         Some(_until) => Phase::Corked { _until },
-        None => Phase::Answering {
-            taken: exchange.taken(),
-            bounds: Bounds::new(
-                shared.stall_timeout,
-                shared.stall_timeout,
-                Some(shared.streams.settings.bytes),
-            ),
-        },
+        None => Phase::answering(shared, &exchange, 0),
     };
     let lingering = Lingering {
         rest,
@@ -205,6 +192,18 @@ enum Phase {
     Answered { _slot: Slot, bounds: Bounds },
     /// So they do, and nothing is read.
     Held,
+}
+
+impl Phase {
+    /// With bounds that begin now, when so many bytes were discarded.
+    fn answering<B>(shared: &Shared, exchange: &Exchange<B>, discarded: u64) -> Self {
+        let timeout = shared.stall_timeout;
+        let bytes = shared.streams.settings.bytes.saturating_add(discarded);
+        Self::Answering {
+            taken: exchange.taken(),
+            bounds: Bounds::new(timeout, timeout, Some(bytes)),
+        }
+    }
 }
 
 pin_project! {
@@ -253,13 +252,8 @@ impl<B> Lingering<B> {
 
     /// Until the response is out.
     fn answer(self: Pin<&mut Self>) {
-        let timeout = self.shared.stall_timeout;
-        let bytes = self.shared.streams.settings.bytes;
-        let bytes = bytes.saturating_add(self.discarding.discarded());
-        let phase = Phase::Answering {
-            taken: self.exchange.taken(),
-            bounds: Bounds::new(timeout, timeout, Some(bytes)),
-        };
+        let discarded = self.discarding.discarded();
+        let phase = Phase::answering(&self.shared, &self.exchange, discarded);
         self.go_on(phase);
     }
 

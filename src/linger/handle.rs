@@ -261,7 +261,11 @@ impl Linger {
     /// A client that sends everything before it reads stops a response that is larger than the
     /// socket's buffers, so what it sends is discarded meanwhile. When the response has made no
     /// progress for this time and the client still sends, the connection is closed. A response
-    /// that the client reads, however slowly, is never cut; nor is one whose client is silent.
+    /// that the client reads is never cut, nor is one whose client is silent.
+    ///
+    /// Progress is what the kernel takes. For TCP on Linux that is any room in the socket's
+    /// buffer; elsewhere a part of the buffer, a third of it or so, has to become free in this
+    /// time.
     #[must_use]
     pub fn stall_timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.stall_timeout = timeout)

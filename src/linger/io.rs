@@ -24,7 +24,6 @@ use super::{
 use crate::{
     bounds::{Bounds, Discarding, Ended},
     connection::Connection,
-    peer::Peer,
     stall::Stall,
 };
 
@@ -74,7 +73,6 @@ pub struct LingerIo<T> {
     /// Taken out by the drop only.
     io: Option<T>,
     linger: Linger,
-    peer: Peer,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(Left<T>),
@@ -112,7 +110,6 @@ impl<T> LingerIo<T> {
         linger.check_timers();
         linger.make_room_for(&io);
         Self {
-            peer: linger.peer_of(&io),
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
@@ -130,8 +127,11 @@ impl<T> LingerIo<T> {
     }
 
     /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
-    pub(crate) fn joined(mut self) -> Self {
-        let connection = Connection::of(self.peer);
+    pub(crate) fn joined(mut self) -> Self
+    where
+        T: 'static,
+    {
+        let connection = Connection::of(self.linger.peer_of(self.get_ref()));
         self.evidence = Some(Evidence::new(Arc::new(connection)));
         self
     }
@@ -255,7 +255,12 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
                 return Err(self.cut(end));
             }
             if self.stall.heard(now, self.linger.stall_timeout_now()) {
-                return Err(self.cut(Ended::Total));
+                let is_over = self.linger.delivery().tasks().is_over();
+                return Err(self.cut(if is_over {
+                    Ended::Shutdown
+                } else {
+                    Ended::Total
+                }));
             }
         }
         cx.waker().wake_by_ref();
@@ -420,7 +425,7 @@ impl<T> Drop for LingerIo<T> {
             let permit = self.permit.take();
             (self.hand_over)(Left {
                 io,
-                peer: self.peer,
+                peer: self.connection().map(|connection| connection.peer()),
                 half_closed: self.half_closed,
                 discarding: self.discarding.take(),
                 owes,
@@ -453,6 +458,39 @@ mod tests {
     fn joined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
         let (client, server) = duplex(64);
         (client, LingerIo::new(server, linger).joined())
+    }
+
+    #[tokio::test]
+    async fn half_a_record_may_be_another_request() {
+        for (bytes, owes) in [
+            (
+                &b"\x16\x03\x01\0\x02hi\x17\x03\x03\0\x02hi"[..],
+                Owes::PerhapsAnother,
+            ),
+            (
+                b"\x16\x03\x01\0\x02hi\x17\x03\x03\0\x02hi\x17\x03\x03\0",
+                Owes::Anything,
+            ),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Owes::Anything),
+        ] {
+            let (mut client, mut server) = joined(&Linger::new());
+            client.write_all(bytes).await.unwrap();
+            let read = server.read(&mut [0; 64]).await.unwrap();
+            assert_eq!(read, bytes.len());
+            server.connection().unwrap().begin_bodiless();
+            assert!(server.read(&mut [0; 64]).now_or_never().is_none());
+            server.write_all(b"response").await.unwrap();
+            assert_eq!(server.owes(), owes, "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn handshake_that_failed_is_lingered_for_briefly() {
+        let (mut client, mut server) = joined(&Linger::new());
+        client.write_all(b"\x16\x03\x01\0\x02hi").await.unwrap();
+        server.read_exact(&mut [0; 7]).await.unwrap();
+        server.write_all(b"alert").await.unwrap();
+        assert_eq!(server.owes(), Owes::PerhapsAnother);
     }
 
     #[tokio::test(start_paused = true)]

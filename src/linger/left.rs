@@ -7,7 +7,8 @@ use crate::{bounds::Discarding, peer::Peer};
 pub(super) struct Left<T> {
     pub(super) io: T,
     /// Whose slot it takes.
-    pub(super) peer: Peer,
+    /// Known for a connection that is shared with delivery.
+    pub(super) peer: Option<Peer>,
     pub(super) half_closed: HalfClosed,
     /// What was discarded while the answer was written.
     pub(super) discarding: Option<Discarding>,

@@ -39,6 +39,8 @@ where
     if Handle::try_current().is_err() {
         return;
     }
+    let peer = left.peer;
+    let peer = peer.unwrap_or_else(|| left.permit.linger().peer_of(&left.io));
     let now = Instant::now().into_std();
     let mut discarding = left.discarding.unwrap_or_else(|| Discarding::new(now));
     discarding.restart(now);
@@ -54,7 +56,7 @@ where
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.permit.linger().tasks());
-        tasks.spawn(now, left.peer, |standing| {
+        tasks.spawn(now, peer, |standing| {
             connection.count();
             connection.discarding.compete(standing);
             Lingering {
@@ -181,12 +183,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Linger, peer::Peer};
+    use crate::Linger;
 
     fn left<T>(io: T, linger: &Linger) -> Left<T> {
         Left {
             io,
-            peer: Peer::alone(),
+            peer: None,
             half_closed: HalfClosed(true),
             discarding: None,
             owes: Owes::Anything,
