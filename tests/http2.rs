@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Router,
@@ -12,7 +12,7 @@ use axum::{
     routing::post,
 };
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{future::join_all, stream};
 use h2::Reason;
 use http_body_util::BodyExt;
 use support::{
@@ -304,4 +304,46 @@ async fn min_rate_refuses_a_slow_client_over_http2() {
     let response = tokio::time::timeout(PATIENCE, response).await;
     let status = response.expect("a refusal").unwrap().status();
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+}
+
+/// Its request is never finished, and comes to the bounds of what is read for it several times:
+/// whatever becomes of that, the response goes on.
+#[tokio::test]
+async fn response_is_whole_though_its_request_is_never_finished() {
+    const PIECES: u64 = 64;
+    let respond = || async {
+        let pieces = stream::unfold(0, |piece| async move {
+            // As slow as a client that reads steadily would have it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            (piece < PIECES).then(|| {
+                (
+                    Ok::<_, Infallible>(Bytes::from_static(&[0; 1000])),
+                    piece + 1,
+                )
+            })
+        });
+        Body::from_stream(pieces)
+    };
+    for (stall, bytes) in [(10_000, 1 << 20), (5, 1 << 20), (10_000, 10)] {
+        let linger = Linger::new()
+            .stall_timeout(Duration::from_millis(stall))
+            .stream_linger(StreamLinger::new().bytes(bytes));
+        let app = Router::new().route("/", post(respond));
+        let server = serving(linger, app).await;
+        let client = connect(&server).await;
+        let request = Request::post("http://test/").body(()).unwrap();
+        let mut sender = client.clone().ready().await.unwrap();
+        let (response, mut stream) = sender.send_request(request, false).unwrap();
+        stream
+            .send_data(Bytes::from_static(&[0; 100]), false)
+            .unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut received = 0;
+        while let Some(data) = body.data().await {
+            let data = data.unwrap_or_else(|error| panic!("{error} ({stall} ms, {bytes} bytes)"));
+            received += data.len() as u64;
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        assert_eq!(received, PIECES * 1000, "{stall} ms, {bytes} bytes");
+    }
 }
