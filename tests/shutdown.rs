@@ -123,6 +123,48 @@ fn a_drain_ends_when_the_grace_is_over() {
     assert_eq!((ended.delivered, ended.cut), (1, 0));
 }
 
+/// Each server has a child of the handle: the end of one leaves the other's drains and lingering
+/// connections alone.
+#[test]
+fn shutdown_of_child_leaves_its_siblings_alone() {
+    let drain = Drain::new().total(PATIENCE * 2);
+    let linger = Linger::new().drain(drain).grace(Duration::ZERO);
+    let [stopped, other] = [(); 2].map(|()| stopping(linger.child(), SOON));
+    let upload = SendFirst::post("/", Framing::ContentLength, 1000);
+    let mut drained = [&stopped, &other].map(|stopping| {
+        let mut socket = connect(stopping.server.addr);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        let mut response = [0; 12];
+        socket.read_exact(&mut response).unwrap();
+        assert_eq!(&response, b"HTTP/1.1 401");
+        socket
+    });
+    let mut lingering = [&stopped, &other].map(|stopping| refused(&stopping.server, 1).remove(0));
+
+    stopped.signal.send(()).unwrap();
+    let ended = stopped.ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((ended.delivered, ended.cut), (0, 2));
+    assert_eq!((linger.stats().started, linger.stats().lingering()), (3, 1));
+    let stats = other.server.linger.stats();
+    assert_eq!((stats.started, stats.lingering(), stats.reading), (1, 1, 1));
+
+    lingering[1].write_all(&vec![0; HALF]).unwrap();
+    let (_, ended) = read_to_end(&mut lingering[1]);
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+    // The connection of the drain is kept.
+    for half in [500, 500] {
+        drained[1].write_all(&vec![0; half]).unwrap();
+    }
+    drained[1].write_all(upload.head().as_bytes()).unwrap();
+    let mut responses = Vec::new();
+    while !String::from_utf8_lossy(&responses).contains("HTTP/1.1 401") {
+        let mut some = [0; 1024];
+        let read = drained[1].read(&mut some).unwrap();
+        assert_ne!(read, 0, "the connection is kept");
+        responses.extend_from_slice(&some[..read]);
+    }
+}
+
 #[test]
 fn nothing_to_wait_for_is_over_at_once() {
     let stopping = stopping(Linger::new(), PATIENCE * 2);

@@ -12,6 +12,8 @@ mod connection;
 mod cork;
 #[path = "../../src/flow.rs"]
 mod flow;
+#[path = "../../src/tasks/group.rs"]
+mod group;
 mod limit;
 #[path = "../../src/peer.rs"]
 mod peer;

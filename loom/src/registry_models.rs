@@ -5,12 +5,13 @@ use std::{
 
 use loom::{model, thread};
 
-use crate::{peer::Peer, registry::Registry, standing::Standing};
+use crate::{group::Group, peer::Peer, registry::Registry, standing::Standing};
 
 /// What ends a task is its name. Which were ended is of no matter to the order of events,
 /// and so in a lock of std's.
 struct Tasks {
     registry: Registry<&'static str>,
+    group: Arc<Group>,
     start: Instant,
     ended: Mutex<Vec<&'static str>>,
 }
@@ -19,6 +20,7 @@ impl Tasks {
     fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             registry: Registry::new(most),
+            group: Arc::default(),
             start: Instant::now(),
             ended: Mutex::default(),
         })
@@ -34,7 +36,9 @@ impl Tasks {
 
     /// As the crate's `spawn` does it. Returns its number and its standing, if it got a slot.
     fn spawn(&self, task: &'static str) -> Option<(u64, Standing)> {
-        let entered = self.registry.enter(self.start, Peer::Keyed(1))?;
+        let entered = self
+            .registry
+            .enter(self.start, Peer::Keyed(1), &self.group)?;
         entered
             .evicted
             .into_iter()
@@ -53,8 +57,12 @@ impl Tasks {
         evicted.is_some()
     }
 
+    fn leave(&self, number: u64) {
+        self.registry.leave(number, &self.group);
+    }
+
     fn end(&self) {
-        let running = self.registry.end();
+        let running = self.registry.end(&self.group);
         running.into_iter().for_each(|task| self.abort(task));
     }
 }
@@ -80,7 +88,7 @@ fn of_two_for_one_place_the_first_gives_way() {
             assert_eq!(standing.is_evicted(), number == 0, "{name}");
         }
         assert_eq!(tasks.registry.running(), 1);
-        assert_eq!(tasks.registry.end().len(), 1);
+        assert_eq!(tasks.registry.end(&tasks.group).len(), 1);
     });
 }
 
@@ -107,11 +115,11 @@ fn the_count_is_right_at_rest() {
         let (first, _) = tasks.spawn("first").unwrap();
         let evicts = with(&tasks, Tasks::evict);
         let second = with(&tasks, |tasks| tasks.spawn("second").unwrap());
-        tasks.registry.leave(first);
+        tasks.leave(first);
         evicts.join().unwrap();
         second.join().unwrap();
         let left = usize::from(!tasks.is_ended("second"));
-        assert_eq!(tasks.registry.end().len(), left);
+        assert_eq!(tasks.registry.end(&tasks.group).len(), left);
         assert_eq!(tasks.registry.running(), left);
     });
 }
@@ -137,15 +145,38 @@ fn evicted_task_knows_it() {
 }
 
 #[test]
-fn who_leaves_last_says_so_once() {
+fn group_is_empty_when_all_have_left() {
     model(|| {
         let tasks = Tasks::new(2);
         let numbers = ["a", "b"].map(|name| tasks.spawn(name).unwrap().0);
-        let left = numbers.map(|number| with(&tasks, move |tasks| tasks.registry.leave(number)));
-        let left = left.map(|left| left.join().unwrap().nobody);
-        assert_ne!(left[0], left[1]);
-        assert!(tasks.registry.is_empty());
+        let left = numbers.map(|number| {
+            with(&tasks, move |tasks| {
+                tasks.leave(number);
+                tasks.group.tasks()
+            })
+        });
+        let left = left.map(|left| left.join().unwrap());
+        assert!(left.contains(&0), "the last to leave finds nobody");
         assert_eq!(tasks.registry.running(), 0);
+    });
+}
+
+/// A task that begins while a group ends that its own belongs to.
+#[test]
+fn end_of_parent_misses_no_task_of_child() {
+    model(|| {
+        let tasks = Tasks::new(2);
+        let family = Arc::new(Tasks {
+            registry: Registry::new(2),
+            group: Arc::new(Group::child(&tasks.group)),
+            start: tasks.start,
+            ended: Mutex::default(),
+        });
+        let spawned = with(&family, |family| family.spawn("a"));
+        let running = family.registry.end(&tasks.group);
+        running.into_iter().for_each(|task| family.abort(task));
+        let has_run = spawned.join().unwrap().is_some();
+        assert_eq!(family.is_ended("a"), has_run);
     });
 }
 
@@ -155,11 +186,12 @@ fn evicted_task_counts_until_it_leaves() {
     model(|| {
         let tasks = Tasks::new(1);
         let (first, standing) = tasks.spawn("first").unwrap();
-        let leaves = with(&tasks, move |tasks| tasks.registry.leave(first));
+        let leaves = with(&tasks, move |tasks| tasks.leave(first));
         let (second, _) = tasks.spawn("second").unwrap();
         leaves.join().unwrap();
         assert!(!tasks.registry.is_evicting());
         assert_eq!(tasks.is_ended("first"), standing.is_evicted());
-        assert!(tasks.registry.leave(second).nobody);
+        tasks.leave(second);
+        assert_eq!(tasks.group.tasks(), 0);
     });
 }

@@ -30,6 +30,17 @@ impl Shared {
         })
     }
 
+    /// For one of several servers: its bodies are read on until it ends them, or this one does.
+    pub(crate) fn child(&self) -> Arc<Self> {
+        Arc::new(Self {
+            drain: self.drain,
+            stall_timeout: self.stall_timeout,
+            streams: self.streams.child(),
+            tasks: Arc::new(self.tasks.child()),
+            observer: self.observer.clone(),
+        })
+    }
+
     /// The drains.
     pub(crate) fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks

@@ -140,6 +140,14 @@ impl Streams {
         }
     }
 
+    pub(super) fn child(&self) -> Self {
+        Self {
+            settings: self.settings,
+            tasks: Arc::new(self.tasks.child()),
+            slots: Arc::clone(&self.slots),
+        }
+    }
+
     pub(super) fn settings(&self) -> StreamLinger {
         self.settings
     }

@@ -1,6 +1,7 @@
 use std::{
     fmt,
     hash::Hash,
+    iter,
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
@@ -105,6 +106,8 @@ pub struct Linger(Arc<Shared>);
 
 struct Shared {
     settings: Settings,
+    /// The handle that this one is a [child](Linger::child) of.
+    parent: Option<Linger>,
     delivery: Arc<delivery::Shared>,
     tasks: Arc<Tasks>,
     counters: Counters,
@@ -286,6 +289,42 @@ impl Linger {
         self.with(|settings| settings.grace = grace)
     }
 
+    /// Returns a handle for one of several servers that stop at different times.
+    ///
+    /// A child shares its parent's settings and slots. It has a shutdown of its own: the signal
+    /// for [`on`](Self::on), and [`shutdown`](Self::shutdown), leave the parent and its other
+    /// children alone. Its counters are of its own connections. What is done to the parent is
+    /// done to its children: its shutdown ends theirs, and its counters include theirs.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "axum")]
+    /// # async fn run(
+    /// #     public: tokio::net::TcpListener, admin: tokio::net::TcpListener, app: axum::Router,
+    /// #     stop: tokio::sync::oneshot::Receiver<()>,
+    /// # ) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use tower_bodyguard::Linger;
+    ///
+    /// let linger = Linger::new().at_once(4096);
+    /// tokio::spawn(linger.child().serve(admin, app.clone()).into_future());
+    ///
+    /// // This server stops, and the other one goes on.
+    /// let server = linger.child();
+    /// server.serve(public, app).with_graceful_shutdown(server.on(stop)).await?;
+    /// server.shutdown(Duration::from_secs(10)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self::of(
+            self.0.settings.clone(),
+            Some(self.clone()),
+            self.delivery().child(),
+            self.0.tasks.child(),
+        )
+    }
+
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -311,8 +350,15 @@ impl Linger {
 
     /// Keeps [`closed`](Self::closed) waiting until it is dropped.
     pub(super) fn permit(&self) -> Permit {
-        self.0.closing.fetch_add(1, Ordering::AcqRel);
+        for linger in self.family() {
+            linger.0.closing.fetch_add(1, Ordering::AcqRel);
+        }
         Permit(self.clone())
+    }
+
+    /// Yields this handle, and those that it is a child of.
+    fn family(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |linger| linger.0.parent.as_ref())
     }
 
     pub(super) fn bounds(&self) -> &Bounds {
@@ -347,7 +393,7 @@ impl Linger {
     /// one back.
     pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
         let descriptors = self.0.settings.descriptors;
-        if self.0.tasks.running() > 0 && descriptors.are_scarce_for(socket) {
+        if self.0.tasks.taken() > 0 && descriptors.are_scarce_for(socket) {
             self.evict();
         }
     }
@@ -366,7 +412,7 @@ impl Linger {
     /// Waits until a connection lingers.
     #[cfg(feature = "axum")]
     pub(crate) async fn lingering_any(&self) {
-        self.0.tasks.running_any().await;
+        self.0.tasks.taken_any().await;
     }
 
     /// Fails at once, rather than with the first response that is to be delivered.
@@ -390,11 +436,13 @@ impl Linger {
     }
 
     pub(super) fn started(&self) {
-        self.0.counters.started();
+        self.family().for_each(|linger| linger.0.counters.started());
     }
 
     pub(super) fn ended(&self, end: Ended, discarding: &Discarding) {
-        self.0.counters.ended(end, discarding.discarded());
+        for linger in self.family() {
+            linger.0.counters.ended(end, discarding.discarded());
+        }
         let discarded = Discarded::new(discarding, end);
         self.0
             .settings
@@ -409,15 +457,27 @@ impl Linger {
     }
 
     fn with_settings(settings: Settings) -> Self {
+        let delivery = delivery::Shared::new(
+            settings.drain,
+            settings.stall_timeout,
+            settings.stream_linger,
+            settings.observer.clone(),
+        );
+        let tasks = Tasks::new(settings.at_once);
+        Self::of(settings, None, delivery, tasks)
+    }
+
+    fn of(
+        settings: Settings,
+        parent: Option<Self>,
+        delivery: Arc<delivery::Shared>,
+        tasks: Tasks,
+    ) -> Self {
         Self(Arc::new(Shared {
-            delivery: delivery::Shared::new(
-                settings.drain,
-                settings.stall_timeout,
-                settings.stream_linger,
-                settings.observer.clone(),
-            ),
-            tasks: Arc::new(Tasks::new(settings.at_once)),
             settings,
+            parent,
+            delivery,
+            tasks: Arc::new(tasks),
             counters: Counters::default(),
             before_shutdown: OnceLock::new(),
             has_timers: OnceLock::new(),
@@ -438,9 +498,10 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let shared = &self.0.0;
-        if shared.closing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.none_closing.notify_waiters();
+        for Linger(shared) in self.0.family() {
+            if shared.closing.fetch_sub(1, Ordering::AcqRel) == 1 {
+                shared.none_closing.notify_waiters();
+            }
         }
     }
 }

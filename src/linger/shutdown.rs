@@ -29,8 +29,9 @@ impl Linger {
     /// that neither sends nor reads its answer is not among them: it holds a server up as
     /// any slow reader does. A response that its client reads goes on to its end.
     ///
-    /// The signal counts for all servers of this handle and its clones. Servers that stop at
-    /// different times need a handle each: after the grace no body is drained for any of them.
+    /// The signal counts for all servers of this handle, of its clones and of its children.
+    /// Servers that stop at different times need a [`child`](Self::child) each: after the grace
+    /// no body is drained for any server of this handle.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")]

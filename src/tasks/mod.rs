@@ -1,10 +1,12 @@
 //! Tasks that can be ended from outside, and slots that they compete for.
 
+mod group;
 mod registry;
 mod standing;
 
 use std::{
     future::Future,
+    iter,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -14,18 +16,27 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
-use self::registry::Registry;
+use self::{group::Group, registry::Registry};
 pub(crate) use self::standing::Standing;
 use crate::peer::Peer;
 
 /// Tasks that discard in the background, until a shutdown has no more time for them.
 ///
 /// Each holds a slot. When all are taken, the next task evicts the worst-placed one of the
-/// peer with the most slots ([`Registry`]).
+/// peer with the most slots ([`Registry`]). Several servers may share the slots: each has a
+/// [child](Self::child) of its own, which ends without the others.
 #[derive(Debug)]
 pub(crate) struct Tasks {
-    registry: Registry<AbortHandle>,
+    slots: Arc<TaskSlots>,
+    group: Arc<Group>,
+    parent: Option<Arc<Self>>,
     none_left: Notify,
+}
+
+/// What a family of [`Tasks`] shares.
+#[derive(Debug)]
+struct TaskSlots {
+    registry: Registry<AbortHandle>,
     #[cfg(feature = "axum")]
     begun: Notify,
 }
@@ -34,10 +45,24 @@ impl Tasks {
     /// Allows at most `most` tasks at a time.
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            registry: Registry::new(most),
+            slots: Arc::new(TaskSlots {
+                registry: Registry::new(most),
+                #[cfg(feature = "axum")]
+                begun: Notify::new(),
+            }),
+            group: Arc::default(),
+            parent: None,
             none_left: Notify::new(),
-            #[cfg(feature = "axum")]
-            begun: Notify::new(),
+        }
+    }
+
+    /// Returns tasks that take the same slots. They end with their parent, or before it.
+    pub(crate) fn child(self: &Arc<Self>) -> Self {
+        Self {
+            slots: Arc::clone(&self.slots),
+            group: Arc::new(Group::child(&self.group)),
+            parent: Some(Arc::clone(self)),
+            none_left: Notify::new(),
         }
     }
 
@@ -53,7 +78,8 @@ impl Tasks {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let Some(entered) = self.registry.enter(now, peer) else {
+        let registry = &self.slots.registry;
+        let Some(entered) = registry.enter(now, peer, &self.group) else {
             return;
         };
         let number = entered.number;
@@ -65,27 +91,33 @@ impl Tasks {
             evicted.abort();
         }
         #[cfg(feature = "axum")]
-        self.begun.notify_waiters();
+        self.slots.begun.notify_waiters();
         let future = make(entered.standing);
         let task = runtime.spawn(Task { future, slot });
-        if let Err(task) = self.registry.started(number, task.abort_handle()) {
+        if let Err(task) = registry.started(number, task.abort_handle()) {
             task.abort();
         }
     }
 
     /// How many may run.
     pub(crate) fn most(&self) -> usize {
-        self.registry.most()
+        self.slots.registry.most()
     }
 
-    /// How many run.
+    /// Returns how many slots are taken, by whichever server's tasks.
+    pub(crate) fn taken(&self) -> usize {
+        self.slots.registry.running()
+    }
+
+    /// Returns how many of these tasks run, those that were evicted and have not been dropped
+    /// yet among them.
     pub(crate) fn running(&self) -> usize {
-        self.registry.running()
+        self.group.tasks()
     }
 
-    /// Evicts one task. Returns `false` if none runs.
+    /// Evicts a task, whichever server's. Returns `false` if none runs.
     pub(crate) fn evict(&self, now: Instant) -> bool {
-        match self.registry.evict(now) {
+        match self.slots.registry.evict(now) {
             Some(evicted) => {
                 evicted.iter().for_each(AbortHandle::abort);
                 true
@@ -97,37 +129,37 @@ impl Tasks {
     /// Whether a task was evicted and has not been dropped yet.
     #[cfg(feature = "axum")]
     pub(crate) fn is_evicting(&self) -> bool {
-        self.registry.is_evicting()
+        self.slots.registry.is_evicting()
     }
 
     /// Ends all that run, and all that are still to come.
     pub(crate) fn end(&self) {
-        for task in self.registry.end() {
+        for task in self.slots.registry.end(&self.group) {
             task.abort();
         }
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.registry.is_over()
+        self.group.is_over()
     }
 
     /// Waits until none is left, not even one that was evicted.
     pub(crate) async fn ended(&self) {
         loop {
             let none_left = self.none_left.notified();
-            if self.registry.is_empty() {
+            if self.running() == 0 {
                 return;
             }
             none_left.await;
         }
     }
 
-    /// Waits until at least one runs.
+    /// Waits until at least one slot is taken.
     #[cfg(feature = "axum")]
-    pub(crate) async fn running_any(&self) {
+    pub(crate) async fn taken_any(&self) {
         loop {
-            let begun = self.begun.notified();
-            if self.running() > 0 {
+            let begun = self.slots.begun.notified();
+            if self.taken() > 0 {
                 return;
             }
             begun.await;
@@ -149,8 +181,11 @@ struct TaskSlot {
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        if self.tasks.registry.leave(self.number).nobody {
-            self.tasks.none_left.notify_waiters();
+        let tasks = &self.tasks;
+        tasks.slots.registry.leave(self.number, &tasks.group);
+        let family = iter::successors(Some(&**tasks), |tasks| tasks.parent.as_deref());
+        for tasks in family.filter(|tasks| tasks.running() == 0) {
+            tasks.none_left.notify_waiters();
         }
     }
 }
@@ -175,11 +210,17 @@ impl<F: Future<Output = ()>> Future for Task<F> {
 /// Slots for tasks that run already: an evicted task is woken, and finds out by its
 /// [`Standing`].
 #[derive(Debug)]
-pub(crate) struct Slots(Registry<Waker>);
+pub(crate) struct Slots {
+    registry: Registry<Waker>,
+    group: Arc<Group>,
+}
 
 impl Slots {
     pub(crate) fn new(most: usize) -> Self {
-        Self(Registry::new(most))
+        Self {
+            registry: Registry::new(most),
+            group: Arc::default(),
+        }
     }
 
     /// Takes a slot for the task of `cx`. Returns `None` if there are no slots at all.
@@ -189,7 +230,7 @@ impl Slots {
         peer: Peer,
         cx: &Context<'_>,
     ) -> Option<(Slot, Standing)> {
-        let entered = self.0.enter(now, peer)?;
+        let entered = self.registry.enter(now, peer, &self.group)?;
         let number = entered.number;
         let slot = Slot {
             slots: Arc::clone(self),
@@ -198,7 +239,7 @@ impl Slots {
         if let Some(evicted) = entered.evicted {
             evicted.wake();
         }
-        if let Err(waker) = self.0.started(number, cx.waker().clone()) {
+        if let Err(waker) = self.registry.started(number, cx.waker().clone()) {
             waker.wake();
         }
         Some((slot, entered.standing))
@@ -214,7 +255,7 @@ pub(crate) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.0.leave(self.number);
+        self.slots.registry.leave(self.number, &self.slots.group);
     }
 }
 
@@ -293,7 +334,7 @@ mod tests {
         // Both have two: the slowest of either.
         hold(&tasks, now, Peer::alone());
         assert_eq!(evicted(&standings), [false, true, false, true]);
-        assert_eq!(tasks.running(), 4);
+        assert_eq!(tasks.taken(), 4);
     }
 
     #[tokio::test]
@@ -338,7 +379,7 @@ mod tests {
         standings[2].received(1 << 20, now);
         hold(&tasks, now, Peer::alone());
         assert_eq!(evicted(&standings), [false, true, false]);
-        assert_eq!(tasks.running(), 4);
+        assert_eq!(tasks.taken(), 4);
     }
 
     #[tokio::test]
@@ -346,9 +387,34 @@ mod tests {
         let tasks = Arc::new(Tasks::new(1));
         hold(&tasks, Instant::now(), Peer::alone());
         assert!(tasks.evict(Instant::now()));
-        assert_eq!((tasks.running(), tasks.registry.is_empty()), (0, false));
+        assert_eq!((tasks.taken(), tasks.running()), (0, 1));
         tasks.ended().await;
-        assert!(tasks.registry.is_empty());
+        assert_eq!(tasks.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn child_ends_without_its_siblings_and_with_its_parent() {
+        let parent = Arc::new(Tasks::new(2));
+        let [one, other] = [(); 2].map(|()| Arc::new(parent.child()));
+        let now = Instant::now();
+        let standings = [&one, &other].map(|tasks| hold(tasks, now, Peer::alone()));
+        one.end();
+        one.ended().await;
+        assert!(one.is_over() && !other.is_over() && !parent.is_over());
+        assert_eq!([&one, &other, &parent].map(|tasks| tasks.running()), [0, 1, 1]);
+        spawn(&one, pending());
+        assert_eq!(one.running(), 0);
+
+        let last = Arc::new(other.child());
+        let now = now + Duration::from_secs(6);
+        for _ in 0..2 {
+            hold(&last, now, Peer::alone());
+        }
+        assert_eq!(evicted(&standings), [false, true], "slots are shared");
+        parent.end();
+        last.ended().await;
+        parent.ended().await;
+        assert!(other.is_over() && last.is_over());
     }
 
     /// Between its slot and its handle.

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use super::standing::{Rank, Shared, Standing, dormant_below};
+use super::{
+    group::Group,
+    standing::{Rank, Shared, Standing, dormant_below},
+};
 use crate::{
     peer::Peer,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
@@ -33,6 +36,8 @@ use crate::{
 /// 3. Nothing is ended under the lock, for the drop of a holder takes it.
 /// 4. The index holds each holder once, at its `placed` rank. That is never above its rank
 ///    now, but for a newcomer's while the newcomer makes room.
+/// 5. A group changes under the lock. It counts its holders, and those of them that were
+///    evicted until they leave.
 #[derive(Debug)]
 pub(super) struct Registry<T> {
     most: usize,
@@ -45,8 +50,6 @@ pub(super) struct Registry<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// There is no more time: whatever begins now ends at once.
-    is_over: bool,
     next: u64,
     holders: HashMap<u64, Holder<T>>,
     /// Holders that were evicted and have not left yet.
@@ -59,6 +62,7 @@ struct State<T> {
 struct Holder<T> {
     /// What ends it; `None` until it is known.
     task: Option<T>,
+    group: Arc<Group>,
     peer: Peer,
     placed: Rank,
     shared: Arc<Shared>,
@@ -72,20 +76,12 @@ pub(super) struct Entered<T> {
     pub(super) evicted: Option<T>,
 }
 
-/// What is left when a holder leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Left {
-    /// Nobody: no holder, and none that was evicted.
-    pub(super) nobody: bool,
-}
-
 /// A rank that has grown by less, in microseconds, is not worth a new place in the index.
 const STALE: Rank = 250_000;
 
 impl<T: Clone> Registry<T> {
     pub(super) fn new(most: usize) -> Self {
         let state = State {
-            is_over: false,
             next: 0,
             holders: HashMap::new(),
             leaving: 0,
@@ -99,17 +95,23 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// Takes a slot for a newcomer. Returns `None` if there are no slots at all, or no more
-    /// time.
-    pub(super) fn enter(&self, now: Instant, peer: Peer) -> Option<Entered<T>> {
+    /// Takes a slot for a newcomer to a group. Returns `None` if there are no slots at all, or
+    /// the group has ended.
+    pub(super) fn enter(
+        &self,
+        now: Instant,
+        peer: Peer,
+        group: &Arc<Group>,
+    ) -> Option<Entered<T>> {
         if self.most == 0 {
             return None;
         }
         let standing = Standing::new(self.epoch, now);
         let mut state = self.state();
-        if state.is_over {
+        if group.is_over() {
             return None;
         }
+        group.enter();
         let before = state.holders.len();
         let is_full = before >= self.most;
         let number = state.next;
@@ -117,6 +119,7 @@ impl<T: Clone> Registry<T> {
         let rank = standing.shared().rank();
         let holder = Holder {
             task: None,
+            group: Arc::clone(group),
             peer,
             // While it makes room it is none of the worst, but counts for its peer.
             placed: if is_full { Rank::MAX } else { rank },
@@ -147,12 +150,11 @@ impl<T: Clone> Registry<T> {
     ///
     /// # Errors
     ///
-    /// It has to end: it was evicted meanwhile, or all have to end.
+    /// It has to end: it was evicted meanwhile, or its group has ended.
     pub(super) fn started(&self, number: u64, task: T) -> Result<(), T> {
         let mut state = self.state();
-        let is_over = state.is_over;
         match state.holders.get_mut(&number) {
-            Some(holder) if !is_over => {
+            Some(holder) if !holder.group.is_over() => {
                 holder.task = Some(task);
                 Ok(())
             }
@@ -161,15 +163,13 @@ impl<T: Clone> Registry<T> {
     }
 
     /// Gives a slot back.
-    pub(super) fn leave(&self, number: u64) -> Left {
+    pub(super) fn leave(&self, number: u64, group: &Group) {
         let mut state = self.state();
         if state.remove(number).is_none() {
             state.leaving -= 1;
         }
+        group.leave();
         self.count(&state);
-        Left {
-            nobody: state.is_empty(),
-        }
     }
 
     /// Evicts the holder that is the first to go. Returns `None` if there is no holder, and
@@ -182,22 +182,14 @@ impl<T: Clone> Registry<T> {
         evicted
     }
 
-    /// Has all holders end, and those still to come. Returns what ends them, as far as it
-    /// is known.
-    pub(super) fn end(&self) -> Vec<T> {
-        let mut state = self.state();
-        state.is_over = true;
+    /// Has all holders of a group end, and those still to come. Returns what ends them, as far
+    /// as it is known.
+    pub(super) fn end(&self, group: &Group) -> Vec<T> {
+        let state = self.state();
+        group.end();
         let holders = state.holders.values();
+        let holders = holders.filter(|holder| holder.group.is_over());
         holders.filter_map(|holder| holder.task.clone()).collect()
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.state().is_over
-    }
-
-    /// Whether nobody holds a slot, and nobody that was evicted is left.
-    pub(super) fn is_empty(&self) -> bool {
-        self.state().is_empty()
     }
 
     /// Whether somebody that was evicted has not left yet.
@@ -228,10 +220,6 @@ impl<T: Clone> Registry<T> {
 }
 
 impl<T> State<T> {
-    fn is_empty(&self) -> bool {
-        self.holders.is_empty() && self.leaving == 0
-    }
-
     fn insert(&mut self, number: u64, holder: Holder<T>) {
         if let Some(index) = &mut self.index {
             index.insert(holder.place(number));
