@@ -1,4 +1,4 @@
-use std::{future::poll_fn, sync::Arc};
+use std::{future::poll_fn, sync::Arc, time::Instant};
 
 use loom::{
     future::block_on,
@@ -28,7 +28,7 @@ impl Answers {
 
     /// Whether it got to hold the cork.
     fn queue_corked(&self) -> bool {
-        let corked = Corked::hold(&self.connection);
+        let corked = Corked::hold(&self.connection, Instant::now());
         corked.map(|corked| self.queue(corked)).is_some()
     }
 
@@ -41,7 +41,7 @@ impl Answers {
 fn who_waits_to_write_is_told_and_sees_the_answer() {
     model(|| {
         let answers = Arc::new(Answers::default());
-        let corked = Corked::hold(&answers.connection).unwrap();
+        let corked = Corked::hold(&answers.connection, Instant::now()).unwrap();
         let stream = thread::spawn({
             let answers = Arc::clone(&answers);
             move || answers.queue(corked)
@@ -72,7 +72,7 @@ fn without_a_write_one_holds_it_in_all() {
 fn a_write_lets_one_more_hold_it() {
     model(|| {
         let answers = Arc::new(Answers::default());
-        let corked = Corked::hold(&answers.connection).unwrap();
+        let corked = Corked::hold(&answers.connection, Instant::now()).unwrap();
         let first = thread::spawn({
             let answers = Arc::clone(&answers);
             move || answers.queue(corked)

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     connection::Connection,
-    cork::Corked,
     limit::{Kind, Refusal},
     peer::Peer,
 };
@@ -69,8 +68,8 @@ impl Plan {
             return rest.finish();
         }
         if self.multiplexed {
-            let corked = self.cork.as_ref().and_then(Corked::hold);
-            return streams::linger(&self.shared, rest, exchange.clone(), corked, self.peer);
+            let cork = self.cork.as_ref();
+            return streams::linger(&self.shared, rest, exchange.clone(), cork, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)

@@ -8,6 +8,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -24,7 +25,8 @@ use super::{
 };
 use crate::{
     bounds::{Bounds, Discarding, Ended},
-    cork::Corked,
+    connection::Connection,
+    cork::{self, Corked},
     event::{Discarded, Event},
     patience::Patience,
     peer::Peer,
@@ -157,19 +159,20 @@ impl Streams {
     }
 }
 
-/// Reads on in a task of its own. The cork is let go of when the answer is there, or soon.
+/// Reads on in a task of its own. The response leaves whole, or soon, if `cork` says whose
+/// connection waits for it.
 pub(super) fn linger<B>(
     shared: &Arc<Shared>,
     rest: Remainder<B>,
     exchange: Exchange<B>,
-    corked: Option<Corked>,
+    cork: Option<&Arc<Connection>>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let now = Instant::now().into_std();
-    let phase = match corked {
-        Some(_until) => Phase::Corked { _until },
+    let phase = match cork.and_then(|connection| Corked::hold(connection, now)) {
+        Some(corked) => Phase::Corked { corked },
         None => Phase::answering(shared, &exchange, 0),
     };
     let lingering = Lingering {
@@ -187,7 +190,7 @@ pub(super) fn linger<B>(
 
 enum Phase {
     /// The answer is about to be there whole: none of it leaves before that.
-    Corked { _until: Corked },
+    Corked { corked: Corked },
     /// The response is not out. What comes is read, for the window is the whole connection's.
     /// That ends when the response has made no progress for the time of a stall, or for as many
     /// bytes as a stream may linger for; the response itself goes on without.
@@ -238,31 +241,30 @@ pin_project! {
     }
 }
 
-/// A service that has its whole answer gives it to hyper in less.
-const CORK: Duration = Duration::from_millis(2);
-
 impl<B> Lingering<B> {
     fn bounds(&self) -> Bounds {
         match &self.phase {
-            Phase::Corked { .. } => Bounds::new(CORK, CORK, None),
+            Phase::Corked { .. } => Bounds::new(cork::HOLD, cork::HOLD, None),
             Phase::Answering { bounds, .. } | Phase::Answered { bounds, .. } => *bounds,
             Phase::Held => Bounds::new(HOLD, HOLD, None),
         }
     }
 
-    /// With bounds that count from now.
-    fn go_on(self: Pin<&mut Self>, phase: Phase) {
+    /// With bounds that count from now. Returns the phase before.
+    fn go_on(self: Pin<&mut Self>, phase: Phase) -> Phase {
         let mut this = self.project();
-        *this.phase = phase;
         this.discarding.restart(Instant::now().into_std());
         this.patience.set(Patience::default());
+        mem::replace(this.phase, phase)
     }
 
     /// Until the response is out.
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
         let phase = Phase::answering(&self.shared, &self.exchange, discarded);
-        self.go_on(phase);
+        if let Phase::Corked { corked } = self.go_on(phase) {
+            corked.give_up(Instant::now().into_std());
+        }
     }
 
     /// Whether the response has made progress since its bounds began.
@@ -348,7 +350,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::{connection::Connection, delivery::Drain, event::Observer, stall::STALL_TIMEOUT};
+    use crate::{delivery::Drain, event::Observer, stall::STALL_TIMEOUT};
 
     struct Upload {
         sender: Sender<Bytes, Infallible>,
@@ -371,8 +373,8 @@ mod tests {
         let connection = Arc::new(Connection::default());
         let exchange = Exchange::new();
         let rest = Remainder::new(body, false, None);
-        let corked = Corked::hold(&connection).filter(|_| is_corked);
-        linger(shared, rest, exchange.clone(), corked, Peer::alone());
+        let cork = is_corked.then_some(&connection);
+        linger(shared, rest, exchange.clone(), cork, Peer::alone());
         Upload {
             sender,
             exchange,
@@ -393,7 +395,7 @@ mod tests {
         assert!(upload.connection.upgrade().is_some());
         // The timer goes off, and bytes come, in one breath.
         upload.sender.send_data(Bytes::from("more")).await.unwrap();
-        advance(CORK).await;
+        advance(cork::HOLD).await;
         assert!(send(&mut upload).await && send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none(), "it is let go of");
         // From the answer on, there are 2 s.

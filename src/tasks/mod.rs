@@ -16,8 +16,8 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
-use self::{group::Group, registry::Registry};
 pub(crate) use self::standing::Standing;
+use self::{group::Group, registry::Registry};
 use crate::peer::Peer;
 
 /// Tasks that discard in the background, until a shutdown has no more time for them.
@@ -401,7 +401,10 @@ mod tests {
         one.end();
         one.ended().await;
         assert!(one.is_over() && !other.is_over() && !parent.is_over());
-        assert_eq!([&one, &other, &parent].map(|tasks| tasks.running()), [0, 1, 1]);
+        assert_eq!(
+            [&one, &other, &parent].map(|tasks| tasks.running()),
+            [0, 1, 1]
+        );
         spawn(&one, pending());
         assert_eq!(one.running(), 0);
 

@@ -97,12 +97,7 @@ impl<T: Clone> Registry<T> {
 
     /// Takes a slot for a newcomer to a group. Returns `None` if there are no slots at all, or
     /// the group has ended.
-    pub(super) fn enter(
-        &self,
-        now: Instant,
-        peer: Peer,
-        group: &Arc<Group>,
-    ) -> Option<Entered<T>> {
+    pub(super) fn enter(&self, now: Instant, peer: Peer, group: &Arc<Group>) -> Option<Entered<T>> {
         if self.most == 0 {
             return None;
         }
