@@ -5,10 +5,10 @@
 //! curl --data-binary @some-large-file http://localhost:3000/
 //! ```
 
-use std::{env, time::Duration};
+use std::env;
 
 use axum::{Router, body::Bytes, routing::post};
-use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+use tower_bodyguard::{BodyGuardLayer, MIB};
 use tower_http::{cors::CorsLayer, trace::TraceLayer};
 use tracing::Level;
 
@@ -35,12 +35,10 @@ async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    let linger = Linger::new();
-    let stop = linger.on(tokio::signal::ctrl_c());
-    linger
-        .serve(listener, app())
+    let stop = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    tower_bodyguard::axum::serve(listener, app())
         .with_graceful_shutdown(stop)
-        .await?;
-    linger.shutdown(Duration::from_secs(10)).await;
-    Ok(())
+        .await
 }

@@ -20,7 +20,7 @@
 //!   small rest is read and the connection kept; otherwise the answer says
 //!   `Connection: close`.
 //!
-//! With the feature `axum`, `linger.serve(listener, app)` joins the latter two.
+//! With the feature `axum`, `tower_bodyguard::axum::serve(listener, app).with_linger(&linger)` joins the latter two.
 //!
 //! # Example
 //!
@@ -44,7 +44,7 @@
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-//! Linger::new().serve(listener, app()).await
+//! tower_bodyguard::axum::serve(listener, app()).await
 //! # }
 //! # }
 //! ```
@@ -87,7 +87,7 @@ pub mod limit;
 pub mod linger;
 mod patience;
 mod peer;
-pub mod serve;
+mod serve;
 mod stall;
 mod sync;
 mod tasks;
@@ -105,7 +105,11 @@ pub use self::{
 };
 
 #[cfg(feature = "axum")]
-pub use self::serve::LingerExt;
+pub use self::serve::axum;
+#[cfg(feature = "axum-server")]
+pub use self::serve::axum_server;
+#[cfg(feature = "tonic")]
+pub use self::serve::tonic;
 
 /// 1024 bytes.
 pub const KIB: u64 = 1024;

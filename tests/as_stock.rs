@@ -139,7 +139,10 @@ impl Served {
 
 fn combined(linger: Linger) -> Server {
     Server::run_with(linger, |listener, linger| async move {
-        linger.serve(listener, app()).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
+            .await
+            .unwrap();
     })
 }
 
@@ -181,7 +184,10 @@ fn over_unix(linger: Option<Linger>) -> Served {
         let listener = UnixListener::bind(&path).unwrap();
         async move {
             match linger {
-                Some(linger) => linger.serve(listener, app()).await.unwrap(),
+                Some(linger) => tower_bodyguard::axum::serve(listener, app())
+                    .with_linger(&linger)
+                    .await
+                    .unwrap(),
                 None => axum::serve(listener, app()).await.unwrap(),
             }
         }
@@ -326,11 +332,11 @@ fn long_response_that_is_read_steadily_outlives_the_grace() {
     let (stop, stopped) = oneshot::channel::<()>();
     let (ended, has_ended) = oneshot::channel();
     let server = Server::run_with(linger, |listener, linger| async move {
-        let signal = linger.on(async {
+        let signal = async {
             let _ = stopped.await;
-        });
-        linger
-            .serve(listener, app())
+        };
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
             .with_graceful_shutdown(signal)
             .await
             .unwrap();

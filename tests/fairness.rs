@@ -39,7 +39,10 @@ const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 fn served(linger: Linger) -> Server {
     let app = Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }));
     Server::run_with(linger, |listener, linger| async move {
-        linger.serve(listener, app).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .await
+            .unwrap();
     })
 }
 

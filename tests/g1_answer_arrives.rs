@@ -25,7 +25,7 @@ use support::{
     server::{Server, guarded, limited},
 };
 use tower::ServiceBuilder;
-use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, LingerExt};
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 #[test]
@@ -82,7 +82,7 @@ fn a_refusal_arrives_over_a_unix_socket() {
     let _server = Server::run(|_, linger| {
         let listener = tokio::net::UnixListener::bind(&path).unwrap();
         async move {
-            axum::serve(listener.linger_with(&linger), guarded(4 * MIB))
+            axum::serve(linger.listener(listener), guarded(4 * MIB))
                 .await
                 .unwrap();
         }

@@ -25,7 +25,10 @@ fn app() -> Router {
 
 fn with(linger: Linger) -> Server {
     Server::run_with(linger, |listener, linger| async move {
-        linger.serve(listener, app()).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
+            .await
+            .unwrap();
     })
 }
 
@@ -143,7 +146,10 @@ fn discarding_beside_a_stalled_answer_ends() {
     let linger = Linger::new().total(Duration::from_millis(300));
     let server = Server::run_with(linger, move |listener, linger| async move {
         let app = Router::new().route("/", post(page));
-        linger.serve(listener, app).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .await
+            .unwrap();
     });
     let mut socket = TcpStream::connect(server.addr).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();

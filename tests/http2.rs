@@ -51,7 +51,10 @@ async fn server_with(settings: StreamLinger) -> Server {
 async fn serving(linger: Linger, app: Router) -> Server {
     let start = move || {
         Server::run_with(linger, |listener, linger| async move {
-            linger.serve(listener, app).await.unwrap();
+            tower_bodyguard::axum::serve(listener, app)
+                .with_linger(&linger)
+                .await
+                .unwrap();
         })
     };
     // It blocks on a runtime of its own.

@@ -24,7 +24,10 @@ use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
 fn served(linger: Linger, app: Router) -> Server {
     Server::run_with(linger, |listener, linger| async move {
-        linger.serve(listener, app).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .await
+            .unwrap();
     })
 }
 

@@ -66,7 +66,10 @@ where
 #[test]
 fn a_current_thread() {
     on_one_thread(|listener, linger| async move {
-        linger.serve(listener, app()).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
+            .await
+            .unwrap();
     });
 }
 
@@ -104,6 +107,6 @@ fn runtime_without_timers_panics_at_start() {
         let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap();
         assert!(words.contains("enable_time"), "{words}");
     };
-    panics(&|| drop(Linger::new().serve(listener(), app())));
+    panics(&|| drop(tower_bodyguard::axum::serve(listener(), app())));
     panics(&|| drop(Linger::new().join(tokio::io::empty(), app())));
 }

@@ -49,7 +49,7 @@ use tokio_rustls::rustls::{
     version::{TLS12, TLS13},
 };
 use tower::layer::layer_fn;
-use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, linger, serve::AxumGuardLayer};
+use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, axum::AxumGuardLayer, linger};
 
 fn app() -> Router {
     others(guarded(4 * MIB))
@@ -187,7 +187,10 @@ fn native_tls() -> Option<Served> {
 fn around() -> Server {
     Server::run(|listener, linger| async move {
         let app = guard().around(others(counting()));
-        linger.serve(listener, app).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .await
+            .unwrap();
     })
 }
 
@@ -232,7 +235,12 @@ fn unix() -> Served {
     let path = folder.path().join("socket");
     let server = Server::run(|_, linger| {
         let listener = UnixListener::bind(&path).unwrap();
-        async move { linger.serve(listener, app()).await.unwrap() }
+        async move {
+            tower_bodyguard::axum::serve(listener, app())
+                .with_linger(&linger)
+                .await
+                .unwrap();
+        }
     });
     Served {
         name: "linger.serve over a Unix socket",
@@ -352,7 +360,10 @@ fn a_client_that_half_closes_in_mid_body_is_answered() {
 fn an_app_within_a_guard_knows_its_peers() {
     let server = Server::run(|listener, linger| async move {
         let app = others(counting()).into_make_service_with_connect_info::<SocketAddr>();
-        linger.serve(listener, guard().around(app)).await.unwrap();
+        tower_bodyguard::axum::serve(listener, guard().around(app))
+            .with_linger(&linger)
+            .await
+            .unwrap();
     });
     let mut socket = connect(server.addr);
     let get = b"GET /who HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -388,13 +399,19 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     let app = layered(&made);
     let plain = asked(&Server::joined(app.clone()), &made);
     let around = |listener, linger: Linger| async move {
-        linger.serve(listener, guard().around(app)).await.unwrap();
+        tower_bodyguard::axum::serve(listener, guard().around(app))
+            .with_linger(&linger)
+            .await
+            .unwrap();
     };
     assert_eq!(asked(&Server::run(around), &made), plain);
 
     let once = layered(&made).into_make_service();
     let around = |listener, linger: Linger| async move {
-        linger.serve(listener, guard().around(once)).await.unwrap();
+        tower_bodyguard::axum::serve(listener, guard().around(once))
+            .with_linger(&linger)
+            .await
+            .unwrap();
     };
     assert_eq!(asked(&Server::run(around), &made), 0);
 

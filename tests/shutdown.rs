@@ -18,38 +18,47 @@ use support::{
     server::Server,
 };
 use tokio::sync::oneshot;
-use tower_bodyguard::{Drain, Linger, linger::Shutdown};
+use tower_bodyguard::{Drain, Linger};
 
 /// The bound of a shutdown that is to be cut short.
 const SOON: Duration = Duration::from_millis(200);
 
 struct Stopping {
     server: Server,
-    signal: oneshot::Sender<()>,
-    /// That the server itself has ended.
-    served: Receiver<()>,
-    ended: Receiver<Shutdown>,
+    signal: Option<oneshot::Sender<()>>,
+    ended: Receiver<()>,
 }
 
-/// A server that waits for a signal, and then shuts down within the bound.
-fn stopping(linger: Linger, bound: Duration) -> Stopping {
+impl Stopping {
+    fn stop(&mut self) {
+        self.signal.take().unwrap().send(()).unwrap();
+    }
+
+    /// Returns how many lingering connections had their response, and how many were cut.
+    fn outcome(&self) -> (u64, u64) {
+        self.ended.recv_timeout(PATIENCE).unwrap();
+        let stats = self.server.linger.stats();
+        assert_eq!((stats.lingering(), stats.reading), (0, 0));
+        (stats.delivered, stats.cut)
+    }
+}
+
+/// A server that waits for a signal.
+fn stopping(linger: Linger) -> Stopping {
     let app = Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }));
     let (signal, stop) = oneshot::channel::<()>();
-    let (tell_served, served) = mpsc::channel();
     let (tell_ended, ended) = mpsc::channel();
     let server = Server::run_with(linger, |listener, linger| async move {
-        linger
-            .serve(listener, app)
-            .with_graceful_shutdown(linger.on(stop))
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .with_graceful_shutdown(async { stop.await.unwrap_or_default() })
             .await
             .unwrap();
-        tell_served.send(()).unwrap();
-        tell_ended.send(linger.shutdown(bound).await).unwrap();
+        tell_ended.send(()).unwrap();
     });
     Stopping {
         server,
-        signal,
-        served,
+        signal: Some(signal),
         ended,
     }
 }
@@ -74,10 +83,9 @@ fn refused(server: &Server, connections: u64) -> Vec<TcpStream> {
 
 #[test]
 fn ten_refused_uploads_in_mid_sending_finish() {
-    let stopping = stopping(Linger::new(), PATIENCE);
+    let mut stopping = stopping(Linger::new().grace(PATIENCE));
     let mut clients = refused(&stopping.server, 10);
-    stopping.signal.send(()).unwrap();
-    stopping.served.recv_timeout(PATIENCE).unwrap();
+    stopping.stop();
     for socket in &mut clients {
         socket.write_all(&vec![0; HALF]).unwrap();
         let (answer, ended) = read_to_end(socket);
@@ -85,18 +93,15 @@ fn ten_refused_uploads_in_mid_sending_finish() {
         assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
     }
     drop(clients);
-    let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((ended.delivered, ended.cut), (10, 0));
+    assert_eq!(stopping.outcome(), (10, 0));
 }
 
 #[test]
 fn those_that_do_not_are_cut_at_the_bound() {
-    let stopping = stopping(Linger::new(), SOON);
+    let mut stopping = stopping(Linger::new().grace(SOON));
     let mut clients = refused(&stopping.server, 3);
-    stopping.signal.send(()).unwrap();
-    let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((ended.delivered, ended.cut), (0, 3));
-    assert_eq!(stopping.server.linger.stats().lingering(), 0);
+    stopping.stop();
+    assert_eq!(stopping.outcome(), (0, 3));
     let late = clients[0].write_all(&vec![0; HALF]);
     assert!(late.is_err() || matches!(read_to_end(&mut clients[0]).1, Ended::Badly(_)));
 }
@@ -105,31 +110,29 @@ fn those_that_do_not_are_cut_at_the_bound() {
 #[test]
 fn a_drain_ends_when_the_grace_is_over() {
     let drain = Drain::new().total(PATIENCE * 2);
-    let linger = Linger::new().drain(drain).grace(SOON);
-    let stopping = stopping(linger, PATIENCE);
+    let linger = Linger::new().drain(drain).grace(Duration::from_secs(1));
+    let mut stopping = stopping(linger);
     let mut socket = connect(stopping.server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
     socket.write_all(upload.head().as_bytes()).unwrap();
     let mut answer = [0; 12];
     socket.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
-    stopping.signal.send(()).unwrap();
-    stopping.served.recv_timeout(PATIENCE).unwrap();
+    stopping.stop();
     // What was refused in the drain's time lingers like any other.
     let (_, ended) = read_to_end(&mut socket);
     assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
     drop(socket);
-    let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((ended.delivered, ended.cut), (1, 0));
+    assert_eq!(stopping.outcome(), (1, 0));
 }
 
-/// Each server has a child of the handle: the end of one leaves the other's drains and lingering
+/// Servers that share a handle: the end of one leaves the other's drains and lingering
 /// connections alone.
 #[test]
-fn shutdown_of_child_leaves_its_siblings_alone() {
+fn shutdown_of_a_server_leaves_others_of_its_handle_alone() {
     let drain = Drain::new().total(PATIENCE * 2);
     let linger = Linger::new().drain(drain).grace(Duration::ZERO);
-    let [stopped, other] = [(); 2].map(|()| stopping(linger.child(), SOON));
+    let [mut stopped, other] = [(); 2].map(|()| stopping(linger.clone()));
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
     let mut drained = [&stopped, &other].map(|stopping| {
         let mut socket = connect(stopping.server.addr);
@@ -141,12 +144,11 @@ fn shutdown_of_child_leaves_its_siblings_alone() {
     });
     let mut lingering = [&stopped, &other].map(|stopping| refused(&stopping.server, 1).remove(0));
 
-    stopped.signal.send(()).unwrap();
-    let ended = stopped.ended.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((ended.delivered, ended.cut), (0, 2));
-    assert_eq!((linger.stats().started, linger.stats().lingering()), (3, 1));
-    let stats = other.server.linger.stats();
-    assert_eq!((stats.started, stats.lingering(), stats.reading), (1, 1, 1));
+    stopped.stop();
+    stopped.ended.recv_timeout(PATIENCE).unwrap();
+    let stats = linger.stats();
+    assert_eq!((stats.started, stats.cut), (3, 2));
+    assert_eq!((stats.lingering(), stats.reading), (1, 1), "of the other");
 
     lingering[1].write_all(&vec![0; HALF]).unwrap();
     let (_, ended) = read_to_end(&mut lingering[1]);
@@ -167,8 +169,7 @@ fn shutdown_of_child_leaves_its_siblings_alone() {
 
 #[test]
 fn nothing_to_wait_for_is_over_at_once() {
-    let stopping = stopping(Linger::new(), PATIENCE * 2);
-    stopping.signal.send(()).unwrap();
-    let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(ended, Shutdown::default());
+    let mut stopping = stopping(Linger::new().grace(PATIENCE * 2));
+    stopping.stop();
+    assert_eq!(stopping.outcome(), (0, 0));
 }

@@ -61,8 +61,8 @@ fn both_are_told() {
     let guard = BodyGuardLayer::new(4 * MIB).observer(observer.clone());
     let linger = Linger::new().observer(observer);
     let server = Server::run_with(linger, |listener, linger| async move {
-        linger
-            .serve(listener, counting().layer(guard))
+        tower_bodyguard::axum::serve(listener, counting().layer(guard))
+            .with_linger(&linger)
             .await
             .unwrap();
     });

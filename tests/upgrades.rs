@@ -32,7 +32,7 @@ use tokio::{
     net::{TcpStream, UnixListener},
     time::timeout,
 };
-use tower_bodyguard::{LingerExt, serve::LingerListener};
+use tower_bodyguard::axum::LingerListener;
 
 /// A tunnel whose server says goodbye, closes its sending side, and reads on: it tells
 /// how many bytes it read in all.
@@ -86,12 +86,13 @@ fn connect_info_goes_on_working() {
         app.into_make_service_with_connect_info::<SocketAddr>()
     };
     let hooked = Server::run(|listener, linger| async move {
-        axum::serve(listener.linger_with(&linger), app())
-            .await
-            .unwrap();
+        axum::serve(linger.listener(listener), app()).await.unwrap();
     });
     let joined = Server::run(|listener, linger| async move {
-        linger.serve(listener, app()).await.unwrap();
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
+            .await
+            .unwrap();
     });
     for server in [hooked, joined] {
         let mut socket = connect(server.addr);
@@ -181,6 +182,13 @@ impl Connected<IncomingStream<'_, LingerListener<UnixListener>>> for Peer {
 }
 
 #[cfg(unix)]
+impl Connected<tower_bodyguard::axum::IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: tower_bodyguard::axum::IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().unwrap().uid())
+    }
+}
+
+#[cfg(unix)]
 #[test]
 fn a_connected_of_ones_own_goes_on_working() {
     use std::os::unix::{fs::MetadataExt, net::UnixStream};
@@ -195,7 +203,10 @@ fn a_connected_of_ones_own_goes_on_working() {
             let listener = UnixListener::bind(&path).unwrap();
             async move {
                 match joined {
-                    true => linger.serve_connected(listener, app).await.unwrap(),
+                    true => tower_bodyguard::axum::serve(listener, app)
+                        .with_linger(&linger)
+                        .await
+                        .unwrap(),
                     false => axum::serve(LingerListener::new(listener, &linger), app)
                         .await
                         .unwrap(),

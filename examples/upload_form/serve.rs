@@ -11,7 +11,7 @@ use axum::Router;
 use axum::serve::Listener;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Linger, LingerExt as _, LingerIo};
+use tower_bodyguard::{Linger, LingerIo};
 
 use crate::flags::Flags;
 use crate::tls::Tls;
@@ -87,13 +87,13 @@ where
     match parts {
         // Bodies that are read on learn of the end, too.
         Parts::All => {
-            linger
-                .serve(listener, app)
+            tower_bodyguard::axum::serve(listener, app)
+                .with_linger(linger)
                 .with_graceful_shutdown(linger.on(stopped))
                 .await
         }
         Parts::Hook => {
-            axum::serve(listener.linger_with(linger), app)
+            axum::serve(linger.listener(listener), app)
                 .with_graceful_shutdown(stopped)
                 .await
         }

@@ -81,12 +81,12 @@ use crate::{
 /// ```no_run
 /// # #[cfg(feature = "axum")] {
 /// use std::time::Duration;
-/// use tower_bodyguard::{Linger, LingerExt};
+/// use tower_bodyguard::{Linger};
 ///
 /// # async fn run(app: axum::Router) -> std::io::Result<()> {
 /// let linger = Linger::new().total(Duration::from_secs(120));
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-/// axum::serve(listener.linger_with(&linger), app).await
+/// axum::serve(linger.listener(listener), app).await
 /// # }
 /// # }
 /// ```
@@ -426,7 +426,7 @@ impl Linger {
         }
     }
 
-    pub(super) fn grace_setting(&self) -> Duration {
+    pub(crate) fn grace_setting(&self) -> Duration {
         self.0.settings.grace
     }
 

@@ -1,3 +1,5 @@
+#[cfg(feature = "axum")]
+use std::any::type_name;
 use std::{
     fmt,
     io::{self, IoSlice},
@@ -93,6 +95,15 @@ pub struct LingerIo<T> {
     is_cut: bool,
     /// Taken when the sending side is closed.
     permit: Option<Permit>,
+}
+
+/// Whether a type of socket is [`LingerIo`] itself. By its name, for it may be one of anything.
+#[cfg(feature = "axum")]
+pub(crate) fn is_wrapped<T>() -> bool {
+    let wrapper = type_name::<LingerIo<()>>().trim_end_matches("<()>");
+    type_name::<T>()
+        .strip_prefix(wrapper)
+        .is_some_and(|rest| rest.starts_with('<'))
 }
 
 impl<T> LingerIo<T> {

@@ -21,4 +21,6 @@ mod shutdown;
 mod stats;
 mod task;
 
+#[cfg(feature = "axum")]
+pub(crate) use self::io::is_wrapped;
 pub use self::{handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats};

@@ -2,19 +2,9 @@
 //! frameworks, each behind its feature.
 
 #[cfg(feature = "axum")]
-mod axum;
+pub mod axum;
 #[cfg(feature = "axum-server")]
-mod axum_server;
+pub mod axum_server;
 mod join;
 #[cfg(feature = "tonic")]
-mod tonic;
-
-#[cfg(feature = "axum")]
-pub use self::axum::{
-    AxumGuard, AxumGuardFuture, AxumGuardLayer, Joined, JoinedFuture, JoinedResponseFuture,
-    JoinedService, LingerExt, LingerListener, Lingering, MakeAxumGuard,
-};
-#[cfg(feature = "axum-server")]
-pub use self::axum_server::{LingerAccepting, LingerAcceptor};
-#[cfg(feature = "tonic")]
-pub use self::tonic::LingerIncoming;
+pub mod tonic;

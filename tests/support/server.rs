@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::StreamExt;
 use tokio::{net::TcpListener, runtime::Runtime};
-use tower_bodyguard::{BodyGuardLayer, Linger, LingerExt};
+use tower_bodyguard::{BodyGuardLayer, Linger};
 use tower_http::limit::RequestBodyLimitLayer;
 
 pub struct Server {
@@ -52,16 +52,17 @@ impl Server {
     /// axum's own `serve`, with the hook around its listener.
     pub fn hooked(app: Router) -> Self {
         Self::run(|listener, linger| async move {
-            axum::serve(listener.linger_with(&linger), app)
-                .await
-                .unwrap();
+            axum::serve(linger.listener(listener), app).await.unwrap();
         })
     }
 
     /// axum's own `serve`, with hook and delivery joined.
     pub fn joined(app: Router) -> Self {
         Self::run(|listener, linger| async move {
-            linger.serve(listener, app).await.unwrap();
+            tower_bodyguard::axum::serve(listener, app)
+                .with_linger(&linger)
+                .await
+                .unwrap();
         })
     }
 

@@ -83,8 +83,16 @@ async fn serve(flags: &Flags) {
     println!("listening on http://{addr}");
     io::stdout().flush().expect("somebody reads it");
     match flags.tapped {
-        true => linger.serve(listener.tap_io(|_| {}), app).await,
-        false => linger.serve(listener, app).await,
+        true => {
+            tower_bodyguard::axum::serve(listener.tap_io(|_| {}), app)
+                .with_linger(&linger)
+                .await
+        }
+        false => {
+            tower_bodyguard::axum::serve(listener, app)
+                .with_linger(&linger)
+                .await
+        }
     }
     .expect("it never ends");
 }

@@ -96,7 +96,7 @@ async fn serve_ours(linger: &Linger, app: Router, tls: bool, listener: TcpListen
     };
     let app = app.route("/stats", get(stats));
     if !tls {
-        return linger.serve(listener, app).await.expect("it never ends");
+        return tower_bodyguard::axum::serve(listener, app).with_linger(&linger).await.expect("it never ends");
     }
     let acceptor = acceptor();
     loop {

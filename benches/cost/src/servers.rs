@@ -19,7 +19,7 @@ use axum::{
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tower::layer::util::Identity;
-use tower_bodyguard::{BodyGuardLayer, Linger, LingerExt};
+use tower_bodyguard::{BodyGuardLayer, Linger};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::process::{Cores, Process, all_descriptors};
@@ -233,9 +233,9 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
                 axum::serve(listener, app).await
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
-            Around::Hook => axum::serve(listener.linger(), app()).await,
-            Around::Joined => Linger::new().serve(listener, guard.around(app())).await,
-            Around::JoinedLayer => Linger::new().serve(listener, app().layer(guard)).await,
+            Around::Hook => axum::serve(Linger::new().listener(listener), app()).await,
+            Around::Joined => tower_bodyguard::axum::serve(listener, guard.around(app())).await,
+            Around::JoinedLayer => tower_bodyguard::axum::serve(listener, app().layer(guard)).await,
         }
     })
 }
@@ -247,7 +247,7 @@ fn serve_lingering() -> io::Result<()> {
     let linger = Linger::new().at_once(1 << 20).idle(long).total(long);
     on_one_worker(async move {
         let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
-        linger.serve(listen().await?, app).await
+        tower_bodyguard::axum::serve(listen().await?, app).with_linger(&linger).await
     })
 }
 

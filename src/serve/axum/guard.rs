@@ -8,13 +8,14 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
     response::Response,
-    serve::{IncomingStream, Listener},
+    serve::{self, Listener},
 };
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
+    IncomingStream,
     bodies::{axum_body, is_empty, own},
     default_limit::lift_default_limit,
 };
@@ -59,8 +60,7 @@ impl<R> BodyGuardLayer<R> {
 pub struct AxumGuardLayer<R = PlainText>(BodyGuardLayer<R>);
 
 impl<R: Clone> AxumGuardLayer<R> {
-    /// The guard around a whole app, for `axum::serve` and
-    /// [`Linger::serve`](crate::Linger::serve).
+    /// The guard around a whole app, for [`serve`](super::serve) and `axum::serve`.
     ///
     /// It comes before the app has looked for a route, and spares what axum takes for a
     /// layer: a box around each route's service and around each future. It is around all of
@@ -71,13 +71,13 @@ impl<R: Clone> AxumGuardLayer<R> {
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
-    /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
     /// # async fn run() -> std::io::Result<()> {
     /// let app = Router::new().route("/", post(|body: String| async { body }));
     /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-    /// Linger::new().serve(listener, app).await
+    /// tower_bodyguard::axum::serve(listener, app).await
     /// # }
     /// ```
     ///
@@ -154,7 +154,20 @@ where
     }
 }
 
-/// Makes the service of each connection, where the app within does.
+impl<S, R: Clone> AxumGuard<S, R> {
+    /// Makes the service of a connection, as the app within does.
+    fn make<T>(&mut self, stream: T) -> MakeAxumGuard<S::Future, R>
+    where
+        S: Service<T>,
+    {
+        MakeAxumGuard {
+            app: self.0.inner_mut().0.call(stream),
+            guard: self.0.around(()),
+        }
+    }
+}
+
+/// For [`serve`](super::serve).
 impl<'a, L, S, R> Service<IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
@@ -170,10 +183,27 @@ where
     }
 
     fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
-        MakeAxumGuard {
-            app: self.0.inner_mut().0.call(stream),
-            guard: self.0.around(()),
-        }
+        self.make(stream)
+    }
+}
+
+/// For `axum::serve`.
+impl<'a, L, S, R> Service<serve::IncomingStream<'a, L>> for AxumGuard<S, R>
+where
+    L: Listener,
+    S: Service<serve::IncomingStream<'a, L>>,
+    R: Clone,
+{
+    type Response = AxumGuard<S::Response, R>;
+    type Error = S::Error;
+    type Future = MakeAxumGuard<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.inner_mut().0.poll_ready(cx)
+    }
+
+    fn call(&mut self, stream: serve::IncomingStream<'a, L>) -> Self::Future {
+        self.make(stream)
     }
 }
 

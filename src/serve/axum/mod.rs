@@ -1,15 +1,18 @@
-//! axum: the hook around its listeners, delivery joined with it, and the guard with axum's
-//! own bodies.
+//! Glue for axum: [`serve`], which replaces `axum::serve`, the socket wrapper for axum's
+//! listeners, and the limit layer with axum's own bodies.
 
 mod accept;
 mod bodies;
+mod connection;
 mod default_limit;
 mod guard;
-mod joined;
+mod incoming;
 mod listener;
+mod serve;
 
 pub use self::{
     guard::{AxumGuard, AxumGuardFuture, AxumGuardLayer, MakeAxumGuard},
-    joined::{Joined, JoinedFuture, JoinedResponseFuture, JoinedService},
-    listener::{LingerExt, LingerListener, Lingering},
+    incoming::IncomingStream,
+    listener::{LingerListener, Lingering},
+    serve::{Serve, ServeFuture, serve},
 };

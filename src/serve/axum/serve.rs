@@ -1,0 +1,318 @@
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, IntoFuture, Pending, pending, poll_fn},
+    io,
+    marker::PhantomData,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{extract::Request, response::Response, serve::Listener};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service;
+
+use super::{IncomingStream, accept::accept, connection::ConnectionService};
+use crate::linger::{Linger, LingerIo, is_wrapped};
+
+/// Serves an app so that each client can read an early response.
+///
+/// It takes what [`axum::serve`] takes, and replaces it: a `Router`, a `MethodRouter`, a handler,
+/// and what `into_make_service` and `into_make_service_with_connect_info` return.
+///
+/// ```no_run
+/// use axum::{Router, routing::post};
+/// use tower_bodyguard::{BodyGuardLayer, MIB};
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let app = Router::new()
+///     .route("/", post(|body: String| async { body }))
+///     .layer(BodyGuardLayer::new(4 * MIB).for_axum());
+/// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+/// tower_bodyguard::axum::serve(listener, app).await
+/// # }
+/// ```
+///
+/// # Differences from `axum::serve`
+///
+/// - On each connection [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
+///   combined: a small unread body is drained and the connection is kept, and otherwise the
+///   connection closes so that the client can read the response first.
+/// - hyper's header timeout is on, with hyper's default of 30 s. A connection that is idle for
+///   longer is closed as well. [`Serve::http`] changes that, like all of hyper's settings.
+/// - [`Serve::max_connections`] limits the connections.
+/// - A graceful shutdown waits for lingering connections, too, for a limited time.
+/// - When file descriptors run out, a lingering connection is closed for each new connection.
+///   `axum::serve` waits for a second.
+/// - A custom [`Connected`](axum::extract::connect_info::Connected) is implemented for
+///   [our `IncomingStream`](IncomingStream).
+/// - Extended CONNECT, for `WebSocket` over HTTP/2, needs the feature `http2` of this crate beside axum's.
+///
+/// # Cancel safety
+///
+/// When the future is dropped, the listener is closed. Connections go on, and so do lingering
+/// connections.
+///
+/// # Panics
+///
+/// Panics if the listener's sockets are [`LingerIo`] already, as those of
+/// [`Linger::listener`] are: each connection would linger twice. Panics in a tokio runtime
+/// without timers; its future does so if this is called outside of a runtime.
+#[track_caller]
+pub fn serve<L, M, S>(listener: L, make_service: M) -> Serve<L, M, S>
+where
+    L: Listener,
+    M: for<'a> Service<IncomingStream<'a, L>, Error = Infallible, Response = S>,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    assert!(
+        !is_wrapped::<L::Io>(),
+        "the sockets of this listener are wrapped already, and would linger twice: give `serve` \
+         the listener itself"
+    );
+    let linger = Linger::new();
+    linger.check_timers();
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new());
+    #[cfg(feature = "http2")]
+    // RFC 8441: WebSockets over HTTP/2.
+    http.http2()
+        .timer(TokioTimer::new())
+        .enable_connect_protocol();
+    Serve {
+        listener,
+        make_service,
+        linger,
+        http,
+        max_connections: None,
+        signal: pending(),
+        service: PhantomData,
+    }
+}
+
+/// The server that [`serve`] returns: to be awaited.
+#[must_use = "a server does nothing unless it is awaited"]
+pub struct Serve<L, M, S, F = Pending<()>> {
+    listener: L,
+    make_service: M,
+    linger: Linger,
+    http: auto::Builder<TokioExecutor>,
+    max_connections: Option<usize>,
+    signal: F,
+    service: PhantomData<fn() -> S>,
+}
+
+impl<L: Listener, M, S, F> Serve<L, M, S, F> {
+    /// Sets whose settings, slots and counters the server uses. If this is not called, it has its
+    /// own, with the defaults of [`Linger`].
+    ///
+    /// Servers can share a handle. Each has a [child](Linger::child) of it, so that its shutdown
+    /// is its own.
+    pub fn with_linger(mut self, linger: &Linger) -> Self {
+        self.linger = linger.clone();
+        self
+    }
+
+    /// Changes hyper's settings.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
+    /// tower_bodyguard::axum::serve(listener, app)
+    ///     .http(|http| {
+    ///         http.http1().header_read_timeout(Duration::from_secs(10)).max_buf_size(64 * 1024);
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    pub fn http(mut self, configure: impl FnOnce(&mut auto::Builder<TokioExecutor>)) -> Self {
+        configure(&mut self.http);
+        self
+    }
+
+    /// Limits how many connections are served at a time; `None` is the default. When that limit
+    /// is reached, the server accepts the next connection after another has ended.
+    ///
+    /// Lingering connections are not among them:
+    /// [`Linger::at_once`](crate::Linger::at_once) limits those.
+    pub fn max_connections(mut self, max_connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections = max_connections.into();
+        self
+    }
+
+    /// Has the server shut down when the signal completes, and the future complete when that is
+    /// done.
+    ///
+    /// The server stops accepting, and each connection ends after its request. Bodies are drained
+    /// for the [grace](Linger::grace) of the handle at most. Then the server waits for lingering
+    /// connections, for the grace again, and closes those that are left.
+    ///
+    /// A slow handler, or a client that reads its response slowly, has no limit here: put the
+    /// future into `tokio::time::timeout` to have one.
+    ///
+    /// ```no_run
+    /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
+    /// tower_bodyguard::axum::serve(listener, app)
+    ///     .with_graceful_shutdown(async {
+    ///         let _ = tokio::signal::ctrl_c().await;
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    pub fn with_graceful_shutdown<G>(self, signal: G) -> Serve<L, M, S, G>
+    where
+        G: Future<Output = ()> + Send + 'static,
+    {
+        Serve {
+            listener: self.listener,
+            make_service: self.make_service,
+            linger: self.linger,
+            http: self.http,
+            max_connections: self.max_connections,
+            signal,
+            service: PhantomData,
+        }
+    }
+
+    /// Returns the address that the server listens on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the listener.
+    pub fn local_addr(&self) -> io::Result<L::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl<L, M, S, F> Serve<L, M, S, F>
+where
+    L: Listener,
+    M: for<'a> Service<IncomingStream<'a, L>, Error = Infallible, Response = S> + Send + 'static,
+    for<'a> <M as Service<IncomingStream<'a, L>>>::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    F: Future<Output = ()> + Send + 'static,
+{
+    async fn run(self) {
+        let Self {
+            mut listener,
+            mut make_service,
+            linger,
+            http,
+            max_connections,
+            signal,
+            service: _,
+        } = self;
+        let linger = linger.child();
+        let http = Arc::new(http);
+        let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
+        let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
+        let connections = GracefulShutdown::new();
+        let mut signal = pin!(linger.on(signal));
+        loop {
+            let accepting = pin!(async {
+                let slot = slot(slots.as_ref()).await;
+                let (io, remote_addr) = accept(&mut listener, &linger).await;
+                (slot, io, remote_addr)
+            });
+            let Some((slot, io, remote_addr)) = before(signal.as_mut(), accepting).await else {
+                break;
+            };
+            never(poll_fn(|cx| make_service.poll_ready(cx)).await);
+            let stream = IncomingStream {
+                io: &io,
+                remote_addr,
+            };
+            let app = never(make_service.call(stream).await);
+            let io = LingerIo::new(io, &linger).joined();
+            let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
+            let watcher = connections.watcher();
+            let http = Arc::clone(&http);
+            tokio::spawn(async move {
+                let connection = http.serve_connection_with_upgrades(TokioIo::new(io), service);
+                // An error is the client's: there is nobody to tell.
+                let _ = watcher.watch(connection).await;
+                drop(slot);
+            });
+        }
+        drop(listener);
+        connections.shutdown().await;
+        linger.shutdown(linger.grace_setting()).await;
+    }
+}
+
+/// Waits for a connection to end if there are as many as may be.
+async fn slot(slots: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    let acquired = Arc::clone(slots?).acquire_owned().await;
+    Some(acquired.expect("the semaphore is never closed"))
+}
+
+/// Returns `None` if the signal comes first.
+async fn before<T>(
+    mut signal: Pin<&mut impl Future<Output = ()>>,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    poll_fn(|cx| match signal.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => future.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+fn never<T>(result: Result<T, Infallible>) -> T {
+    result.unwrap_or_else(|never| match never {})
+}
+
+impl<L, M, S, F> IntoFuture for Serve<L, M, S, F>
+where
+    L: Listener,
+    M: for<'a> Service<IncomingStream<'a, L>, Error = Infallible, Response = S> + Send + 'static,
+    for<'a> <M as Service<IncomingStream<'a, L>>>::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Never an error, as axum's; and only after the signal for
+    /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown).
+    type Output = io::Result<()>;
+    type IntoFuture = ServeFuture;
+
+    fn into_future(self) -> ServeFuture {
+        ServeFuture(Box::pin(self.run()))
+    }
+}
+
+impl<L: fmt::Debug, M, S, F> fmt::Debug for Serve<L, M, S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("listener", &self.listener)
+            .field("linger", &self.linger)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Serve`].
+pub struct ServeFuture(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Future for ServeFuture {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for ServeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeFuture").finish_non_exhaustive()
+    }
+}
