@@ -6,6 +6,7 @@ mod bodies;
 mod connection;
 mod default_limit;
 mod guard;
+mod head_timeout;
 mod incoming;
 mod listener;
 mod serve;

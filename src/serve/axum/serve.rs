@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{extract::Request, response::Response, serve::Listener};
@@ -18,7 +19,9 @@ use hyper_util::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
-use super::{IncomingStream, accept::accept, connection::ConnectionService};
+use super::{
+    IncomingStream, accept::accept, connection::ConnectionService, head_timeout::HeadTimeout,
+};
 use crate::linger::{Linger, LingerIo, is_wrapped};
 
 /// Serves an app so that each client can read an early response.
@@ -44,9 +47,9 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 /// - On each connection [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
 ///   combined: a small unread body is drained and the connection is kept, and otherwise the
 ///   connection closes so that the client can read the response first.
-/// - hyper's header timeout is on, with hyper's default of 30 s. A connection that is idle for
-///   longer is closed as well. [`Serve::http`] changes that, like all of hyper's settings.
-/// - [`Serve::max_connections`] limits the connections.
+/// - A [header timeout](Serve::header_timeout) of 30 s is on.
+/// - [`Serve::http`] changes hyper's settings, and [`Serve::max_connections`] limits the
+///   connections.
 /// - A graceful shutdown waits for lingering connections, too, for a limited time.
 /// - When file descriptors run out, a lingering connection is closed for each new connection.
 ///   `axum::serve` waits for a second.
@@ -91,11 +94,15 @@ where
         make_service,
         linger,
         http,
+        header_timeout: Some(HEADER_TIMEOUT),
         max_connections: None,
         signal: pending(),
         service: PhantomData,
     }
 }
+
+/// hyper's own (`server::conn::http1::Builder`).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server that [`serve`] returns: to be awaited.
 #[must_use = "a server does nothing unless it is awaited"]
@@ -104,6 +111,7 @@ pub struct Serve<L, M, S, F = Pending<()>> {
     make_service: M,
     linger: Linger,
     http: auto::Builder<TokioExecutor>,
+    header_timeout: Option<Duration>,
     max_connections: Option<usize>,
     signal: F,
     service: PhantomData<fn() -> S>,
@@ -120,15 +128,34 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
         self
     }
 
-    /// Changes hyper's settings.
+    /// Limits how long a client may take to send a request head; `None` for no limit. The default
+    /// is 30 s, as hyper's is.
+    ///
+    /// Over HTTP/1 the time begins when the connection is accepted, and again when a response is
+    /// complete: a connection that is idle for longer is closed. Over HTTP/2 it is the time for the
+    /// connection's first bytes.
     ///
     /// ```no_run
     /// use std::time::Duration;
     ///
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
     /// tower_bodyguard::axum::serve(listener, app)
+    ///     .header_timeout(Duration::from_secs(75))
+    ///     .await
+    /// # }
+    /// ```
+    pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.header_timeout = timeout.into();
+        self
+    }
+
+    /// Changes hyper's settings.
+    ///
+    /// ```no_run
+    /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
+    /// tower_bodyguard::axum::serve(listener, app)
     ///     .http(|http| {
-    ///         http.http1().header_read_timeout(Duration::from_secs(10)).max_buf_size(64 * 1024);
+    ///         http.http1().max_buf_size(64 * 1024);
     ///     })
     ///     .await
     /// # }
@@ -176,6 +203,7 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
             make_service: self.make_service,
             linger: self.linger,
             http: self.http,
+            header_timeout: self.header_timeout,
             max_connections: self.max_connections,
             signal,
             service: PhantomData,
@@ -206,12 +234,14 @@ where
             mut listener,
             mut make_service,
             linger,
-            http,
+            mut http,
+            header_timeout,
             max_connections,
             signal,
             service: _,
         } = self;
         let linger = linger.child();
+        http.http1().header_read_timeout(header_timeout);
         let http = Arc::new(http);
         let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
@@ -234,10 +264,11 @@ where
             let app = never(make_service.call(stream).await);
             let io = LingerIo::new(io, &linger).joined();
             let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
+            let io = TokioIo::new(HeadTimeout::new(io, header_timeout));
             let watcher = connections.watcher();
             let http = Arc::clone(&http);
             tokio::spawn(async move {
-                let connection = http.serve_connection_with_upgrades(TokioIo::new(io), service);
+                let connection = http.serve_connection_with_upgrades(io, service);
                 // An error is the client's: there is nobody to tell.
                 let _ = watcher.watch(connection).await;
                 drop(slot);
