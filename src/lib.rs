@@ -20,14 +20,14 @@
 //!   small rest is read and the connection kept; otherwise the answer says
 //!   `Connection: close`.
 //!
-//! With the feature `axum`, `tower_bodyguard::axum::serve(listener, app).with_linger(&linger)` joins the latter two.
+//! With the feature `axum`, `tower_bodyguard::axum::serve` combines the latter two.
 //!
 //! # Example
 //!
 //! ```no_run
 //! # #[cfg(feature = "axum")] {
 //! use axum::{Router, body::Bytes, routing::post};
-//! use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+//! use tower_bodyguard::{BodyGuardLayer, MIB};
 //! use tower_http::{cors::CorsLayer, trace::TraceLayer};
 //!
 //! async fn upload(body: Bytes) -> String {
@@ -67,8 +67,9 @@
 //!
 //! None is on by default; each only adds.
 //!
-//! - `axum`: `.linger()` on axum's listeners, `Linger::serve`, limits by route, and
+//! - `axum`: `tower_bodyguard::axum::serve`, which replaces axum's own, limits by route, and
 //!   `BodyGuardLayer::for_axum`, around an app or as a layer.
+//! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`, beside axum's own `http2`.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.
 //! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.

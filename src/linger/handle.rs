@@ -306,11 +306,11 @@ impl Linger {
     /// use tower_bodyguard::Linger;
     ///
     /// let linger = Linger::new().at_once(4096);
-    /// tokio::spawn(linger.child().serve(admin, app.clone()).into_future());
+    /// tokio::spawn(axum::serve(linger.child().listener(admin), app.clone()).into_future());
     ///
     /// // This server stops, and the other one goes on.
     /// let server = linger.child();
-    /// server.serve(public, app).with_graceful_shutdown(server.on(stop)).await?;
+    /// axum::serve(server.listener(public), app).with_graceful_shutdown(server.on(stop)).await?;
     /// server.shutdown(Duration::from_secs(10)).await;
     /// # Ok(())
     /// # }

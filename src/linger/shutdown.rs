@@ -43,7 +43,7 @@ impl Linger {
     /// let ctrl_c = async {
     ///     let _ = tokio::signal::ctrl_c().await;
     /// };
-    /// tower_bodyguard::axum::serve(listener, app).with_linger(&linger).with_graceful_shutdown(linger.on(ctrl_c)).await?;
+    /// axum::serve(linger.listener(listener), app).with_graceful_shutdown(linger.on(ctrl_c)).await?;
     /// let ended = linger.shutdown(Duration::from_secs(10)).await;
     /// eprintln!("{} refused clients have their answer, {} were cut off", ended.delivered, ended.cut);
     /// # Ok(())

@@ -13,10 +13,10 @@ use std::{
 use axum::{extract::Request, response::Response, serve::Listener};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service;
 
 use super::{
@@ -26,7 +26,7 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 
 /// Serves an app so that each client can read an early response.
 ///
-/// It takes what [`axum::serve`] takes, and replaces it: a `Router`, a `MethodRouter`, a handler,
+/// It takes what [`axum::serve`](fn@axum::serve) takes, and replaces it: a `Router`, a `MethodRouter`, a handler,
 /// and what `into_make_service` and `into_make_service_with_connect_info` return.
 ///
 /// ```no_run
@@ -245,7 +245,8 @@ where
         let http = Arc::new(http);
         let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
-        let connections = GracefulShutdown::new();
+        // Each connection has a receiver: it hears of the end, and is waited for.
+        let (stop, _) = watch::channel(());
         let mut signal = pin!(linger.on(signal));
         loop {
             let accepting = pin!(async {
@@ -265,17 +266,23 @@ where
             let io = LingerIo::new(io, &linger).joined();
             let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
             let io = TokioIo::new(HeadTimeout::new(io, header_timeout));
-            let watcher = connections.watcher();
+            let mut stopped = stop.subscribe();
             let http = Arc::clone(&http);
             tokio::spawn(async move {
-                let connection = http.serve_connection_with_upgrades(io, service);
+                let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
+                let stopping = pin!(changed(&mut stopped));
                 // An error is the client's: there is nobody to tell.
-                let _ = watcher.watch(connection).await;
+                if before(stopping, connection.as_mut()).await.is_none() {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = connection.await;
+                }
                 drop(slot);
             });
         }
         drop(listener);
-        connections.shutdown().await;
+        // An error says that there is no connection.
+        let _ = stop.send(());
+        stop.closed().await;
         linger.shutdown(linger.grace_setting()).await;
     }
 }
@@ -284,6 +291,13 @@ where
 async fn slot(slots: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     let acquired = Arc::clone(slots?).acquire_owned().await;
     Some(acquired.expect("the semaphore is never closed"))
+}
+
+/// Waits for the signal; does not return if the server itself was dropped.
+async fn changed(signal: &mut watch::Receiver<()>) {
+    if signal.changed().await.is_err() {
+        pending().await
+    }
 }
 
 /// Returns `None` if the signal comes first.
