@@ -51,6 +51,8 @@ pub(crate) enum Body {
     Unfinished,
     /// A chunk size that is not a number follows half of it.
     Malformed,
+    /// The client sends half of it, waits for a response, and sends the rest.
+    Waits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,20 +81,76 @@ pub(crate) enum Then {
     Pipelined,
 }
 
-/// Streams of one HTTP/2 connection: the handler and the length of the body of each.
-pub(crate) type Streams = Vec<(&'static str, usize)>;
+/// An upload on a stream of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Upload {
+    /// The path names the handler.
+    pub(crate) path: &'static str,
+    /// The length of the body in bytes.
+    pub(crate) length: usize,
+    pub(crate) declares_length: bool,
+    pub(crate) client: Client,
+}
+
+/// When a client of HTTP/2 stops sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A reset stops it, and the response counts (RFC 9113 §8.1).
+    Stops,
+    /// A reset before it has sent everything is a failure, whatever has arrived.
+    CannotStop,
+    /// The head of an error makes it end its stream short of the whole body. A stream that was
+    /// reset by then is a failure.
+    EndsShort,
+    /// It sends half of the body, waits for the response, and sends the rest.
+    Waits,
+}
+
+/// The uploads of one HTTP/2 connection.
+pub(crate) type Streams = Vec<Upload>;
+
+/// Which scripts are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    All,
+    /// Those whose clients wait for the response before they send the rest of the body.
+    Waiting,
+}
 
 /// Draws the script of this number. The scripts of one seed are independent.
-pub(crate) fn draw(seed: u64, number: u64) -> Script {
-    drawn(&scripts(), seed, number)
+pub(crate) fn draw(kind: Kind, seed: u64, number: u64) -> Script {
+    let mut script = drawn(&scripts(), seed, number);
+    if kind == Kind::Waiting && script.length > 1 {
+        script.body = Body::Waits;
+    }
+    script
 }
 
 /// Draws the streams of this number.
-pub(crate) fn draw_streams(seed: u64, number: u64) -> Streams {
-    drawn(
-        &prop::collection::vec((paths(), lengths()), 1..5),
-        seed,
-        number,
+pub(crate) fn draw_streams(kind: Kind, seed: u64, number: u64) -> Streams {
+    let mut streams = drawn(&prop::collection::vec(uploads(), 1..5), seed, number);
+    if kind == Kind::Waiting {
+        for upload in &mut streams {
+            upload.client = Client::Waits;
+        }
+    }
+    streams
+}
+
+fn uploads() -> impl Strategy<Value = Upload> {
+    let client = prop_oneof![
+        3 => Just(Client::Stops),
+        3 => Just(Client::CannotStop),
+        2 => Just(Client::EndsShort),
+        1 => Just(Client::Waits),
+    ];
+    (paths(), lengths(), any::<bool>(), client).prop_map(
+        |(path, length, declares_length, client)| Upload {
+            path,
+            length,
+            declares_length,
+            client,
+        },
     )
 }
 
@@ -118,6 +176,7 @@ fn scripts() -> impl Strategy<Value = Script> {
         8 => Just(Body::Whole),
         1 => Just(Body::Unfinished),
         1 => Just(Body::Malformed),
+        1 => Just(Body::Waits),
     ];
     let expect = prop_oneof![
         6 => Just(Expect::Nothing),
@@ -147,7 +206,7 @@ fn scripts() -> impl Strategy<Value = Script> {
                 _ => body,
             };
             let then = match body {
-                Body::Whole => then,
+                Body::Whole | Body::Waits => then,
                 // Another request would be read as a part of this body.
                 Body::Unfinished | Body::Malformed => Then::Nothing,
             };
@@ -219,7 +278,7 @@ impl Script {
     /// Returns the body on the wire, as far as it is sent.
     pub(crate) fn body(&self) -> Vec<u8> {
         let sent = match self.body {
-            Body::Whole => self.length,
+            Body::Whole | Body::Waits => self.length,
             Body::Unfinished | Body::Malformed => self.length / 2,
         };
         let Framing::Chunked(size) = self.framing else {
@@ -235,7 +294,7 @@ impl Script {
             left -= size;
         }
         match self.body {
-            Body::Whole => body.extend_from_slice(b"0\r\n\r\n"),
+            Body::Whole | Body::Waits => body.extend_from_slice(b"0\r\n\r\n"),
             Body::Malformed => body.extend_from_slice(b"xyz\r\n"),
             Body::Unfinished => {}
         }
