@@ -3,7 +3,8 @@
 //! kept. If stock delivers a response while its client waits with the rest of its body unsent,
 //! the combined mode does so, too.
 //!
-//! `SCRIPTS` sets the number of scripts. `SEED` draws the same ones again.
+//! `SCRIPTS` sets the number of scripts, and `CLIENTS` how many are played at the same time.
+//! `SEED` draws the same ones again.
 #![cfg(feature = "axum")]
 
 mod support;
@@ -12,8 +13,8 @@ mod differential {
     pub(crate) mod stock {
         pub(crate) mod play;
         pub(crate) mod script;
-        pub(crate) mod streams;
     }
+    pub(crate) mod streams;
 }
 
 use std::{
@@ -55,10 +56,12 @@ use tokio_rustls::rustls::version::TLS13;
 use tower::Service;
 use tower_bodyguard::{BodyGuardLayer, Drain, Linger, StreamLinger};
 
-use differential::stock::{
-    play::{Delivered, Patience, SILENCE, Seen, connect, play},
-    script::{Kind, LIMIT, draw, draw_streams},
-    streams::play_streams,
+use differential::{
+    stock::{
+        play::{Seen, connect, play},
+        script::{Kind, LIMIT, draw, draw_streams},
+    },
+    streams::{Delivered, Patience, SILENCE, play_streams},
 };
 use support::{
     client::PATIENCE,
@@ -66,8 +69,8 @@ use support::{
     tls::{Certificate, Connector},
 };
 
-/// Scripts that are played at the same time. They wait more than they compute.
-const CLIENTS: usize = 16;
+/// Scripts that are played at the same time, by default. They wait more than they compute.
+const CLIENTS: u64 = 16;
 
 /// A difference counts if as many more runs differ, too.
 const REPEATS: usize = 3;
@@ -227,7 +230,11 @@ impl Transport {
             Version::Http1 => play(&draw(self.kind, seed, number), socket, patience).await,
             Version::Http2 => {
                 let streams = draw_streams(self.kind, seed, number);
-                play_streams(&streams, socket, patience).await
+                Seen {
+                    responses: play_streams(&streams, None, socket, patience).await,
+                    write_failed: false,
+                    was_reset: false,
+                }
             }
         }
     }
@@ -300,7 +307,7 @@ fn differences(
             let mut found = None;
             for _ in 0..=REPEATS {
                 let by_stock = transport.play(seed, number, stock, &Patience::SHORT).await;
-                let patience = Patience::for_what(owed, &by_stock);
+                let patience = Patience::for_what(owed, &by_stock.responses);
                 let by_ours = transport.play(seed, number, ours, &patience).await;
                 let delivered = by_stock.responses.iter().flatten();
                 tally
@@ -318,7 +325,8 @@ fn differences(
         })
     });
     let found: Vec<_> = runtime.block_on(async {
-        let played = played.buffer_unordered(CLIENTS);
+        let clients = number("CLIENTS").unwrap_or(CLIENTS);
+        let played = played.buffer_unordered(clients as usize);
         let found = played.filter_map(|found| async { found.expect("a script does not panic") });
         found.take(most).collect().await
     });

@@ -16,30 +16,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::script::{Body, Expect, Reads, Script, Then};
+use super::{
+    super::streams::{Delivered, Patience, Responses, SILENCE, number_in},
+    script::{Body, Expect, Reads, Script, Then},
+};
 use crate::support::client::Response;
-
-/// A server that is silent for so long has nothing more to say: some scripts wait for
-/// nothing, and the handlers respond within milliseconds.
-pub(crate) const SILENCE: Duration = Duration::from_millis(500);
 
 /// How long the client looks for the end of the connection after the last response.
 const END: Duration = Duration::from_millis(5);
 
 const NEXT: &[u8] = b"POST /all HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
-
-/// A whole response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Delivered {
-    pub(crate) status: u16,
-    /// The length of its body in bytes.
-    pub(crate) length: usize,
-    /// The client was waiting for it, and had not sent the rest of the request's body.
-    pub(crate) early: bool,
-}
-
-/// The responses in the order of their requests.
-pub(crate) type Responses = Vec<Option<Delivered>>;
 
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -47,49 +33,6 @@ pub(crate) struct Seen {
     /// A write failed while the upload was sent.
     pub(crate) write_failed: bool,
     pub(crate) was_reset: bool,
-}
-
-/// For how long a client waits for a server that says nothing.
-#[derive(Clone, Debug)]
-pub(crate) struct Patience {
-    /// For what the other server has delivered, if this one is played to after it.
-    owed: Duration,
-    other: Responses,
-}
-
-impl Patience {
-    /// For the server that is played to first.
-    pub(crate) const SHORT: Self = Self {
-        owed: SILENCE,
-        other: Vec::new(),
-    };
-
-    /// For a server that owes what this client has seen of another.
-    pub(crate) fn for_what(owed: Duration, seen: &Seen) -> Self {
-        Self {
-            owed,
-            other: seen.responses.clone(),
-        }
-    }
-
-    fn of(&self, is_owed: impl Fn(&Delivered) -> bool, number: usize) -> Duration {
-        let response = self.other.get(number).and_then(Option::as_ref);
-        if response.is_some_and(is_owed) {
-            self.owed
-        } else {
-            SILENCE
-        }
-    }
-
-    /// For the response of this number.
-    fn for_response(&self, number: usize) -> Duration {
-        self.of(|_| true, number)
-    }
-
-    /// For the response of this number while the rest of its request's body is unsent.
-    pub(super) fn for_early_response(&self, number: usize) -> Duration {
-        self.of(|response| response.early, number)
-    }
 }
 
 /// Connects with a small receive buffer, so that a long response needs a reader.
@@ -289,6 +232,7 @@ impl<T: AsyncRead + AsyncWrite> Client<'_, T> {
                 self.responses.push(Delivered {
                     status: response.status,
                     length: response.content.len(),
+                    counted: number_in(&response.body),
                     early: self.waits.load(Ordering::Acquire),
                 });
                 self.heard.send_replace(Heard::Final);

@@ -6,6 +6,8 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
+use super::super::streams::{Client, Streams, Upload, clients, frames};
+
 /// The limit of `/refused`, in bytes.
 pub(crate) const LIMIT: usize = 100_000;
 
@@ -81,34 +83,6 @@ pub(crate) enum Then {
     Pipelined,
 }
 
-/// An upload on a stream of its own.
-#[derive(Clone, Debug)]
-pub(crate) struct Upload {
-    /// The path names the handler.
-    pub(crate) path: &'static str,
-    /// The length of the body in bytes.
-    pub(crate) length: usize,
-    pub(crate) declares_length: bool,
-    pub(crate) client: Client,
-}
-
-/// When a client of HTTP/2 stops sending.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
-    /// A reset stops it, and the response counts (RFC 9113 §8.1).
-    Stops,
-    /// A reset before it has sent everything is a failure, whatever has arrived.
-    CannotStop,
-    /// The head of an error makes it end its stream short of the whole body. A stream that was
-    /// reset by then is a failure.
-    EndsShort,
-    /// It sends half of the body, waits for the response, and sends the rest.
-    Waits,
-}
-
-/// The uploads of one HTTP/2 connection.
-pub(crate) type Streams = Vec<Upload>;
-
 /// Which scripts are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -138,20 +112,16 @@ pub(crate) fn draw_streams(kind: Kind, seed: u64, number: u64) -> Streams {
 }
 
 fn uploads() -> impl Strategy<Value = Upload> {
-    let client = prop_oneof![
-        3 => Just(Client::Stops),
-        3 => Just(Client::CannotStop),
-        2 => Just(Client::EndsShort),
-        1 => Just(Client::Waits),
-    ];
-    (paths(), lengths(), any::<bool>(), client).prop_map(
-        |(path, length, declares_length, client)| Upload {
+    let what = (paths(), lengths(), any::<bool>());
+    (what, frames(), clients()).prop_map(|((path, length, declares_length), frame, client)| {
+        Upload {
             path,
             length,
             declares_length,
+            frame,
             client,
-        },
-    )
+        }
+    })
 }
 
 fn drawn<S: Strategy>(strategy: &S, seed: u64, number: u64) -> S::Value {
