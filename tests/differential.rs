@@ -22,7 +22,7 @@ mod differential {
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use differential::{
-    compare::{Version, compare},
+    compare::{Effort, Version, compare},
     http1::Http1,
     http2::Http2,
     nginx::{self, Nginx},
@@ -30,8 +30,16 @@ use differential::{
 };
 use support::outside::{Form, trial};
 
-/// Each kind of server, by default.
-const SCRIPTS: u64 = 100;
+const COMPARISON: Effort = Effort {
+    scripts: 100,
+    shrinks: 100,
+};
+
+/// The first difference is enough.
+const CONTROL: Effort = Effort {
+    scripts: 1000,
+    shrinks: 0,
+};
 
 const TLS: &str = "--tls";
 const HOOK: &str = "--hook-only";
@@ -52,10 +60,10 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-fn played<V: Version>(flags: &[&str], scripts: u64) -> Result<(), Failed> {
+fn played<V: Version>(flags: &[&str], effort: Effort) -> Result<(), Failed> {
     let limit = LIMIT.to_string();
     let form = Form::start(&[&["--limit", &limit], flags].concat());
-    compare::<V>(&form, &Nginx::start(), flags.contains(&TLS), scripts)
+    compare::<V>(&form, &Nginx::start(), flags.contains(&TLS), effort)
 }
 
 fn fares<V: Version>(served: &str, flags: &[&'static str]) -> Trial {
@@ -63,7 +71,7 @@ fn fares<V: Version>(served: &str, flags: &[&'static str]) -> Trial {
     trial(
         format!("{served}_it_fares_as_nginx_does"),
         &[nginx::need()],
-        move || played::<V>(&flags, SCRIPTS),
+        move || played::<V>(&flags, COMPARISON),
     )
 }
 
@@ -73,7 +81,7 @@ fn does_not<V: Version>(served: &str, flags: &[&'static str]) -> Trial {
     trial(
         format!("{served}_without_this_crate_it_does_not"),
         &[nginx::need()],
-        move || match played::<V>(&flags, 1000) {
+        move || match played::<V>(&flags, CONTROL) {
             Err(_) => Ok(()),
             Ok(()) => Err("no difference".into()),
         },

@@ -4,7 +4,7 @@
 //! the combined mode does so, too.
 //!
 //! `SCRIPTS` sets the number of scripts, and `CLIENTS` how many are played at the same time.
-//! `SEED` draws the same ones again.
+//! `SEED` draws the same ones again, and `SCRIPT` plays one of them alone.
 #![cfg(feature = "axum")]
 
 mod support;
@@ -297,9 +297,13 @@ fn differences(
         // If stock does not respond, they wait in vain.
         Kind::Waiting => 50,
     });
+    let numbers = match number("SCRIPT") {
+        Some(script) => script..script + 1,
+        None => 0..scripts,
+    };
     let tally = Arc::<Tally>::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let played = stream::iter(0..scripts).map(|number| {
+    let played = stream::iter(numbers).map(|number| {
         let (ours, stock) = (ours.addr, stock.addr);
         let (transport, tally) = (transport.clone(), Arc::clone(&tally));
         runtime.spawn(async move {
@@ -370,38 +374,38 @@ fn assert_none(found: &[String]) {
 
 /// Plays to the combined mode and to stock.
 #[track_caller]
-fn assert_fares_as_stock(version: Version, certificate: Option<Certificate>) {
-    let ours = combined(app(), certificate.as_ref(), Linger::new());
-    let stock = stock(app(), certificate.as_ref());
-    let transport = Transport::new(version, certificate.as_ref(), Kind::All);
+fn assert_fares_as_stock(version: Version, certificate: Option<&Certificate>) {
+    let ours = combined(app(), certificate, Linger::new());
+    let stock = stock(app(), certificate);
+    let transport = Transport::new(version, certificate, Kind::All);
     assert_none(&differences(&transport, &ours, &stock, PATIENCE, MANY));
 }
 
 /// The negative control: the roles are swapped.
 #[track_caller]
-fn assert_stock_fares_worse(version: Version, certificate: Option<Certificate>) {
-    let ours = stock(app(), certificate.as_ref());
-    let stock = combined(app(), certificate.as_ref(), Linger::new());
-    let transport = Transport::new(version, certificate.as_ref(), Kind::All);
+fn assert_stock_fares_worse(version: Version, certificate: Option<&Certificate>) {
+    let ours = stock(app(), certificate);
+    let stock = combined(app(), certificate, Linger::new());
+    let transport = Transport::new(version, certificate, Kind::All);
     let found = differences(&transport, &ours, &stock, SILENCE, 1);
     assert!(!found.is_empty(), "no difference");
 }
 
 /// Every client waits for its response before it sends the rest of its body.
 #[track_caller]
-fn assert_responds_as_early_as_stock(version: Version, certificate: Option<Certificate>) {
-    let ours = combined(app(), certificate.as_ref(), patient());
-    let stock = stock(app(), certificate.as_ref());
-    let transport = Transport::new(version, certificate.as_ref(), Kind::Waiting);
+fn assert_responds_as_early_as_stock(version: Version, certificate: Option<&Certificate>) {
+    let ours = combined(app(), certificate, patient());
+    let stock = stock(app(), certificate);
+    let transport = Transport::new(version, certificate, Kind::Waiting);
     assert_none(&differences(&transport, &ours, &stock, PATIENCE, MANY));
 }
 
 /// The negative control: a server that reads the whole body before its handler responds.
 #[track_caller]
-fn assert_held_back_is_later(version: Version, certificate: Option<Certificate>) {
-    let ours = stock(app().layer(from_fn(read_first)), certificate.as_ref());
-    let stock = stock(app(), certificate.as_ref());
-    let transport = Transport::new(version, certificate.as_ref(), Kind::Waiting);
+fn assert_held_back_is_later(version: Version, certificate: Option<&Certificate>) {
+    let ours = stock(app().layer(from_fn(read_first)), certificate);
+    let stock = stock(app(), certificate);
+    let transport = Transport::new(version, certificate, Kind::Waiting);
     let found = differences(&transport, &ours, &stock, SILENCE, 1);
     let later = |found: &String| found.starts_with(LATER);
     assert!(found.iter().any(later), "no response is later: {found:?}");
@@ -445,6 +449,6 @@ macro_rules! compare {
 }
 
 compare!(http1, Http1, None);
-compare!(http1_over_tls, Http1, Some(Certificate::new()));
+compare!(http1_over_tls, Http1, Some(&Certificate::new()));
 compare!(http2, Http2, None);
-compare!(http2_over_tls, Http2, Some(Certificate::new()));
+compare!(http2_over_tls, Http2, Some(&Certificate::new()));

@@ -28,11 +28,15 @@ use tokio::{
 use super::nginx::Nginx;
 use crate::support::{outside::Form, tls::Connector};
 
-/// At once. They wait more than they do.
+/// How many scripts are played at the same time, by default.
 const CLIENTS: u64 = 8;
 
-/// How often a script that fails is made smaller.
-const SHRINKS: usize = 100;
+/// How many scripts are played, and how often one that fails is made smaller.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) scripts: u64,
+    pub(crate) shrinks: usize,
+}
 
 /// A version of HTTP: what its clients do, and what they see.
 pub(crate) trait Version: Send + 'static {
@@ -83,12 +87,12 @@ impl Tally {
     }
 }
 
-pub(crate) fn number(name: &str) -> Option<u64> {
+fn number(name: &str) -> Option<u64> {
     let value = env::var(name).ok()?;
     Some(value.parse().expect("a number"))
 }
 
-pub(crate) fn seed() -> u64 {
+fn seed() -> u64 {
     number("SEED").unwrap_or_else(|| RandomState::new().hash_one(0))
 }
 
@@ -149,10 +153,10 @@ impl Servers {
     }
 
     /// One that fails as well, and is simpler.
-    async fn smallest<V: Version>(&self, seed: u64, number: u64) -> String {
+    async fn smallest<V: Version>(&self, seed: u64, number: u64, shrinks: usize) -> String {
         let mut tree = draw::<V>(seed, number);
         let mut smallest = format!("{:?}", tree.current());
-        for _ in 0..SHRINKS {
+        for _ in 0..shrinks {
             let fails = self.play::<V>(&tree.current()).await.is_err();
             if fails {
                 smallest = format!("{:?}", tree.current());
@@ -175,7 +179,7 @@ pub(crate) fn compare<V: Version>(
     form: &Form,
     nginx: &Nginx,
     tls: bool,
-    default: u64,
+    effort: Effort,
 ) -> Result<(), Failed> {
     let tls = tls.then(|| Connector::trusting_anyone().with_alpn(V::ALPN));
     let servers = Servers {
@@ -187,7 +191,7 @@ pub(crate) fn compare<V: Version>(
     let seed = seed();
     let scripts = match number("SCRIPT") {
         Some(script) => script..script + 1,
-        None => 0..number("SCRIPTS").unwrap_or(default),
+        None => 0..number("SCRIPTS").unwrap_or(effort.scripts),
     };
     let clients = number("CLIENTS").unwrap_or(CLIENTS);
     let runtime = Runtime::new().expect("threads can be had");
@@ -210,6 +214,6 @@ pub(crate) fn compare<V: Version>(
     let Some((number, difference)) = failed else {
         return Ok(());
     };
-    let smallest = runtime.block_on(servers.smallest::<V>(seed, number));
+    let smallest = runtime.block_on(servers.smallest::<V>(seed, number, effort.shrinks));
     Err(format!("{difference}\nSEED={seed} SCRIPT={number}; the smallest: {smallest}").into())
 }

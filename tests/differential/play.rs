@@ -32,6 +32,14 @@ pub(crate) struct Seen {
     pub(crate) end: Option<io::Result<()>>,
 }
 
+impl Seen {
+    /// Over TLS, an end of the connection without `close_notify`.
+    pub(crate) fn ends_without_notice(&self) -> bool {
+        let error = self.end.as_ref().and_then(|end| end.as_ref().err());
+        error.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,

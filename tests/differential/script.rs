@@ -6,7 +6,8 @@ use proptest::{collection::vec, prelude::*};
 /// Of both servers.
 pub(crate) const LIMIT: usize = 300_000;
 
-const MIB: usize = 1 << 20;
+/// What a drain reads, by default.
+pub(crate) const MIB: usize = 1 << 20;
 
 /// One connection with one upload, and what comes behind it.
 #[derive(Clone, Debug)]

@@ -75,7 +75,7 @@ pub(crate) struct Delivered {
     pub(crate) length: usize,
     /// How many bytes of a body the server says that it has read.
     pub(crate) counted: Option<usize>,
-    /// The client was waiting for it, and had not sent the rest of the request's body.
+    /// The client had not sent the rest of the request's body.
     pub(crate) early: bool,
 }
 

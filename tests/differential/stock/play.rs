@@ -58,7 +58,7 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
         responses: Vec::new(),
         end: None,
         heard,
-        waits: Arc::default(),
+        rest_is_unsent: Arc::new(AtomicBool::new(script.body == Body::Waits)),
         patience,
         // The client may wait once before it sends the rest.
         silence: if script.body == Body::Waits {
@@ -67,9 +67,9 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
             SILENCE
         },
     };
-    let waits = Arc::clone(&client.waits);
+    let rest_is_unsent = Arc::clone(&client.rest_is_unsent);
     let wanted = if script.then == Then::Pipelined { 2 } else { 1 };
-    let writing = write(script, &mut writer, &mut hears, &waits, patience);
+    let writing = write(script, &mut writer, &mut hears, &rest_is_unsent, patience);
     let concurrently = script.reads != Reads::AfterWriting
         || script.expect == Expect::Patient
         || script.body == Body::Waits;
@@ -110,7 +110,7 @@ async fn write<T: AsyncRead + AsyncWrite>(
     script: &Script,
     writer: &mut WriteHalf<T>,
     hears: &mut watch::Receiver<Heard>,
-    waits: &AtomicBool,
+    rest_is_unsent: &AtomicBool,
     patience: &Patience,
 ) -> bool {
     let mut bytes = script.head();
@@ -133,10 +133,9 @@ async fn write<T: AsyncRead + AsyncWrite>(
             return failed;
         }
         bytes.clear();
-        waits.store(true, Ordering::Release);
         let heard = hears.wait_for(|heard| *heard == Heard::Final);
         let _ = timeout(patience.for_early_response(0), heard).await;
-        waits.store(false, Ordering::Release);
+        rest_is_unsent.store(false, Ordering::Release);
         body = rest;
     }
     bytes.extend(body);
@@ -179,8 +178,8 @@ struct Client<'a, T> {
     /// Whether the server's end was clean.
     end: Option<bool>,
     heard: watch::Sender<Heard>,
-    /// Whether the client is waiting for a response with half of its body unsent.
-    waits: Arc<AtomicBool>,
+    /// Whether the client waits before it sends the second half of its body.
+    rest_is_unsent: Arc<AtomicBool>,
     patience: &'a Patience,
     silence: Duration,
 }
@@ -233,7 +232,7 @@ impl<T: AsyncRead + AsyncWrite> Client<'_, T> {
                     status: response.status,
                     length: response.content.len(),
                     counted: number_in(&response.body),
-                    early: self.waits.load(Ordering::Acquire),
+                    early: self.rest_is_unsent.load(Ordering::Acquire),
                 });
                 self.heard.send_replace(Heard::Final);
             } else {
