@@ -1,4 +1,4 @@
-//! nginx, with the same limit.
+//! nginx, with the same limit, over TCP and over TLS.
 
 use std::{
     fs,
@@ -17,6 +17,7 @@ use crate::support::{
     client::PATIENCE,
     outside::{Need, find, succeed},
     server::{Server, counting},
+    tls::Certificate,
 };
 
 /// How often another process may take the port between our choice and nginx's bind.
@@ -38,6 +39,8 @@ pub(crate) fn need() -> Need {
 pub(crate) struct Nginx {
     process: Child,
     pub(crate) addr: SocketAddr,
+    /// The same over TLS: HTTP/1, or HTTP/2 for a client that asks for it.
+    pub(crate) tls: SocketAddr,
     folder: TempDir,
     _counting: Server,
 }
@@ -52,10 +55,14 @@ impl Nginx {
         let counting = Server::plain(counting());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let name = name(folder.path());
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let addr = free.expect("there is a free port");
+        let [addr, tls] = free_addrs();
+        let (cert, key) = Certificate::new().pem();
+        for (name, pem) in [("cert.pem", cert), ("key.pem", key)] {
+            fs::write(folder.path().join(name), pem).expect("the folder can be written");
+        }
         let config = include_str!("nginx.conf")
             .replace("LISTEN", &addr.to_string())
+            .replace("TLS", &tls.to_string())
             .replace("LIMIT", &LIMIT.to_string())
             .replace("COUNTING", &counting.addr.to_string())
             .replace("NAME", &name);
@@ -73,6 +80,7 @@ impl Nginx {
         let mut nginx = Self {
             process: command.spawn().expect("it can be run"),
             addr,
+            tls,
             folder,
             _counting: counting,
         };
@@ -92,6 +100,12 @@ impl Nginx {
         }
         true
     }
+}
+
+fn free_addrs() -> [SocketAddr; 2] {
+    // Both at once, or they might be the same.
+    let free = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
+    free.map(|free| free.local_addr().expect("it is bound"))
 }
 
 fn name(folder: &Path) -> String {

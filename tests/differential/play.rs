@@ -1,15 +1,22 @@
 //! A script, played to a server, and what its client saw.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    future::Future,
+    io::{self, ErrorKind},
     sync::atomic::{AtomicBool, Ordering},
-    thread,
     time::Duration,
 };
 
-use super::script::{Expect, Reads, Script, Then};
-use crate::support::client::{Response, connect};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::{sleep, timeout},
+};
+
+use super::{
+    script::{Expect, Reads, Script, Then},
+    streams::number_in,
+};
+use crate::support::client::{PATIENCE, Response};
 
 const BLOCK: usize = 64 * 1024;
 
@@ -25,6 +32,14 @@ pub(crate) struct Seen {
     pub(crate) end: Option<io::Result<()>>,
 }
 
+impl Seen {
+    /// Over TLS, an end of the connection without `close_notify`.
+    pub(crate) fn ends_without_notice(&self) -> bool {
+        let error = self.end.as_ref().and_then(|end| end.as_ref().err());
+        error.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -34,37 +49,36 @@ pub(crate) struct Answer {
 }
 
 /// Plays it over a connection of its own.
-pub(crate) fn play(script: &Script, addr: SocketAddr) -> Seen {
-    let socket = connect(addr);
-    // For the writes to be segments.
-    socket.set_nodelay(true).expect("it is a TCP socket");
+pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) -> Seen {
+    let (reader, mut writer) = tokio::io::split(socket);
     let mut client = Client {
-        socket: &socket,
+        reader,
         received: Vec::new(),
         answers: Vec::new(),
         leaves: script.reads == Reads::AndStops || script.expect == Expect::Patient,
     };
+    let never = AtomicBool::new(false);
     let head = script.head();
     let told = match script.expect {
-        Expect::Patient => {
-            let written = write(&socket, script, &head, &AtomicBool::new(false));
-            written.and_then(|()| client.is_told_to_go_on())
-        }
+        Expect::Patient => match write(&mut writer, script, &head, &never).await {
+            Ok(()) => client.is_told_to_go_on().await,
+            Err(error) => Err(error),
+        },
         Expect::Nothing | Expect::Impatient => Ok(Some(head)),
     };
     let (write_error, end) = match told {
         Err(error) => (None, Some(Err(error))),
-        Ok(None) => (None, client.read(1, false, &AtomicBool::new(false))),
+        Ok(None) => (None, client.read(1, false, &never).await),
         Ok(Some(mut bytes)) => {
             bytes.extend(script.body());
             if script.then == Then::Pipelined {
                 bytes.extend_from_slice(NEXT);
             }
-            let (write_error, end) = client.upload(script, &bytes);
+            let (write_error, end) = client.upload(&mut writer, script, &bytes).await;
             let is_kept = end.is_none() && write_error.is_none() && !client.has_left();
             if script.then == Then::Next && is_kept {
-                let write_error = (&socket).write_all(NEXT).err();
-                (write_error, client.read(2, false, &AtomicBool::new(false)))
+                let write_error = write_piece(&mut writer, NEXT).await.err();
+                (write_error, client.read(2, false, &never).await)
             } else {
                 (write_error, end)
             }
@@ -77,37 +91,37 @@ pub(crate) fn play(script: &Script, addr: SocketAddr) -> Seen {
     }
 }
 
-struct Client<'a> {
-    socket: &'a TcpStream,
+struct Client<T> {
+    reader: ReadHalf<T>,
     received: Vec<u8>,
     answers: Vec<Answer>,
     /// With an answer that refuses it has what it wants, and closes.
     leaves: bool,
 }
 
-impl Client<'_> {
+impl<T: AsyncRead + AsyncWrite> Client<T> {
     fn has_left(&self) -> bool {
         self.leaves && self.answers.first().is_some_and(Answer::refuses)
     }
 
     /// Writes, and reads meanwhile or afterwards.
-    fn upload(
+    async fn upload(
         &mut self,
+        writer: &mut WriteHalf<T>,
         script: &Script,
         bytes: &[u8],
     ) -> (Option<io::Error>, Option<io::Result<()>>) {
-        let socket = self.socket;
         let refused = AtomicBool::new(false);
         let never = AtomicBool::new(false);
         let stop = match script.reads {
             Reads::AndStops => &refused,
             Reads::AtOnce | Reads::Last => &never,
         };
-        let send = || {
-            let error = write(socket, script, bytes, stop).err();
+        let send = async {
+            let error = write(writer, script, bytes, stop).await.err();
             if script.half_close {
                 // The other side may be gone by now.
-                let _ = socket.shutdown(Shutdown::Write);
+                let _ = patiently(writer.shutdown()).await;
             }
             error
         };
@@ -118,20 +132,18 @@ impl Client<'_> {
         let to_the_end = script.half_close || script.then == Then::Close;
         match script.reads {
             Reads::Last => {
-                let error = send();
-                (error, self.read(answers, to_the_end, &refused))
+                let error = send.await;
+                (error, self.read(answers, to_the_end, &refused).await)
             }
-            Reads::AtOnce | Reads::AndStops => thread::scope(|scope| {
-                let sending = scope.spawn(send);
-                let end = self.read(answers, to_the_end, &refused);
-                (sending.join().expect("it does not panic"), end)
-            }),
+            Reads::AtOnce | Reads::AndStops => {
+                tokio::join!(send, self.read(answers, to_the_end, &refused))
+            }
         }
     }
 
     /// Until there are so many answers, or the server has ended the connection: how it
     /// did, where it was to do so.
-    fn read(
+    async fn read(
         &mut self,
         answers: usize,
         to_the_end: bool,
@@ -150,10 +162,9 @@ impl Client<'_> {
             if self.answers.len() >= answers && !closes && !to_the_end {
                 return None;
             }
-            match self.socket.read(&mut buffer) {
+            match patiently(self.reader.read(&mut buffer)).await {
                 Ok(0) => return Some(Ok(())),
                 Ok(read) => self.received.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -172,11 +183,10 @@ impl Client<'_> {
 
     /// The client sends no more than its head before a 100 has come, and nothing after an
     /// answer: what to send before the body, if that is to be sent.
-    fn is_told_to_go_on(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut byte = [0];
+    async fn is_told_to_go_on(&mut self) -> io::Result<Option<Vec<u8>>> {
         while !self.received.ends_with(b"\r\n\r\n") {
-            self.socket.read_exact(&mut byte)?;
-            self.received.push(byte[0]);
+            let byte = patiently(self.reader.read_u8()).await?;
+            self.received.push(byte);
         }
         if !self.received.starts_with(b"HTTP/1.1 100 ") {
             return Ok(None);
@@ -184,6 +194,14 @@ impl Client<'_> {
         self.received.clear();
         Ok(Some(Vec::new()))
     }
+}
+
+/// No test waits longer for a socket.
+async fn patiently<R>(operation: impl Future<Output = io::Result<R>>) -> io::Result<R> {
+    let silence = || io::Error::new(ErrorKind::TimedOut, "the server is silent");
+    timeout(PATIENCE, operation)
+        .await
+        .unwrap_or_else(|_| Err(silence()))
 }
 
 /// Whether the head of an error is there.
@@ -194,10 +212,9 @@ fn refuses(received: &[u8]) -> bool {
 
 impl Answer {
     fn of(response: &Response) -> Self {
-        let words = response.body.split_whitespace();
         Self {
             status: response.status,
-            counted: words.filter_map(|word| word.parse().ok()).next(),
+            counted: number_in(&response.body),
             says_close: response
                 .header("connection")
                 .is_some_and(|value| value.eq_ignore_ascii_case("close")),
@@ -209,8 +226,8 @@ impl Answer {
     }
 }
 
-fn write(
-    mut socket: &TcpStream,
+async fn write<T: AsyncRead + AsyncWrite>(
+    writer: &mut WriteHalf<T>,
     script: &Script,
     bytes: &[u8],
     stop: &AtomicBool,
@@ -221,15 +238,27 @@ fn write(
     let mut number = 0;
     while !rest.is_empty() {
         for (_, pause) in writes.pauses.iter().filter(|(before, _)| *before == number) {
-            thread::sleep(Duration::from_millis(*pause));
+            sleep(Duration::from_millis(*pause)).await;
         }
         if stop.load(Ordering::Acquire) {
             return Ok(());
         }
         let length = lengths.next().unwrap_or(BLOCK).min(rest.len());
-        socket.write_all(&rest[..length])?;
+        write_piece(writer, &rest[..length]).await?;
         rest = &rest[length..];
         number += 1;
     }
     Ok(())
+}
+
+/// Beneath TLS, only what is flushed is sent.
+async fn write_piece<T: AsyncRead + AsyncWrite>(
+    writer: &mut WriteHalf<T>,
+    piece: &[u8],
+) -> io::Result<()> {
+    patiently(async {
+        writer.write_all(piece).await?;
+        writer.flush().await
+    })
+    .await
 }

@@ -1,17 +1,13 @@
 //! What a client does, as a value: drawn from a seed, printed when it fails, and made
 //! smaller.
 
-use proptest::{
-    collection::vec,
-    prelude::*,
-    strategy::ValueTree,
-    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
-};
+use proptest::{collection::vec, prelude::*};
 
 /// Of both servers.
 pub(crate) const LIMIT: usize = 300_000;
 
-const MIB: usize = 1 << 20;
+/// What a drain reads, by default.
+pub(crate) const MIB: usize = 1 << 20;
 
 /// One connection with one upload, and what comes behind it.
 #[derive(Clone, Debug)]
@@ -80,17 +76,7 @@ pub(crate) enum Then {
     Pipelined,
 }
 
-/// The scripts of one seed are apart from each other: one can be drawn alone.
-pub(crate) fn draw(seed: u64, number: u64) -> impl ValueTree<Value = Script> {
-    let bytes: Vec<_> = [seed, number, 0, 0].map(u64::to_le_bytes).concat();
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-    scripts()
-        .new_tree(&mut runner)
-        .expect("nothing is rejected")
-}
-
-fn scripts() -> impl Strategy<Value = Script> {
+pub(crate) fn scripts() -> impl Strategy<Value = Script> {
     let what = (
         prop::sample::select(vec!["POST", "PUT"]),
         framings(),
@@ -134,7 +120,7 @@ fn framings() -> impl Strategy<Value = Framing> {
     prop_oneof![Just(Framing::ContentLength), chunked]
 }
 
-fn lengths() -> impl Strategy<Value = usize> {
+pub(crate) fn lengths() -> impl Strategy<Value = usize> {
     prop_oneof![
         20 => prop::sample::select(vec![0, 1, LIMIT - 1, LIMIT, LIMIT + 1]),
         20 => 0..2 * LIMIT,

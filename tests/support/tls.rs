@@ -75,6 +75,14 @@ impl Connector {
         Self(trusting_anyone())
     }
 
+    /// For a server that speaks more than one protocol.
+    #[must_use]
+    pub fn with_alpn(self, protocol: Option<&[u8]>) -> Self {
+        let mut config = (*self.0).clone();
+        config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
+        Self(config.into())
+    }
+
     pub fn connect(&self, addr: SocketAddr) -> TlsClient {
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");

@@ -1,10 +1,14 @@
 //! A script, played to a server, and what its client saw.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::http::Request;
-use bytes::Bytes;
-use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::{TcpSocket, TcpStream},
@@ -12,24 +16,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::script::{Expect, Reads, Script, Streams, Then};
-use crate::support::{client::Response, h2::over};
-
-/// A server that is silent for so long has nothing more to say: some scripts wait for
-/// nothing, and the handlers respond within milliseconds.
-const SILENCE: Duration = Duration::from_millis(500);
+use super::{
+    super::streams::{Delivered, Patience, Responses, SILENCE, number_in},
+    script::{Body, Expect, Reads, Script, Then},
+};
+use crate::support::client::Response;
 
 /// How long the client looks for the end of the connection after the last response.
 const END: Duration = Duration::from_millis(5);
 
-/// How long the streams of a connection may take. Long responses share its window, and take
-/// seconds on a loaded machine.
-const STREAMS: Duration = Duration::from_secs(60);
-
 const NEXT: &[u8] = b"POST /all HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
-
-/// The status of each whole response, and the length of its body.
-pub(crate) type Responses = Vec<Option<(u16, usize)>>;
 
 #[derive(Debug)]
 pub(crate) struct Seen {
@@ -49,7 +45,11 @@ pub(crate) async fn connect(addr: SocketAddr) -> TcpStream {
 }
 
 /// Plays the script over a connection.
-pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) -> Seen {
+pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
+    script: &Script,
+    socket: T,
+    patience: &Patience,
+) -> Seen {
     let (reader, mut writer) = tokio::io::split(socket);
     let (heard, mut hears) = watch::channel(Heard::Nothing);
     let mut client = Client {
@@ -58,10 +58,21 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) 
         responses: Vec::new(),
         end: None,
         heard,
+        rest_is_unsent: Arc::new(AtomicBool::new(script.body == Body::Waits)),
+        patience,
+        // The client may wait once before it sends the rest.
+        silence: if script.body == Body::Waits {
+            SILENCE * 2
+        } else {
+            SILENCE
+        },
     };
+    let rest_is_unsent = Arc::clone(&client.rest_is_unsent);
     let wanted = if script.then == Then::Pipelined { 2 } else { 1 };
-    let writing = write(script, &mut writer, &mut hears);
-    let concurrently = script.reads != Reads::AfterWriting || script.expect == Expect::Patient;
+    let writing = write(script, &mut writer, &mut hears, &rest_is_unsent, patience);
+    let concurrently = script.reads != Reads::AfterWriting
+        || script.expect == Expect::Patient
+        || script.body == Body::Waits;
     let write_failed = if concurrently {
         tokio::join!(writing, client.read(wanted, script.reads)).0
     } else {
@@ -99,6 +110,8 @@ async fn write<T: AsyncRead + AsyncWrite>(
     script: &Script,
     writer: &mut WriteHalf<T>,
     hears: &mut watch::Receiver<Heard>,
+    rest_is_unsent: &AtomicBool,
+    patience: &Patience,
 ) -> bool {
     let mut bytes = script.head();
     if script.expect == Expect::Patient {
@@ -112,10 +125,33 @@ async fn write<T: AsyncRead + AsyncWrite>(
         }
         bytes.clear();
     }
-    bytes.extend(script.body());
+    let mut body = script.body();
+    if script.body == Body::Waits {
+        let rest = body.split_off(body.len() - script.length / 2);
+        bytes.extend(body);
+        if let Some(failed) = write_in_pieces(script, writer, &bytes).await {
+            return failed;
+        }
+        bytes.clear();
+        let heard = hears.wait_for(|heard| *heard == Heard::Final);
+        let _ = timeout(patience.for_early_response(0), heard).await;
+        rest_is_unsent.store(false, Ordering::Release);
+        body = rest;
+    }
+    bytes.extend(body);
     if script.then == Then::Pipelined {
         bytes.extend_from_slice(NEXT);
     }
+    let failed = write_in_pieces(script, writer, &bytes).await;
+    failed.unwrap_or(false)
+}
+
+/// Returns `None` when everything is written, and otherwise whether a write failed.
+async fn write_in_pieces<T: AsyncRead + AsyncWrite>(
+    script: &Script,
+    writer: &mut WriteHalf<T>,
+    bytes: &[u8],
+) -> Option<bool> {
     let (length, pause) = script.writes.unwrap_or((bytes.len(), 0));
     for part in bytes.chunks(length.max(1)) {
         if pause > 0 {
@@ -127,24 +163,28 @@ async fn write<T: AsyncRead + AsyncWrite>(
         };
         match timeout(SILENCE * 4, written).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return true,
+            Ok(Err(_)) => return Some(true),
             // The server neither reads nor closes.
-            Err(_) => return false,
+            Err(_) => return Some(false),
         }
     }
-    false
+    None
 }
 
-struct Client<T> {
+struct Client<'a, T> {
     reader: ReadHalf<T>,
     received: Vec<u8>,
-    responses: Vec<(u16, usize)>,
+    responses: Vec<Delivered>,
     /// Whether the server's end was clean.
     end: Option<bool>,
     heard: watch::Sender<Heard>,
+    /// Whether the client waits before it sends the second half of its body.
+    rest_is_unsent: Arc<AtomicBool>,
+    patience: &'a Patience,
+    silence: Duration,
 }
 
-impl<T: AsyncRead + AsyncWrite> Client<T> {
+impl<T: AsyncRead + AsyncWrite> Client<'_, T> {
     /// Reads until so many responses are whole, the connection ends or the server is
     /// silent.
     async fn read(&mut self, wanted: usize, reads: Reads) {
@@ -154,7 +194,9 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
         };
         let mut buffer = vec![0; length];
         while self.end.is_none() && self.responses.len() < wanted {
-            if !self.read_once(&mut buffer, SILENCE).await {
+            let owed = self.patience.for_response(self.responses.len());
+            let silence = owed.max(self.silence);
+            if !self.read_once(&mut buffer, silence).await {
                 return;
             }
             if matches!(reads, Reads::Steadily(_)) {
@@ -186,79 +228,17 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
         while let Some((response, rest)) = Response::parse(&self.received) {
             let rest = rest.to_vec();
             if response.status >= 200 {
-                let length = response.content.len();
-                self.responses.push((response.status, length));
+                self.responses.push(Delivered {
+                    status: response.status,
+                    length: response.content.len(),
+                    counted: number_in(&response.body),
+                    early: self.rest_is_unsent.load(Ordering::Acquire),
+                });
                 self.heard.send_replace(Heard::Final);
             } else {
                 self.heard.send_replace(Heard::Continue);
             }
             self.received = rest;
         }
-    }
-}
-
-/// Plays the streams at the same time over one HTTP/2 connection.
-pub(crate) async fn play_streams(streams: &Streams, addr: SocketAddr) -> Seen {
-    let socket = TcpStream::connect(addr).await;
-    let client = over(socket.expect("the server listens")).await;
-    let exchanges = streams.iter().map(|(path, length)| {
-        let client = client.clone();
-        async move {
-            let exchange = exchange(client, path, *length);
-            timeout(STREAMS, exchange).await.ok()?.ok()
-        }
-    });
-    let responses = join_all(exchanges).await;
-    Seen {
-        responses,
-        write_failed: false,
-        was_reset: false,
-    }
-}
-
-/// Sends `length` bytes, as far as the server takes them, and reads meanwhile.
-async fn exchange(
-    client: crate::support::h2::Client,
-    path: &str,
-    length: usize,
-) -> Result<(u16, usize), h2::Error> {
-    let request = Request::post(format!("http://test{path}"));
-    let request = request.body(()).expect("it is well-formed");
-    let mut client = client.ready().await?;
-    let (response, mut stream) = client.send_request(request, length == 0)?;
-    let sending = async {
-        let mut left = length;
-        while left > 0 {
-            stream.reserve_capacity(left.min(16 * 1024));
-            let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
-            // A reset ends the upload, but the response counts.
-            let Some(Ok(room)) = room else { break };
-            let room = room.min(left);
-            left -= room;
-            if stream
-                .send_data(Bytes::from(vec![0; room]), left == 0)
-                .is_err()
-            {
-                break;
-            }
-        }
-        // Dropping the stream early would reset it, and the response with it.
-        stream
-    };
-    let receiving = async {
-        let (parts, mut body) = response.await?.into_parts();
-        let mut sum = 0;
-        while let Some(data) = body.data().await {
-            let data = data?;
-            body.flow_control().release_capacity(data.len())?;
-            sum += data.len();
-        }
-        Ok((parts.status.as_u16(), sum))
-    };
-    let mut sending = std::pin::pin!(sending);
-    let mut receiving = std::pin::pin!(receiving);
-    tokio::select! {
-        response = &mut receiving => response,
-        _stream = &mut sending => receiving.await,
     }
 }

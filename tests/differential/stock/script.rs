@@ -6,6 +6,8 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
+use super::super::streams::{Client, Streams, Upload, clients, frames};
+
 /// The limit of `/refused`, in bytes.
 pub(crate) const LIMIT: usize = 100_000;
 
@@ -51,6 +53,8 @@ pub(crate) enum Body {
     Unfinished,
     /// A chunk size that is not a number follows half of it.
     Malformed,
+    /// The client sends half of it, waits for a response, and sends the rest.
+    Waits,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,21 +83,54 @@ pub(crate) enum Then {
     Pipelined,
 }
 
-/// Streams of one HTTP/2 connection: the handler and the length of the body of each.
-pub(crate) type Streams = Vec<(&'static str, usize)>;
+/// Which scripts are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    All,
+    /// Those whose clients wait for the response before they send the rest of the body.
+    Waiting,
+}
 
 /// Draws the script of this number. The scripts of one seed are independent.
-pub(crate) fn draw(seed: u64, number: u64) -> Script {
-    drawn(&scripts(), seed, number)
+pub(crate) fn draw(kind: Kind, seed: u64, number: u64) -> Script {
+    let mut script = drawn(&scripts(), seed, number);
+    if kind == Kind::Waiting && script.length > 1 {
+        script.body = Body::Waits;
+    }
+    script
 }
 
 /// Draws the streams of this number.
-pub(crate) fn draw_streams(seed: u64, number: u64) -> Streams {
-    drawn(
-        &prop::collection::vec((paths(), lengths()), 1..5),
-        seed,
-        number,
-    )
+pub(crate) fn draw_streams(kind: Kind, seed: u64, number: u64) -> Streams {
+    let mut streams = drawn(&prop::collection::vec(uploads(), 1..5), seed, number);
+    // A stream that ends short of its declared length is reset by h2, which drops the part of
+    // the response that is not written. That part is written at once, unless long responses
+    // hold the connection's window.
+    let holds_window = streams
+        .iter()
+        .any(|upload| upload.path.starts_with("/long"));
+    for upload in &mut streams {
+        if kind == Kind::Waiting {
+            upload.client = Client::Waits;
+        }
+        if upload.client == Client::EndsShort && holds_window {
+            upload.declares_length = false;
+        }
+    }
+    streams
+}
+
+fn uploads() -> impl Strategy<Value = Upload> {
+    let what = (paths(), lengths(), any::<bool>());
+    (what, frames(), clients()).prop_map(|((path, length, declares_length), frame, client)| {
+        Upload {
+            path,
+            length,
+            declares_length,
+            frame,
+            client,
+        }
+    })
 }
 
 fn drawn<S: Strategy>(strategy: &S, seed: u64, number: u64) -> S::Value {
@@ -118,6 +155,7 @@ fn scripts() -> impl Strategy<Value = Script> {
         8 => Just(Body::Whole),
         1 => Just(Body::Unfinished),
         1 => Just(Body::Malformed),
+        1 => Just(Body::Waits),
     ];
     let expect = prop_oneof![
         6 => Just(Expect::Nothing),
@@ -147,7 +185,7 @@ fn scripts() -> impl Strategy<Value = Script> {
                 _ => body,
             };
             let then = match body {
-                Body::Whole => then,
+                Body::Whole | Body::Waits => then,
                 // Another request would be read as a part of this body.
                 Body::Unfinished | Body::Malformed => Then::Nothing,
             };
@@ -219,7 +257,7 @@ impl Script {
     /// Returns the body on the wire, as far as it is sent.
     pub(crate) fn body(&self) -> Vec<u8> {
         let sent = match self.body {
-            Body::Whole => self.length,
+            Body::Whole | Body::Waits => self.length,
             Body::Unfinished | Body::Malformed => self.length / 2,
         };
         let Framing::Chunked(size) = self.framing else {
@@ -235,7 +273,7 @@ impl Script {
             left -= size;
         }
         match self.body {
-            Body::Whole => body.extend_from_slice(b"0\r\n\r\n"),
+            Body::Whole | Body::Waits => body.extend_from_slice(b"0\r\n\r\n"),
             Body::Malformed => body.extend_from_slice(b"xyz\r\n"),
             Body::Unfinished => {}
         }
