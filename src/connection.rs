@@ -40,6 +40,7 @@ pub(crate) struct Connection {
     drain: Waiter,
     cut: AtomicU64,
     holding: AtomicBool,
+    ended_within_tls: AtomicBool,
     cork: Cork,
     flow: Flow,
     /// Whose slots its requests take.
@@ -138,6 +139,16 @@ impl Connection {
     /// Ready once [`stalls`](Self::stalls) is no longer `known`.
     pub(crate) fn poll_progress(&self, cx: &Context<'_>, known: u64) -> Poll<()> {
         self.drain.poll_until(cx, || self.stalls() != known)
+    }
+
+    /// Records whether the client may have closed its side within TLS, as far as what TLS has goes.
+    pub(crate) fn end_within_tls(&self, has_ended: bool) {
+        self.ended_within_tls.store(has_ended, Ordering::Release);
+    }
+
+    /// Whether the client may have closed its side, and hyper finds that with its next read.
+    pub(crate) fn has_ended_within_tls(&self) -> bool {
+        self.ended_within_tls.load(Ordering::Acquire)
     }
 
     /// Whether an answer is [held back](Held).

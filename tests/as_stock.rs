@@ -6,8 +6,9 @@ mod support;
 
 use std::{
     convert::Infallible,
-    io::{ErrorKind, Read, Write},
-    net::SocketAddr,
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
     path::PathBuf,
     thread,
     time::Duration,
@@ -30,7 +31,7 @@ use support::{
         Ended, PATIENCE, Response as Parsed, connect, read_response, read_to_end, write_chunk,
     },
     server::Server,
-    tls::{Certificate, Connector},
+    tls::{Certificate, Connector, TlsClient},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -104,9 +105,28 @@ async fn says(body: Body) -> String {
     read.map_or("failed", |_| "read").to_owned()
 }
 
-trait Socket: Read + Write + Send {}
+trait Socket: Read + Write + Send {
+    /// Says that nothing more comes.
+    fn half_close(&mut self) -> io::Result<()>;
+}
 
-impl<T: Read + Write + Send> Socket for T {}
+impl Socket for TcpStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn half_close(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for TlsClient {
+    fn half_close(&mut self) -> io::Result<()> {
+        TlsClient::half_close(self)
+    }
+}
 
 /// A server, and how to get there.
 struct Served {
@@ -128,7 +148,7 @@ impl Served {
             Way::Tcp => Box::new(connect(self.server.addr)),
             Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
             Way::Unix { path, .. } => {
-                let socket = std::os::unix::net::UnixStream::connect(path).unwrap();
+                let socket = UnixStream::connect(path).unwrap();
                 socket.set_read_timeout(Some(PATIENCE)).unwrap();
                 socket.set_write_timeout(Some(PATIENCE)).unwrap();
                 Box::new(socket)
@@ -404,6 +424,50 @@ fn long_response_that_is_read_slowly_is_never_cut() {
     }
     received.extend(read_steadily(&mut socket, |_| {}));
     assert_long(&received);
+}
+
+/// The client sends a whole request, closes its side of the connection, and reads only then.
+#[test]
+fn client_that_half_closes_gets_what_a_stock_server_sends() {
+    let servers = stock_and_combined(&Linger::new());
+    let requests = ["Content-Length", "Transfer-Encoding"].map(|framing| {
+        [1000, 20_000, 100_000, 400_000].map(|length| {
+            let mut request = Vec::new();
+            if framing == "Content-Length" {
+                let head = head("/early", &format!("Content-Length: {length}"));
+                request.extend(head.as_bytes());
+                request.resize(request.len() + length, b'.');
+            } else {
+                request.extend(head("/early", "Transfer-Encoding: chunked").as_bytes());
+                write_chunk(&mut request, &vec![b'.'; length]).unwrap();
+                request.extend(b"0\r\n\r\n");
+            }
+            request
+        })
+    });
+    for request in requests.iter().flatten() {
+        let arrived: Vec<_> = servers
+            .iter()
+            .map(|served| {
+                let arrives = || {
+                    let mut socket = served.connect();
+                    // A server may have reset it by now.
+                    let _ = socket.write_all(request).and_then(|()| socket.half_close());
+                    read_response(&mut socket).is_ok_and(|response| response.status == 401)
+                };
+                (0..10).filter(|_| arrives()).count()
+            })
+            .collect();
+        println!("{} bytes: {arrived:?} of 10", request.len());
+        for pair in arrived.chunks_exact(2) {
+            // Where stock loses some, its end comes in a race with its request.
+            let (stock, combined) = (pair[0], pair[1]);
+            assert!(
+                combined == 10 || stock < 10,
+                "{arrived:?}, stock and combined in turn"
+            );
+        }
+    }
 }
 
 #[test]

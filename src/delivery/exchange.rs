@@ -210,6 +210,12 @@ impl<B> Remainder<B> {
         Some(Held::new(Arc::clone(connection)))
     }
 
+    /// Whether hyper would give the client up if it read on before the answer is out.
+    pub(super) fn has_ended_within_tls(&self) -> bool {
+        let connection = self.connection();
+        connection.is_some_and(|connection| connection.has_ended_within_tls())
+    }
+
     /// Whether a hook will see to it that the answer arrives.
     pub(super) fn is_joined(&self) -> bool {
         self.request.is_some()

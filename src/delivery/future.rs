@@ -265,6 +265,11 @@ where
                 Poll::Pending => break,
             }
         }
+        // hyper gives up a client that closes its side before the answer is there. What TLS has
+        // already cannot be kept from it, so the answer goes out now.
+        if self.rest.has_ended_within_tls() {
+            return Poll::Ready(());
+        }
         // hyper has to have its turn to read. The first step back is to have it
         // begin, the others follow as long as something comes.
         if self.turns < turns && (came || self.turns == 0) {

@@ -1,6 +1,7 @@
 //! Whether a connection that closes needs a linger at all.
 
 use std::{
+    mem,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -29,6 +30,10 @@ pub(super) struct Evidence {
     unclaimed: u64,
     /// The latest write waits for room.
     stalled: bool,
+    /// As [`Connection::has_ended_within_tls`].
+    has_ended: bool,
+    /// Bytes have come since the latest write.
+    unanswered: bool,
 }
 
 impl Evidence {
@@ -38,6 +43,8 @@ impl Evidence {
             quiet: false,
             unclaimed: 0,
             stalled: false,
+            has_ended: false,
+            unanswered: false,
         }
     }
 
@@ -60,12 +67,25 @@ impl Evidence {
         self.connection.cork().poll_free(cx)
     }
 
-    /// A read has brought bytes.
-    pub(super) fn came(&mut self) {
+    /// A read has brought bytes; whether the client's end may be among them.
+    pub(super) fn came(&mut self, has_ended: bool) {
+        if self.has_ended != has_ended {
+            self.has_ended = has_ended;
+            self.connection.end_within_tls(has_ended);
+        }
         self.quiet = false;
+        self.unanswered = true;
         if self.connection.is_finished() {
             self.unclaimed = self.connection.begun();
         }
+    }
+
+    /// A read has found the client's end. Whether to keep it from hyper for a turn: while an answer
+    /// is held back, and once after each read that brought bytes. hyper gives up a client that
+    /// closes its side before the answer is there, and looks for that before it asks the service
+    /// (`proto/h1/conn.rs`, `mid_message_detect_eof`).
+    pub(super) fn defer_end(&mut self) -> bool {
+        mem::take(&mut self.unanswered) || self.is_holding()
     }
 
     /// A read has found nothing, and TLS waits for no part of a record.
@@ -78,6 +98,7 @@ impl Evidence {
         if !self.quiet {
             self.unclaimed = self.connection.begun();
         }
+        self.unanswered = false;
         let waited = self.stalled;
         self.stall(false);
         waited
@@ -123,7 +144,7 @@ mod tests {
     #[test]
     fn a_request_without_a_body_is_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         connection.finish(connection.begin());
         assert!(!evidence.all_read(), "hyper may have more in its buffer");
         evidence.found_nothing();
@@ -133,9 +154,9 @@ mod tests {
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         let request = connection.begin();
-        evidence.came();
+        evidence.came(false);
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(request);
@@ -145,9 +166,9 @@ mod tests {
     #[test]
     fn half_a_head_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         connection.finish(connection.begin());
-        evidence.came();
+        evidence.came(false);
         evidence.found_nothing();
         assert!(!evidence.all_read());
         connection.finish(connection.begin());
@@ -160,7 +181,7 @@ mod tests {
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         connection.finish(connection.begin());
         evidence.wrote();
         evidence.found_nothing();
@@ -170,7 +191,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
         let (_, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         evidence.found_nothing();
         assert!(!evidence.all_read());
     }
@@ -178,9 +199,9 @@ mod tests {
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
         let (connection, mut evidence) = joined();
-        evidence.came();
+        evidence.came(false);
         let first = connection.begin();
-        evidence.came();
+        evidence.came(false);
         let second = connection.begin();
         connection.finish(first);
         evidence.found_nothing();

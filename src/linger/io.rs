@@ -81,6 +81,8 @@ pub struct LingerIo<T> {
     records: Records,
     /// What delivery knows, where it is joined.
     evidence: Option<Evidence>,
+    /// What may be the client's end within TLS, and is not for hyper to see yet.
+    held_end: Vec<u8>,
     /// What was discarded while the answer waited for room; from then on reads
     /// yield nothing any more.
     discarding: Option<Discarding>,
@@ -126,6 +128,7 @@ impl<T> LingerIo<T> {
             hand_over: task::linger,
             records: Records::default(),
             evidence: None,
+            held_end: Vec::new(),
             discarding: None,
             stall: Stall::default(),
             probed: None,
@@ -191,6 +194,42 @@ impl<T: Unpin> LingerIo<T> {
     }
 }
 
+impl<T: Unpin> LingerIo<T> {
+    /// hyper and TLS get these bytes.
+    fn came(&mut self, bytes: &[u8]) {
+        self.records.follow(bytes);
+        let has_ended = self.records.may_have_ended();
+        if let Some(evidence) = &mut self.evidence {
+            evidence.came(has_ended);
+        }
+    }
+
+    /// While an answer is held back, keeps from TLS what may be the client's end, and what follows
+    /// it: hyper gives up a client that closes its side before the answer is there.
+    fn hold_end(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+            let came = &buf.filled()[before..];
+            if let Some(end) = self.records.find_end(came) {
+                self.held_end.extend_from_slice(&came[end..]);
+                buf.set_filled(before + end);
+            }
+        }
+    }
+
+    /// Reads what was held when the answer is no longer held back, for which hyper looks again.
+    fn read_held_end(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let length = self.held_end.len().min(buf.remaining());
+        let bytes: Vec<u8> = self.held_end.drain(..length).collect();
+        buf.put_slice(&bytes);
+        self.came(&bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -204,19 +243,26 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
             return Poll::Pending;
         }
         let before = buf.filled().len();
+        if !self.held_end.is_empty() {
+            return self.read_held_end(cx, buf);
+        }
         let read = self.as_mut().socket().poll_read(cx, buf);
         match &read {
             // What TLS has of half a record may be another request.
             Poll::Pending if self.records.is_within() => {}
             Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
-                self.records.follow(&buf.filled()[before..]);
-                self.evidence.iter_mut().for_each(Evidence::came);
+                self.hold_end(buf, before);
+                if buf.filled().len() == before {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                self.came(&buf.filled()[before..]);
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
                 // For a few turns at most, and then hyper has to look again.
-                if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+                if self.evidence.as_mut().is_some_and(Evidence::defer_end) {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }

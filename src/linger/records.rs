@@ -8,6 +8,24 @@ const HANDSHAKE: u8 = 22;
 /// end of its handshake is in one, too.
 const APPLICATION_DATA: u8 = 23;
 
+/// The type of alerts, and their length in TLS 1.3: two bytes, their type, and the cipher's tag
+/// (RFC 8446 §5.2). There they have the type of application data. What has two bytes is taken
+/// for an alert, too.
+const ALERT: u8 = 21;
+const ENCRYPTED_ALERT: usize = 2 + 1 + 16;
+
+/// The length of a record's head.
+const HEAD: usize = 5;
+
+fn length(head: [u8; HEAD]) -> usize {
+    usize::from(u16::from_be_bytes([head[3], head[4]]))
+}
+
+/// Whether a record may be an alert, as `close_notify` is.
+fn may_be_alert(head: [u8; HEAD]) -> bool {
+    head[0] == ALERT || head[0] == APPLICATION_DATA && length(head) == ENCRYPTED_ALERT
+}
+
 /// How a connection begins whose proxy speaks the PROXY protocol, versions 1 and 2.
 const PROXY_HEADS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 
@@ -24,12 +42,14 @@ pub(super) enum Records {
     /// It begins with the head of a proxy, or may do so: TLS may follow it, and is not followed.
     Opaque,
     Tls {
-        head: [u8; 5],
+        head: [u8; HEAD],
         known: usize,
         /// What is to come of the record.
         left: usize,
         /// The client has sent more than its part of the handshake.
         has_spoken: bool,
+        /// The latest record may be the client's last.
+        has_ended: bool,
     },
 }
 
@@ -43,10 +63,11 @@ impl Records {
         }
         match bytes[0] {
             HANDSHAKE => Self::Tls {
-                head: [0; 5],
+                head: [0; HEAD],
                 known: 0,
                 left: 0,
                 has_spoken: false,
+                has_ended: false,
             },
             _ => Self::Plain,
         }
@@ -61,6 +82,7 @@ impl Records {
             known,
             left,
             has_spoken,
+            has_ended,
         } = self
         else {
             return;
@@ -70,8 +92,9 @@ impl Records {
                 head[*known] = bytes[0];
                 *known += 1;
                 bytes = &bytes[1..];
-                *left = usize::from(u16::from_be_bytes([head[3], head[4]]));
+                *left = length(*head);
                 *has_spoken |= head[0] == APPLICATION_DATA;
+                *has_ended = *known == HEAD && may_be_alert(*head);
             } else {
                 let part = bytes.len().min(*left);
                 *left -= part;
@@ -90,6 +113,31 @@ impl Records {
             Self::Opaque => true,
             Self::Unknown | Self::Plain => false,
         }
+    }
+
+    /// Whether the latest record may say that the client has closed its side (`close_notify`).
+    pub(super) fn may_have_ended(&self) -> bool {
+        matches!(self, Self::Tls { has_ended, .. } if *has_ended)
+    }
+
+    /// Finds where a record begins that may say so. One whose head has come in part already is
+    /// not found.
+    pub(super) fn find_end(&self, bytes: &[u8]) -> Option<usize> {
+        let Self::Tls { known, left, .. } = self else {
+            return None;
+        };
+        let mut at = if *known == HEAD { *left } else { 0 };
+        if 0 < *known && *known < HEAD {
+            return None;
+        }
+        while let Some(head) = bytes.get(at..at + HEAD) {
+            let head: [u8; HEAD] = head.try_into().ok()?;
+            if may_be_alert(head) {
+                return Some(at);
+            }
+            at += HEAD + length(head);
+        }
+        None
     }
 
     /// Whether the handshake of TLS has not come to its end: there was no request yet.
@@ -131,6 +179,34 @@ mod tests {
         assert!(is_within(&[b"\r\n\r\n\0\r\nQUIT\n!"]));
         assert!(!is_within(&[b"PROPFIND / HTTP/1.1"]));
         assert!(!is_within(&[b"POST / HTTP/1.1"]));
+    }
+
+    #[test]
+    fn end_is_found_by_type_and_by_length() {
+        let hello = &b"\x16\x03\x01\0\x02hi"[..];
+        let data = &b"\x17\x03\x03\0\x02hi"[..];
+        let alerts = [
+            b"\x15\x03\x03\0\x1a".to_vec(),
+            [&b"\x17\x03\x03\0\x13"[..], &[0; 19]].concat(),
+        ];
+        for alert in &alerts {
+            let mut records = Records::default();
+            records.follow(hello);
+            assert_eq!(records.find_end(data), None);
+            assert_eq!(records.find_end(&[data, alert].concat()), Some(data.len()));
+            records.follow(&data[..6]);
+            assert_eq!(records.find_end(&[&data[6..], alert].concat()), Some(1));
+            records.follow(&data[6..]);
+            assert!(!records.may_have_ended());
+            records.follow(alert);
+            assert!(records.may_have_ended());
+        }
+        let mut records = Records::default();
+        records.follow(hello);
+        records.follow(&alerts[1]);
+        records.follow(data);
+        assert!(!records.may_have_ended(), "it was data");
+        assert_eq!(Records::Plain.find_end(&alerts[0]), None);
     }
 
     #[test]

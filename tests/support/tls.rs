@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -121,6 +121,13 @@ impl Write for TlsClient {
 }
 
 impl TlsClient {
+    /// Says that nothing more comes, and closes this side of the connection.
+    pub fn half_close(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()?;
+        self.0.sock.shutdown(Shutdown::Write)
+    }
+
     pub fn get_ref(&self) -> &TcpStream {
         &self.0.sock
     }
