@@ -146,7 +146,10 @@ fn stock(app: Router, certificate: Option<&Certificate>) -> Server {
 fn combined(app: Router, certificate: Option<&Certificate>, linger: Linger) -> Server {
     match certificate {
         None => Server::run_with(linger, |listener, linger| async move {
-            linger.serve(listener, app).await.unwrap();
+            tower_bodyguard::axum::serve(listener, app)
+                .with_linger(&linger)
+                .await
+                .unwrap();
         }),
         Some(certificate) => tls(certificate, linger, move |linger, socket| {
             linger.join(socket, app.clone())

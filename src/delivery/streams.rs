@@ -250,21 +250,22 @@ impl<B> Lingering<B> {
         }
     }
 
-    /// With bounds that count from now. Returns the phase before.
-    fn go_on(self: Pin<&mut Self>, phase: Phase) -> Phase {
+    /// With bounds that count from now.
+    fn go_on(self: Pin<&mut Self>, phase: Phase) {
         let mut this = self.project();
-        this.discarding.restart(Instant::now().into_std());
+        let now = Instant::now().into_std();
+        this.discarding.restart(now);
         this.patience.set(Patience::default());
-        mem::replace(this.phase, phase)
+        if let Phase::Corked { corked } = mem::replace(this.phase, phase) {
+            corked.release(now);
+        }
     }
 
     /// Until the response is out.
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
         let phase = Phase::answering(&self.shared, &self.exchange, discarded);
-        if let Phase::Corked { corked } = self.go_on(phase) {
-            corked.give_up(Instant::now().into_std());
-        }
+        self.go_on(phase);
     }
 
     /// Whether the response has made progress since its bounds began.
