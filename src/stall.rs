@@ -4,8 +4,12 @@
 use std::time::{Duration, Instant};
 
 /// How long a response may make no progress while its client sends, unless a
-/// [`Linger`](crate::Linger) says otherwise: nginx's `lingering_time`.
-pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// [`Linger`](crate::Linger) says otherwise.
+///
+/// The progress of a slow reader comes in steps. A receiver of Linux's opens its window again when
+/// a sixteenth of its buffer is free (`__tcp_select_window`), and that is 384 KiB of the 6 MiB that
+/// a buffer may grow to (`tcp_rmem`). A client that reads 2 KB/s takes 197 s for it.
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The same once a shutdown has no more time for drains.
 pub(crate) const STALL_TIMEOUT_AT_SHUTDOWN: Duration = Duration::from_secs(2);
@@ -13,7 +17,7 @@ pub(crate) const STALL_TIMEOUT_AT_SHUTDOWN: Duration = Duration::from_secs(2);
 /// A response that waits for room in the socket, while what its client sends is discarded.
 ///
 /// A client that sends and does not read could have us discard for as long as it likes. One
-/// that reads, however slowly, makes progress. One that is silent only reads slowly, and costs
+/// that reads makes progress, if slowly and in steps. One that is silent only reads slowly, and costs
 /// what any slow reader does. So the verdict comes with bytes of the client's, and needs no
 /// timer.
 #[derive(Clone, Copy, Debug, Default)]

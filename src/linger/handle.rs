@@ -259,16 +259,18 @@ impl Linger {
     }
 
     /// Sets how long a response may make no progress while its client sends, where
-    /// [delivery](crate::Delivery) is joined. 30 s if this is not called.
+    /// [delivery](crate::Delivery) is joined. 5 min if this is not called.
     ///
     /// A client that sends everything before it reads stops a response that is larger than the
     /// socket's buffers, so what it sends is discarded meanwhile. When the response has made no
     /// progress for this time and the client still sends, the connection is closed. A response
-    /// that the client reads is never cut, nor is one whose client is silent.
+    /// that the client reads is not cut, nor is one whose client is silent.
     ///
     /// Progress is what the kernel takes. For TCP on Linux that is any room in the socket's
     /// buffer; elsewhere a part of the buffer, a third of it or so, has to become free in this
-    /// time.
+    /// time. A client that reads slowly makes progress in steps as large as a sixteenth of its
+    /// receive buffer: by default one that reads 2 KB/s or more is never cut. While a server
+    /// [shuts down](Self::on), the timeout is 2 s at most.
     #[must_use]
     pub fn stall_timeout(self, timeout: Duration) -> Self {
         self.with(|settings| settings.stall_timeout = timeout)
