@@ -74,34 +74,23 @@
 //! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bounds;
-mod connection;
-mod cork;
-mod counters;
+mod budget;
 pub mod delivery;
 mod error;
-mod event;
-mod flow;
-
 pub mod limit;
 pub mod linger;
-mod patience;
-mod peer;
+mod observe;
 pub mod serve;
-mod stall;
-mod sync;
+mod shared;
 mod tasks;
-mod telemetry;
-mod waiter;
 
 pub use self::{
-    bounds::Ended,
-    counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
+    budget::Ended,
     delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
-    event::{Discarded, Event, Observer},
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
     linger::{Linger, LingerIo},
+    observe::{Counters, Discarded, DiscardedCount, Event, Observer, RefusedCount, Snapshot},
 };
 
 #[cfg(feature = "axum")]

@@ -16,12 +16,9 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
-    event::{Discarded, Event, Observer},
-    patience::Patience,
-    peer::Peer,
-    stall::{STALL_TIMEOUT_AT_SHUTDOWN, Stall},
+    budget::{Bounds, Discarding, Ended, Patience, STALL_TIMEOUT_AT_SHUTDOWN, Stall},
+    observe::{Discarded, Event, Observer},
+    shared::{connection::Connection, peer::Peer},
 };
 
 /// What a kept connection is worth: how much of a refused body is read on, and
@@ -415,7 +412,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{delivery::StreamLinger, stall::STALL_TIMEOUT};
+    use crate::{budget::STALL_TIMEOUT, delivery::StreamLinger};
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{plan::Plan, unread::Unread, verdict::Facts};
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::{Connection, Held},
+    budget::{Bounds, Discarding, Ended},
+    shared::connection::{Connection, Held},
 };
 
 /// A request body that comes back to [`Delivery`](super::Delivery) when it is

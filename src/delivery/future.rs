@@ -19,10 +19,10 @@ use super::{
     verdict::{IN_PASSING, Verdict},
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Held,
-    event::{Discarded, Event},
+    budget::{Bounds, Discarding, Ended},
     limit::Refusal,
+    observe::{Discarded, Event},
+    shared::connection::Held,
 };
 
 /// How often an answer may step back, without waiting, for what has arrived

@@ -8,7 +8,7 @@ use http::request::Parts;
 use tower_layer::Layer;
 
 use super::{Delivery, Drain, StreamLinger, shared::Shared};
-use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
+use crate::{budget::STALL_TIMEOUT, linger::Linger, observe::Observer, shared::peer::Peer};
 
 /// Sees to it that early answers go out on an honest connection.
 ///

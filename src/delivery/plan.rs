@@ -14,9 +14,8 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    connection::Connection,
     limit::{Kind, Refusal},
-    peer::Peer,
+    shared::{connection::Connection, peer::Peer},
 };
 
 #[derive(Clone, Debug)]

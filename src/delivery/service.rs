@@ -19,7 +19,7 @@ use super::{
     shared::Shared,
     unread::Unread,
 };
-use crate::connection::Connection;
+use crate::shared::connection::Connection;
 
 /// The service that [`DeliveryLayer`](super::DeliveryLayer) makes, and
 /// [`Linger::join`](crate::Linger::join).

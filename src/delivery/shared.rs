@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Drain, StreamLinger, streams::Streams};
-use crate::{event::Observer, tasks::Tasks};
+use crate::{observe::Observer, tasks::Tasks};
 
 /// What the services of one layer share.
 #[derive(Debug)]

@@ -24,12 +24,13 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
-    cork::{self, Corked},
-    event::{Discarded, Event},
-    patience::Patience,
-    peer::Peer,
+    budget::{Bounds, Discarding, Ended, Patience},
+    observe::{Discarded, Event},
+    shared::{
+        connection::Connection,
+        cork::{self, Corked},
+        peer::Peer,
+    },
     tasks::{Slot, Slots, Tasks},
 };
 
@@ -350,7 +351,7 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::{delivery::Drain, event::Observer, stall::STALL_TIMEOUT};
+    use crate::{budget::STALL_TIMEOUT, delivery::Drain, observe::Observer};
 
     struct Upload {
         sender: Sender<Bytes, Infallible>,

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Instant};
 
-use crate::{connection::Connection, flow};
+use crate::shared::{connection::Connection, flow};
 
 /// A request body of a combined HTTP/2 connection, as far as it may hold the connection's
 /// window: it does from its beginning on, unless it is waited for.

@@ -4,7 +4,7 @@ use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
 use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
-use crate::{bounds::Least, event::Observer};
+use crate::{budget::Least, observe::Observer};
 
 /// Limits the bodies of the requests to a service.
 ///

@@ -3,7 +3,7 @@
 use std::task::Context;
 
 use super::Kind;
-use crate::{
+use crate::shared::{
     sync::{AtomicU64, Ordering},
     waiter::Waiter,
 };

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{bounds::Least, flow};
+use crate::{budget::Least, shared::flow};
 
 /// A leaky bucket of time. It starts with the grace, fills by the time that the bytes which
 /// came may take at the rate, and empties while the client is waited for. An empty one is too

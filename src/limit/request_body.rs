@@ -251,7 +251,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bounds::Least;
+    use crate::budget::Least;
 
     type Step = Result<Frame<Bytes>, &'static str>;
 

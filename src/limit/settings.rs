@@ -11,8 +11,8 @@ use super::{
     refusal::{Asked, Captured},
 };
 use crate::{
-    bounds::Least,
-    event::{Event, Observer},
+    budget::Least,
+    observe::{Event, Observer},
 };
 
 /// What no body comes to.

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::connection::Connection;
+use crate::shared::connection::Connection;
 
 /// The socket's side of a joined connection.
 ///

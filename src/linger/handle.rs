@@ -23,11 +23,10 @@ use super::{
 };
 use crate::{
     KIB,
-    bounds::{Bounds, Discarding, Ended, Good, Least},
+    budget::{Bounds, Discarding, Ended, Good, Least, STALL_TIMEOUT, STALL_TIMEOUT_AT_SHUTDOWN},
     delivery::{self, Drain, StreamLinger},
-    event::{Discarded, Event, Observer},
-    peer::Peer,
-    stall::{STALL_TIMEOUT, STALL_TIMEOUT_AT_SHUTDOWN},
+    observe::{Discarded, Event, Observer},
+    shared::peer::Peer,
     tasks::Tasks,
 };
 

@@ -22,9 +22,8 @@ use super::{
     task,
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
-    stall::Stall,
+    budget::{Bounds, Discarding, Ended, Stall},
+    shared::connection::Connection,
 };
 
 /// A socket whose close lets the client finish.

@@ -1,7 +1,7 @@
 //! What the hook knows of a connection, and hands over when the server lets go of it.
 
 use super::handle::Permit;
-use crate::{bounds::Discarding, peer::Peer};
+use crate::{budget::Discarding, shared::peer::Peer};
 
 /// What is left of a connection when the server lets go of it.
 pub(super) struct Left<T> {

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bounds::Ended;
+use crate::budget::Ended;
 
 #[derive(Default)]
 pub(super) struct Counters {

@@ -20,10 +20,7 @@ use super::{
     handle::Permit,
     left::{HalfClosed, Left, Owes},
 };
-use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    patience::Patience,
-};
+use crate::budget::{Bounds, Discarding, Ended, Patience};
 
 /// For a request that was sent before the client saw that the connection closes: more than a
 /// round trip, on most paths.

@@ -18,9 +18,9 @@ use tower_service::Service;
 
 use super::{LingerListener, Lingering, bodies::own};
 use crate::{
-    connection::Connection,
     delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
     linger::{Linger, LingerIo},
+    shared::connection::Connection,
 };
 
 impl Linger {

@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{
+use super::{
     cork::Cork,
     flow::Flow,
     peer::Peer,

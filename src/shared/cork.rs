@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use super::{
     connection::Connection,
     sync::{AtomicU8, Mutex, MutexGuard, Ordering},
     waiter::Waiter,

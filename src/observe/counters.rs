@@ -3,11 +3,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::{
-    bounds::Ended,
-    event::{Discarded, Event, Observer},
-    limit::Kind,
-};
+use super::{Discarded, Event, Observer};
+use crate::{budget::Ended, limit::Kind};
 
 /// Counts events, for a page of figures or a test.
 ///

@@ -1,9 +1,5 @@
 //! Tasks that can be ended from outside, and slots that they compete for.
 
-mod group;
-mod registry;
-mod standing;
-
 use std::{
     future::Future,
     iter,
@@ -16,9 +12,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
-pub(crate) use self::standing::Standing;
-use self::{group::Group, registry::Registry};
-use crate::peer::Peer;
+use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
 
 /// Tasks that discard in the background, until a shutdown has no more time for them.
 ///

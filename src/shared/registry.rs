@@ -11,7 +11,7 @@ use super::{
     group::Group,
     standing::{Rank, Shared, Standing, dormant_below},
 };
-use crate::{
+use super::{
     peer::Peer,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
@@ -39,7 +39,7 @@ use crate::{
 /// 5. A group changes under the lock. It counts its holders, and those of them that were
 ///    evicted until they leave.
 #[derive(Debug)]
-pub(super) struct Registry<T> {
+pub(crate) struct Registry<T> {
     most: usize,
     /// What ranks count from.
     epoch: Instant,
@@ -69,18 +69,18 @@ struct Holder<T> {
 }
 
 /// A slot that was taken.
-pub(super) struct Entered<T> {
-    pub(super) number: u64,
-    pub(super) standing: Standing,
+pub(crate) struct Entered<T> {
+    pub(crate) number: u64,
+    pub(crate) standing: Standing,
     /// What ends the holder that was evicted for it, as far as that is known.
-    pub(super) evicted: Option<T>,
+    pub(crate) evicted: Option<T>,
 }
 
 /// A rank that has grown by less, in microseconds, is not worth a new place in the index.
 const STALE: Rank = 250_000;
 
 impl<T: Clone> Registry<T> {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         let state = State {
             next: 0,
             holders: HashMap::new(),
@@ -97,7 +97,7 @@ impl<T: Clone> Registry<T> {
 
     /// Takes a slot for a newcomer to a group. Returns `None` if there are no slots at all, or
     /// the group has ended.
-    pub(super) fn enter(&self, now: Instant, peer: Peer, group: &Arc<Group>) -> Option<Entered<T>> {
+    pub(crate) fn enter(&self, now: Instant, peer: Peer, group: &Arc<Group>) -> Option<Entered<T>> {
         if self.most == 0 {
             return None;
         }
@@ -146,7 +146,7 @@ impl<T: Clone> Registry<T> {
     /// # Errors
     ///
     /// It has to end: it was evicted meanwhile, or its group has ended.
-    pub(super) fn started(&self, number: u64, task: T) -> Result<(), T> {
+    pub(crate) fn started(&self, number: u64, task: T) -> Result<(), T> {
         let mut state = self.state();
         match state.holders.get_mut(&number) {
             Some(holder) if !holder.group.is_over() => {
@@ -158,7 +158,7 @@ impl<T: Clone> Registry<T> {
     }
 
     /// Gives a slot back.
-    pub(super) fn leave(&self, number: u64, group: &Group) {
+    pub(crate) fn leave(&self, number: u64, group: &Group) {
         let mut state = self.state();
         if state.remove(number).is_none() {
             state.leaving -= 1;
@@ -169,7 +169,7 @@ impl<T: Clone> Registry<T> {
 
     /// Evicts the holder that is the first to go. Returns `None` if there is no holder, and
     /// otherwise what ends it, as far as that is known.
-    pub(super) fn evict(&self, now: Instant) -> Option<Option<T>> {
+    pub(crate) fn evict(&self, now: Instant) -> Option<Option<T>> {
         let mut state = self.state();
         let worst = state.worst(dormant_below(self.epoch, now))?;
         let evicted = state.evict(worst);
@@ -179,7 +179,7 @@ impl<T: Clone> Registry<T> {
 
     /// Has all holders of a group end, and those still to come. Returns what ends them, as far
     /// as it is known.
-    pub(super) fn end(&self, group: &Group) -> Vec<T> {
+    pub(crate) fn end(&self, group: &Group) -> Vec<T> {
         let state = self.state();
         group.end();
         let holders = state.holders.values();
@@ -189,16 +189,16 @@ impl<T: Clone> Registry<T> {
 
     /// Whether somebody that was evicted has not left yet.
     #[cfg(any(feature = "axum", bodyguard_loom))]
-    pub(super) fn is_evicting(&self) -> bool {
+    pub(crate) fn is_evicting(&self) -> bool {
         self.state().leaving > 0
     }
 
-    pub(super) fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.most
     }
 
     /// How many slots are taken.
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    bounds::{Discarding, Ended},
+    budget::{Discarding, Ended},
     limit::Refusal,
 };
 

@@ -1,6 +1,6 @@
 use metrics::{counter, histogram};
 
-use crate::event::{Discarded, Event, Observer};
+use super::{Discarded, Event, Observer};
 
 impl Observer {
     /// Counts by the `metrics` facade (feature `metrics`), whose recorder is the

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::tasks::Standing;
+use crate::shared::standing::Standing;
 
 /// The bounds of one drain or linger.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::bounds::{Bounds, Discarding, Ended};
+use super::{Bounds, Discarding, Ended};
 
 pin_project! {
     /// Waits until the bounds end a drain or a linger.

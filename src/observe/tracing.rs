@@ -1,7 +1,5 @@
-use crate::{
-    bounds::Ended,
-    event::{Discarded, Event, Observer},
-};
+use super::{Discarded, Event, Observer};
+use crate::budget::Ended;
 
 impl Observer {
     /// Makes an event of `tracing` (feature `tracing`) of each, with the target

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use super::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// How fast the past is forgotten: after this time, bytes count for 1/e.
 const TAU: f64 = 2e6;
@@ -22,21 +22,21 @@ const DORMANT: f64 = 1024.0;
 ///
 /// This *rank* grows only when bytes come, and needs no update as time passes. The order of
 /// ranks is the order of the decayed rates at any time.
-pub(super) type Rank = u64;
+pub(crate) type Rank = u64;
 
 /// What a holder and the registry share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     rank: AtomicU64,
     is_evicted: AtomicBool,
 }
 
 impl Shared {
-    pub(super) fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         self.rank.load(Ordering::Relaxed)
     }
 
-    pub(super) fn evict(&self) {
+    pub(crate) fn evict(&self) {
         self.is_evicted.store(true, Ordering::Release);
     }
 }
@@ -49,7 +49,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(epoch: Instant, now: Instant) -> Self {
+    pub(crate) fn new(epoch: Instant, now: Instant) -> Self {
         let rank = rank_at(micros(epoch, now), NEWCOMER);
         let shared = Arc::new(Shared {
             rank: AtomicU64::new(rank),
@@ -58,7 +58,7 @@ impl Standing {
         Self { epoch, shared }
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -74,7 +74,7 @@ impl Standing {
 }
 
 /// Returns the rank below which a holder is dormant.
-pub(super) fn dormant_below(epoch: Instant, now: Instant) -> Rank {
+pub(crate) fn dormant_below(epoch: Instant, now: Instant) -> Rank {
     rank_at(micros(epoch, now), DORMANT)
 }
 

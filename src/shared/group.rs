@@ -2,7 +2,7 @@
 
 use std::{iter, sync::Arc};
 
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use super::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// The tasks of one server, or of all servers that share their slots.
 ///
@@ -10,14 +10,14 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 /// would begin in them. It changes under the lock of the [`Registry`](super::Registry), and is
 /// read without.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(crate) struct Group {
     parent: Option<Arc<Self>>,
     is_over: AtomicBool,
     tasks: AtomicUsize,
 }
 
 impl Group {
-    pub(super) fn child(parent: &Arc<Self>) -> Self {
+    pub(crate) fn child(parent: &Arc<Self>) -> Self {
         Self {
             parent: Some(Arc::clone(parent)),
             ..Self::default()
@@ -29,31 +29,31 @@ impl Group {
         iter::successors(Some(self), |group| group.parent.as_deref())
     }
 
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         for group in self.family() {
             group.tasks.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         for group in self.family() {
             group.tasks.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
     }
 
     /// Whether this group has ended, or one that it belongs to.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.family()
             .any(|group| group.is_over.load(Ordering::Acquire))
     }
 
     /// Returns how many tasks there are, those that were evicted and have not left yet among
     /// them.
-    pub(super) fn tasks(&self) -> usize {
+    pub(crate) fn tasks(&self) -> usize {
         self.tasks.load(Ordering::Acquire)
     }
 }

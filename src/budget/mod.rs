@@ -1,0 +1,12 @@
+//! When discarding stops: pure limits and progress, and the timer for them.
+
+mod bounds;
+mod patience;
+mod stall;
+
+pub use self::bounds::Ended;
+pub(crate) use self::{
+    bounds::{Bounds, Discarding, Good, Least},
+    patience::Patience,
+    stall::{STALL_TIMEOUT, STALL_TIMEOUT_AT_SHUTDOWN, Stall},
+};
