@@ -7,7 +7,7 @@ use loom::{
     thread,
 };
 
-use crate::shared::{connection::Connection, cork::Corked};
+use crate::shared::connection::{Connection, Corked};
 
 /// What holders do, each in its turn: without the cork's order, one would miss what the
 /// other did.

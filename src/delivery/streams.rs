@@ -27,8 +27,8 @@ use crate::{
     budget::{Bounds, Discarding, Ended, Patience},
     observe::{Discarded, Event},
     shared::{
-        connection::Connection,
-        cork::{self, Corked},
+        connection::{Connection, Corked},
+        cork,
         peer::Peer,
     },
     tasks::{Slot, Slots, Tasks},

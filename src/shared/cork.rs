@@ -1,13 +1,12 @@
 //! Has the parts of an answer leave together.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use super::{
-    connection::Connection,
     sync::{AtomicU8, Mutex, MutexGuard, Ordering},
     waiter::Waiter,
 };
@@ -62,100 +61,30 @@ impl Cork {
         }
     }
 
+    /// Returns `false` if somebody holds it already or has only just done so, and while it rests.
+    pub(super) fn hold(&self, now: Instant) -> bool {
+        if self.rests_until().is_some_and(|until| now < until) {
+            return false;
+        }
+        let held = self
+            .state
+            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        held.is_ok()
+    }
+
+    /// The holder is done: the connection may write.
+    pub(super) fn release(&self) {
+        self.state.store(SPENT, Ordering::Release);
+        self.writer.wake();
+    }
+
+    /// Nobody holds it for a while: a response was not there in time.
+    pub(super) fn rest(&self, now: Instant) {
+        *self.rests_until() = now.checked_add(REST);
+    }
+
     fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {
         let rests_until = self.rests_until.lock();
         rests_until.unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Holds the cork of a connection until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Corked(Arc<Connection>);
-
-impl Corked {
-    /// Returns `None` if somebody holds it already or has only just done so, and while it rests.
-    pub(crate) fn hold(connection: &Arc<Connection>, now: Instant) -> Option<Self> {
-        let cork = connection.cork();
-        if cork.rests_until().is_some_and(|until| now < until) {
-            return None;
-        }
-        let held = cork
-            .state
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
-        held.is_ok().then(|| Self(Arc::clone(connection)))
-    }
-
-    /// Lets go: the response is not there in time.
-    pub(crate) fn give_up(self, now: Instant) {
-        *self.0.cork().rests_until() = now.checked_add(REST);
-    }
-}
-
-impl Drop for Corked {
-    fn drop(&mut self) {
-        let cork = self.0.cork();
-        cork.state.store(SPENT, Ordering::Release);
-        cork.writer.wake();
-    }
-}
-
-#[cfg(all(test, not(bodyguard_loom)))]
-mod tests {
-    use std::{future::poll_fn, pin::pin, task::Waker};
-
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn nobody_follows_before_something_was_written() {
-        let now = Instant::now();
-        let connection = Arc::new(Connection::default());
-        let held = Corked::hold(&connection, now).unwrap();
-        assert!(Corked::hold(&connection, now).is_none());
-        let mut free = pin!(poll_fn(|cx| connection.cork().poll_free(cx)));
-        assert!(free.as_mut().now_or_never().is_none());
-        let freed = tokio::join!(free, async {
-            drop(held);
-            assert!(Corked::hold(&connection, now).is_none());
-        });
-        assert_eq!(freed, ((), ()));
-        assert!(Corked::hold(&connection, now).is_some());
-    }
-
-    /// Plays a connection whose streams are refused at every step, and returns how many steps
-    /// of a hundred thousand it could not write in. Each response takes `until` steps.
-    fn steps_held(step: Duration, until: u32) -> u32 {
-        let start = Instant::now();
-        let connection = Arc::new(Connection::default());
-        let mut holder: Option<(Corked, u32)> = None;
-        let mut held = 0;
-        for count in 0..100_000 {
-            let now = start + step * count;
-            holder = match holder.take() {
-                Some((_, since)) if count - since >= until => None,
-                Some((corked, since)) if step * (count - since) >= HOLD => {
-                    corked.give_up(now);
-                    None
-                }
-                holding => holding,
-            };
-            let cx = Context::from_waker(Waker::noop());
-            held += u32::from(connection.cork().poll_free(&cx).is_pending());
-            holder = holder.or_else(|| Some((Corked::hold(&connection, now)?, count)));
-        }
-        held
-    }
-
-    #[test]
-    fn late_responses_hold_a_connection_for_a_twenty_fifth_of_the_time() {
-        let held = steps_held(Duration::from_micros(100), u32::MAX);
-        assert!((3_000..=4_000).contains(&held), "{held}");
-    }
-
-    #[test]
-    fn prompt_responses_are_held_each() {
-        // Each response is there at the second step, and can be written in it.
-        assert_eq!(steps_held(Duration::from_micros(100), 2), 50_000);
     }
 }
