@@ -32,7 +32,7 @@ pub(super) struct Settings {
     capture: Option<Arc<Capture>>,
     /// Shared by what is made of one layer: it says a thing once.
     #[cfg(feature = "axum")]
-    notice: Arc<super::routes::Notice>,
+    notice: Arc<super::policy::Notice>,
 }
 
 #[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
