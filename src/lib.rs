@@ -80,6 +80,7 @@ mod error;
 pub mod limit;
 pub mod linger;
 mod observe;
+mod refusal;
 pub mod serve;
 mod shared;
 mod tasks;
@@ -88,9 +89,10 @@ pub use self::{
     budget::Ended,
     delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
-    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
+    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},
     linger::{Linger, LingerIo},
     observe::{Counters, Discarded, DiscardedCount, Event, Observer, RefusedCount, Snapshot},
+    refusal::Refusal,
 };
 
 #[cfg(feature = "axum")]

@@ -9,8 +9,7 @@
 #[path = "../../src/shared/mod.rs"]
 mod shared;
 
-mod limit;
-
 mod connection_models;
 mod cork_models;
+mod overrun_models;
 mod registry_models;

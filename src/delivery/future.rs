@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     budget::{Bounds, Discarding, Ended},
-    limit::Refusal,
     observe::{Discarded, Event},
+    refusal::Refusal,
     shared::connection::Held,
 };
 

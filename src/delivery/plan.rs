@@ -14,7 +14,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    limit::{Kind, Refusal},
+    refusal::{Kind, Refusal},
     shared::{connection::Connection, peer::Peer},
 };
 

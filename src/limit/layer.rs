@@ -3,7 +3,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
+use super::{BodyGuard, Custom, Limit, PlainText, settings::Settings};
+use crate::refusal::Refusal;
 use crate::{budget::Least, observe::Observer};
 
 /// Limits the bodies of the requests to a service.

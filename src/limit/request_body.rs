@@ -11,8 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{Kind, pace::Pace, size::write_limit, upload::Upload};
+use super::{pace::Pace, upload::Upload};
 use crate::BoxError;
+use crate::refusal::{Kind, write_limit};
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.

@@ -89,7 +89,10 @@ impl<B> ResponseBody<B> {
 /// An answer of one's own, in one piece.
 impl<B> From<Bytes> for ResponseBody<B> {
     fn from(text: Bytes) -> Self {
-        let state = State::Text { text };
+        let state = match text.is_empty() {
+            true => State::Ended,
+            false => State::Text { text },
+        };
         Self { state }
     }
 }
@@ -157,7 +160,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Service { body, .. } => body.is_end_stream(),
-            State::Text { text } => text.is_empty(),
+            State::Text { .. } => false,
             State::Ended => true,
         }
     }

@@ -11,11 +11,11 @@ use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
     pace::Pace,
-    refusal::Asked,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
 use crate::BoxError;
+use crate::refusal::Asked;
 
 /// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
 #[derive(Clone, Debug)]

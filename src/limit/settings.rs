@@ -4,12 +4,11 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use http_body::SizeHint;
 
 use super::{
-    Kind, Limit, Refusal,
+    Limit,
     content_length::{Malformed, content_length},
-    grpc::Call,
     policy::Found,
-    refusal::{Asked, Captured},
 };
+use crate::refusal::{Asked, Call, Captured, Kind, Refusal};
 use crate::{
     budget::Least,
     observe::{Event, Observer},

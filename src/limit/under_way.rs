@@ -6,9 +6,9 @@ use http_body::Frame;
 
 use super::{
     grpc::{Begun, End},
-    refusal::Refusal,
     upload::Upload,
 };
+use crate::refusal::Refusal;
 
 /// A response that has begun while bytes of its request may still come.
 #[derive(Debug)]

@@ -1,6 +1,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Kind, Refusal, grpc::Begun, overrun::Overrun, refusal::Asked, settings::Settings};
+use super::{grpc::Begun, settings::Settings};
+use crate::{
+    refusal::{Asked, Kind, Refusal},
+    shared::overrun::{Overrun, Violation},
+};
 
 /// An upload that is counted: what its body, the answer's future and the answer's body
 /// share, in one allocation.
@@ -50,7 +54,11 @@ impl Upload {
 
     /// What is wrong with it, once something is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.overrun.kind().map(|kind| self.refused(kind))
+        let kind = match self.overrun.violation()? {
+            Violation::TooLong { received } => Kind::Streamed { received },
+            Violation::TooSlow { rate } => Kind::TooSlow { rate },
+        };
+        Some(self.refused(kind))
     }
 
     fn refused(&self, kind: Kind) -> Refusal {
@@ -62,7 +70,7 @@ impl Upload {
 #[cfg(test)]
 impl Upload {
     pub(super) fn with_limit(limit: u64) -> Arc<Self> {
-        let settings = Settings::new(super::Limit::bytes(limit));
+        let settings = Settings::new(crate::Limit::bytes(limit));
         Arc::new(Self::new(limit, Asked::default(), Arc::new(settings)))
     }
 
@@ -70,7 +78,7 @@ impl Upload {
     pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
-        let settings = Settings::new(super::Limit::bytes(limit));
+        let settings = Settings::new(crate::Limit::bytes(limit));
         let asked = settings.asked(&head.into_parts().0);
         Arc::new(Self::new(limit, asked, Arc::new(settings)))
     }

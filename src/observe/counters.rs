@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::{Discarded, Event, Observer};
-use crate::{budget::Ended, limit::Kind};
+use crate::{budget::Ended, refusal::Kind};
 
 /// Counts events, for a page of figures or a test.
 ///

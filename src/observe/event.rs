@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     budget::{Discarding, Ended},
-    limit::Refusal,
+    refusal::Refusal,
 };
 
 /// Something that one of the parts has done for a client.

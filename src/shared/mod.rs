@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod cork;
 pub(crate) mod flow;
 pub(crate) mod group;
+pub(crate) mod overrun;
 pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod standing;

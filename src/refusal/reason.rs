@@ -1,16 +1,17 @@
-use std::{any::Any, fmt, sync::Arc};
+use std::fmt;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT, request::Parts};
+use http::StatusCode;
 
 use super::{
     accept::Accepted,
     grpc::Call,
+    request::Asked,
     size::{Size, write_limit},
 };
 
 /// Why a request was refused, and the numbers.
 ///
-/// It is what [`on_refusal`](super::BodyGuardLayer::on_refusal) gets to write an
+/// It is what [`on_refusal`](crate::BodyGuardLayer::on_refusal) gets to write an
 /// answer from, and it stays in the extensions of the response, so that layers
 /// further out can count and log it. As text it is one paragraph for the client:
 ///
@@ -74,7 +75,7 @@ pub enum Kind {
         /// the body, which nobody knows.
         received: u64,
     },
-    /// The bytes came too slowly, where a [rate](super::BodyGuardLayer::min_rate) is asked
+    /// The bytes came too slowly, where a [rate](crate::BodyGuardLayer::min_rate) is asked
     /// for.
     TooSlow {
         /// The rate, in bytes per second.
@@ -84,7 +85,7 @@ pub enum Kind {
     /// are several that differ (RFC 9110 §8.6). The handler never ran.
     BadLength,
     /// The body says no length, and one is
-    /// [required](super::BodyGuardLayer::require_content_length). The handler
+    /// [required](crate::BodyGuardLayer::require_content_length). The handler
     /// never ran.
     LengthRequired,
 }
@@ -103,74 +104,8 @@ impl Kind {
     }
 }
 
-/// What the answer must know of the request once its head is with the handler.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Asked {
-    form: Form,
-    by_head: bool,
-    captured: Option<Captured>,
-}
-
-/// What tells the form of the answer.
-#[derive(Clone, Debug)]
-enum Form {
-    /// The content type, of a call of gRPC's.
-    Call(Call),
-    /// `Accept`, of any other request.
-    Accept(Option<HeaderValue>),
-}
-
-impl Default for Form {
-    fn default() -> Self {
-        Self::Accept(None)
-    }
-}
-
-/// Of a type that the layer's user knows.
-#[derive(Clone)]
-pub(super) struct Captured(pub(super) Arc<dyn Any + Send + Sync>);
-
-impl fmt::Debug for Captured {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Captured(..)")
-    }
-}
-
-impl Asked {
-    pub(super) fn of(head: &Parts, call: Option<Call>, captured: Option<Captured>) -> Self {
-        Self {
-            form: call.map_or_else(|| Form::Accept(accept(&head.headers)), Form::Call),
-            by_head: head.method == Method::HEAD,
-            captured,
-        }
-    }
-
-    /// The call of gRPC's that the request makes, if it makes one.
-    pub(super) fn call(&self) -> Option<&Call> {
-        match &self.form {
-            Form::Call(call) => Some(call),
-            Form::Accept(_) => None,
-        }
-    }
-}
-
-/// The header as one list. In several lines (RFC 9110 §5.3) it seldom comes.
-fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut lines = headers.get_all(ACCEPT).iter();
-    let first = lines.next()?;
-    let Some(second) = lines.next() else {
-        return Some(first.clone());
-    };
-    let mut list = [first.as_bytes(), second.as_bytes()].join(&b", "[..]);
-    for line in lines {
-        list.extend_from_slice(b", ");
-        list.extend_from_slice(line.as_bytes());
-    }
-    HeaderValue::from_bytes(&list).ok()
-}
-
 impl Refusal {
-    pub(super) fn new(kind: Kind, status: StatusCode, limit: Option<u64>, request: Asked) -> Self {
+    pub(crate) fn new(kind: Kind, status: StatusCode, limit: Option<u64>, request: Asked) -> Self {
         Self {
             kind,
             status,
@@ -181,13 +116,13 @@ impl Refusal {
     }
 
     /// Keeps the limit out of what the client gets to read.
-    pub(super) fn secret(mut self, secret: bool) -> Self {
+    pub(crate) fn secret(mut self, secret: bool) -> Self {
         self.secret = secret;
         self
     }
 
     /// The status to answer with: 413 for a body that is too large, unless the
-    /// layer was told [otherwise](super::BodyGuardLayer::status), 400 for a bad
+    /// layer was told [otherwise](crate::BodyGuardLayer::status), 400 for a bad
     /// `Content-Length`, 411 for a missing one, and 408 for a body that came too slowly.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -207,7 +142,7 @@ impl Refusal {
     }
 
     /// Whether the client is not to learn the limit, see
-    /// [`hide_limit`](super::BodyGuardLayer::hide_limit).
+    /// [`hide_limit`](crate::BodyGuardLayer::hide_limit).
     #[must_use]
     pub fn is_limit_hidden(&self) -> bool {
         self.secret
@@ -235,31 +170,28 @@ impl Refusal {
     /// What the client would rather be answered in: see [`Accepted`].
     #[must_use]
     pub fn accepted(&self) -> Accepted {
-        match &self.request.form {
-            Form::Call(_) => Accepted::Text,
-            Form::Accept(accept) => Accepted::of(accept.as_ref()),
-        }
+        self.request.accepted()
     }
 
-    /// What [`capture`](super::BodyGuardLayer::capture) took from the request's
+    /// What [`capture`](crate::BodyGuardLayer::capture) took from the request's
     /// head; `None` where it is not set, or makes another type.
     #[must_use]
     pub fn captured<T: 'static>(&self) -> Option<&T> {
-        self.request.captured.as_ref()?.0.downcast_ref()
+        self.request.captured()
     }
 
     /// The call of gRPC's that is refused, if it is one.
-    pub(super) fn call(&self) -> Option<&Call> {
+    pub(crate) fn call(&self) -> Option<&Call> {
         self.request.call()
     }
 
     /// Whether the request was a HEAD, whose answer has no body.
-    pub(super) fn by_head(&self) -> bool {
-        self.request.by_head
+    pub(crate) fn by_head(&self) -> bool {
+        self.request.by_head()
     }
 
     /// What is wrong, in the words of RFC 9110 §15.
-    pub(super) fn title(&self) -> &'static str {
+    pub(crate) fn title(&self) -> &'static str {
         match self.kind {
             Kind::Declared { .. } | Kind::Streamed { .. } => "Content Too Large",
             Kind::TooSlow { .. } => "Request Timeout",
@@ -271,7 +203,7 @@ impl Refusal {
 
 impl Refusal {
     /// Writes what went wrong, the limit, and what to do.
-    pub(super) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+    pub(crate) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
         match self.kind {
             Kind::Declared { length } => self.write_declared(out, length),
             Kind::Streamed { .. } => self.write_streamed(out),

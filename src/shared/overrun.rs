@@ -2,8 +2,7 @@
 
 use std::task::Context;
 
-use super::Kind;
-use crate::shared::{
+use super::{
     sync::{AtomicU64, Ordering},
     waiter::Waiter,
 };
@@ -13,7 +12,7 @@ use crate::shared::{
 ///
 /// It happens at most once.
 #[derive(Debug)]
-pub(super) struct Overrun {
+pub(crate) struct Overrun {
     limit: u64,
     /// Bytes that had come when the limit was passed; 0 while it holds. A body
     /// cannot pass a limit with no bytes at all.
@@ -23,8 +22,17 @@ pub(super) struct Overrun {
     answer: Waiter,
 }
 
+/// What a request body has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// It went past its limit; so many bytes had come.
+    TooLong { received: u64 },
+    /// It was slower than so many bytes per second.
+    TooSlow { rate: u64 },
+}
+
 impl Overrun {
-    pub(super) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
             received: AtomicU64::new(0),
@@ -34,24 +42,24 @@ impl Overrun {
     }
 
     /// The limit, in bytes.
-    pub(super) fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    pub(super) fn report(&self, received: u64) {
+    pub(crate) fn report(&self, received: u64) {
         debug_assert_ne!(received, 0, "no limit is below zero");
         self.received.store(received, Ordering::Release);
         self.answer.wake();
     }
 
     /// The body did not keep to the rate, in bytes per second.
-    pub(super) fn report_too_slow(&self, rate: u64) {
+    pub(crate) fn report_too_slow(&self, rate: u64) {
         self.too_slow.store(rate.max(1), Ordering::Release);
         self.answer.wake();
     }
 
     /// The bytes that had come when the limit was passed.
-    pub(super) fn received(&self) -> Option<u64> {
+    pub(crate) fn received(&self) -> Option<u64> {
         match self.received.load(Ordering::Acquire) {
             0 => None,
             received => Some(received),
@@ -59,19 +67,19 @@ impl Overrun {
     }
 
     /// What is wrong with the body, once something is.
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(crate) fn violation(&self) -> Option<Violation> {
         if let Some(received) = self.received() {
-            return Some(Kind::Streamed { received });
+            return Some(Violation::TooLong { received });
         }
         match self.too_slow.load(Ordering::Acquire) {
             0 => None,
-            rate => Some(Kind::TooSlow { rate }),
+            rate => Some(Violation::TooSlow { rate }),
         }
     }
 
     /// Has the task woken when the limit is passed; look at
-    /// [`kind`](Self::kind) afterwards.
-    pub(super) fn wake_on_report(&self, cx: &Context<'_>) {
+    /// [`violation`](Self::violation) afterwards.
+    pub(crate) fn wake_on_report(&self, cx: &Context<'_>) {
         self.answer.register(cx);
     }
 }

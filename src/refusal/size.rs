@@ -92,7 +92,7 @@ impl Size {
 }
 
 /// Writes `4 MiB (4194304 bytes)`: one to remember, and the exact number.
-pub(super) fn write_limit(out: &mut impl fmt::Write, bytes: u64) -> fmt::Result {
+pub(crate) fn write_limit(out: &mut impl fmt::Write, bytes: u64) -> fmt::Result {
     let size = Size::down(bytes);
     size.write(out)?;
     if size.power == 0 {

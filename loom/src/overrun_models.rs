@@ -1,48 +1,38 @@
-//! The guard's word to its answer, and what it has to know for that.
-
-#[path = "../../src/limit/overrun.rs"]
-mod overrun;
+//! The guard's word to its answer.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, model, thread};
 
-use self::overrun::Overrun;
-
-/// As far as an overrun knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Streamed { received: u64 },
-    TooSlow { rate: u64 },
-}
+use crate::shared::overrun::{Overrun, Violation};
 
 /// The answer that waits while the body reports.
-fn is_told(report: fn(&Overrun), expected: Kind) {
+fn is_told(report: fn(&Overrun), expected: Violation) {
     model(move || {
         let overrun = Arc::new(Overrun::new(4));
         let body = thread::spawn({
             let overrun = Arc::clone(&overrun);
             move || report(&overrun)
         });
-        let kind = block_on(poll_fn(|cx| {
+        let violation = block_on(poll_fn(|cx| {
             overrun.wake_on_report(cx);
-            overrun.kind().map_or(Poll::Pending, Poll::Ready)
+            overrun.violation().map_or(Poll::Pending, Poll::Ready)
         }));
-        assert_eq!(kind, expected);
+        assert_eq!(violation, expected);
         body.join().unwrap();
     });
 }
 
 #[test]
 fn an_answer_is_told_of_too_many_bytes() {
-    is_told(|overrun| overrun.report(5), Kind::Streamed { received: 5 });
+    is_told(|overrun| overrun.report(5), Violation::TooLong { received: 5 });
 }
 
 #[test]
 fn an_answer_is_told_of_too_few() {
     is_told(
         |overrun| overrun.report_too_slow(9),
-        Kind::TooSlow { rate: 9 },
+        Violation::TooSlow { rate: 9 },
     );
 }
 
@@ -61,7 +51,7 @@ fn of_those_that_waited_the_last_is_told() {
         });
         block_on(poll_fn(|cx| {
             overrun.wake_on_report(cx);
-            overrun.kind().map_or(Poll::Pending, |_| Poll::Ready(()))
+            overrun.violation().map_or(Poll::Pending, |_| Poll::Ready(()))
         }));
         body.join().unwrap();
     });
