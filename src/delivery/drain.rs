@@ -11,100 +11,12 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{
-    exchange::{Exchange, Remainder},
-    shared::Shared,
-};
+use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
     budget::{Bounds, Discarding, Ended, Patience, STALL_TIMEOUT_AT_SHUTDOWN, Stall},
     observe::{Discarded, Event, Observer},
     shared::{connection::Connection, peer::Peer},
 };
-
-/// What a kept connection is worth: how much of a refused body is read on, and
-/// for how long.
-///
-/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new
-/// TCP and TLS connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
-/// allows.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_bodyguard::{Drain, Linger, MIB};
-///
-/// let drain = Drain::new().bytes(4 * MIB).total(Duration::from_secs(2));
-/// let linger = Linger::new().drain(drain);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    bytes: u64,
-    total: Duration,
-    max_connections: usize,
-}
-
-impl Drain {
-    /// With the default bounds.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            bytes: 1 << 20,
-            total: Duration::from_secs(5),
-            max_connections: 1024,
-        }
-    }
-
-    /// How many bytes are read to keep a connection. 0 keeps none that would have
-    /// to wait.
-    #[must_use]
-    pub const fn bytes(mut self, bytes: u64) -> Self {
-        self.bytes = bytes;
-        self
-    }
-
-    /// How long a drain takes at most.
-    #[must_use]
-    pub const fn total(mut self, total: Duration) -> Self {
-        self.total = total;
-        self
-    }
-
-    /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
-    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
-    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
-    /// hyper closes the connection of an evicted drain once its answer is out.
-    #[must_use]
-    pub const fn max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.max_connections
-    }
-
-    pub(super) fn budget(&self) -> u64 {
-        self.bytes
-    }
-
-    /// To keep the connection.
-    pub(super) fn to_keep(self) -> Bounds {
-        Bounds::new(self.total, self.total, Some(self.bytes))
-    }
-
-    /// To deliver an answer where no hook will: as much as comes in that time.
-    pub(super) fn to_deliver(self) -> Bounds {
-        Bounds {
-            bytes: None,
-            ..self.to_keep()
-        }
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What a body is read on for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,24 +40,24 @@ const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(
     rest: Remainder<B>,
-    shared: &Shared,
+    shared: &State,
     purpose: Purpose,
-    exchange: Exchange<B>,
+    response: Arc<dyn ResponseProgress>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let discarding = Discarding::new(Instant::now().into_std());
-    go_on(rest, shared, purpose, discarding, exchange, peer);
+    go_on(rest, shared, purpose, discarding, response, peer);
 }
 
 /// As [`spawn`], where a part has been read already.
 pub(super) fn go_on<B>(
     rest: Remainder<B>,
-    shared: &Shared,
+    shared: &State,
     purpose: Purpose,
     discarding: Discarding,
-    exchange: Exchange<B>,
+    response: Arc<dyn ResponseProgress>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
@@ -154,7 +66,7 @@ pub(super) fn go_on<B>(
         Purpose::Keep => shared.drain.to_keep(),
         Purpose::Deliver => shared.drain.to_deliver(),
     };
-    let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
+    let mut draining = Draining::new(rest, bounds, discarding, response, shared);
     if purpose == Purpose::Deliver {
         draining.delivering = draining.rest.as_ref().and_then(Delivering::of);
     }
@@ -162,7 +74,7 @@ pub(super) fn go_on<B>(
 }
 
 /// Runs a drain in a slot.
-fn run<B>(mut draining: Draining<B>, shared: &Shared, peer: Peer)
+fn run<B>(mut draining: Draining<B>, shared: &State, peer: Peer)
 where
     B: Body + Unpin + Send + 'static,
 {
@@ -228,7 +140,7 @@ pin_project! {
     struct Draining<B: Drainable> {
         // `None` once it has been dropped.
         rest: Option<Remainder<B>>,
-        exchange: Exchange<B>,
+        response: Arc<dyn ResponseProgress>,
         discarding: Discarding,
         bounds: Bounds,
         delivering: Option<Delivering>,
@@ -265,12 +177,12 @@ impl<B: Drainable> Draining<B> {
         rest: Remainder<B>,
         bounds: Bounds,
         discarding: Discarding,
-        exchange: Exchange<B>,
-        shared: &Shared,
+        response: Arc<dyn ResponseProgress>,
+        shared: &State,
     ) -> Self {
         Self {
             rest: Some(rest),
-            exchange,
+            response,
             discarding,
             bounds,
             delivering: None,
@@ -300,7 +212,7 @@ impl<B: Drainable> Draining<B> {
         Some(Self {
             delivering: Delivering::of(&rest),
             rest: Some(rest),
-            exchange: this.exchange.clone(),
+            response: this.response.clone(),
             discarding: this.discarding.clone(),
             bounds: *this.bounds,
             stall_timeout: STALL_TIMEOUT_AT_SHUTDOWN.min(*this.stall_timeout),
@@ -342,7 +254,7 @@ impl<B: Drainable> Draining<B> {
         };
         while delivering.poll_changed(cx).is_ready() {}
         if !delivering.is_stalled() {
-            ready!(this.exchange.poll_answered(cx));
+            ready!(this.response.poll_answered(cx));
             if !mem::replace(&mut delivering.flushing, true) {
                 this.discarding.restart(Instant::now().into_std());
                 this.patience.set(Patience::default());
@@ -412,13 +324,16 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{budget::STALL_TIMEOUT, delivery::StreamLinger};
+    use crate::{
+        budget::STALL_TIMEOUT,
+        delivery::{Drain, StreamLinger, handoff::Exchange},
+    };
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
         connection: Arc<Connection>,
-        exchange: Exchange<Channel<Bytes, Infallible>>,
-        shared: Arc<Shared>,
+        response: Arc<dyn ResponseProgress>,
+        shared: Arc<State>,
     }
 
     /// A body with its sender, on a connection; time is paused.
@@ -427,8 +342,8 @@ mod tests {
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
-        let exchange = Exchange::new();
-        let shared = Shared::new(
+        let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
+        let shared = State::new(
             drain,
             STALL_TIMEOUT,
             StreamLinger::new(),
@@ -438,13 +353,13 @@ mod tests {
             rest,
             &shared,
             Purpose::Keep,
-            exchange.clone(),
+            Arc::clone(&response),
             Peer::alone(),
         );
         Drained {
             sender,
             connection,
-            exchange,
+            response,
             shared,
         }
     }
@@ -509,8 +424,14 @@ mod tests {
                 }
             }
         });
-        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
-        spawn(rest, &shared, Purpose::Keep, Exchange::new(), Peer::alone());
+        let shared = State::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
+        spawn(
+            rest,
+            &shared,
+            Purpose::Keep,
+            Exchange::<Unsaid, ()>::new().progress(),
+            Peer::alone(),
+        );
         shared.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
         assert!(connection.is_finished());
@@ -519,7 +440,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_takes_too_long_is_let_go_of() {
         let mut drained = draining(Drain::new());
-        drained.exchange.note().answered();
+        drained.response.answered();
         let start = Instant::now();
         until_gone(&mut drained.sender).await;
         assert_eq!(start.elapsed().as_secs(), 5);
@@ -529,7 +450,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_is_too_long_is_let_go_of() {
         let mut drained = draining(Drain::new().bytes(1000));
-        drained.exchange.note().answered();
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1000).await);
         assert!(send(&mut drained.sender, 1).await);
         until_gone(&mut drained.sender).await;
@@ -541,7 +462,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn letting_go_says_nothing_of_the_connection() {
         let mut drained = draining(Drain::new().bytes(1000));
-        drained.exchange.note().answered();
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_closing() && !drained.connection.is_cut());
@@ -555,7 +476,7 @@ mod tests {
             assert!(send(&mut drained.sender, 1000).await);
             sleep(Duration::from_secs(1)).await;
         }
-        drained.exchange.note().answered();
+        drained.response.answered();
         sleep(Duration::from_secs(1)).await;
         assert!(
             send(&mut drained.sender, 1000).await,
@@ -571,7 +492,7 @@ mod tests {
     async fn the_end_of_a_stall_is_noticed() {
         let mut drained = draining(Drain::new().bytes(1000));
         drained.connection.stall(true);
-        drained.exchange.note().answered();
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
@@ -614,7 +535,7 @@ mod tests {
         assert!(send(&mut drained.sender, 1).await);
         let sent = drained.sender.try_send(Frame::data(Bytes::from("a")));
         assert!(sent.is_err(), "nothing is read");
-        drained.exchange.note().answered();
+        drained.response.answered();
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_cut());
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -14,8 +14,10 @@ use tokio::time::Instant;
 use super::{
     DeliveredBody,
     drain::{self, Purpose},
-    exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
+    handoff::{Exchange, Later, Settled},
+    headers::say_close,
     plan::Plan,
+    unread_body::{FRAMES_PER_TURN, Remainder},
     verdict::{IN_PASSING, Verdict},
 };
 use crate::{
@@ -56,7 +58,7 @@ pin_project! {
 
 /// What it takes to judge a body when the answer is there.
 pub(super) struct Watch<B> {
-    pub(super) exchange: Exchange<B>,
+    pub(super) exchange: Exchange<B, Plan>,
     pub(super) plan: Plan,
 }
 
@@ -73,7 +75,7 @@ enum Judged<ReqB, ResB> {
 struct Taking<ReqB, ResB> {
     response: Response<ResB>,
     rest: Remainder<ReqB>,
-    exchange: Exchange<ReqB>,
+    exchange: Exchange<ReqB, Plan>,
     plan: Plan,
     discarding: Discarding,
     /// Of what is not there now the rest is drained, rather than the connection closed.
@@ -179,7 +181,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             }
             Settled::Held => {
                 return Judged::Send(
-                    response.map(|body| DeliveredBody::noted(body, exchange.note())),
+                    response.map(|body| DeliveredBody::noted(body, exchange.progress())),
                 );
             }
             Settled::LetGo(rest) => rest,
@@ -191,7 +193,9 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
 
         if plan.multiplexed {
             plan.let_go(rest, &exchange);
-            return Judged::Send(response.map(|body| DeliveredBody::noted(body, exchange.note())));
+            return Judged::Send(
+                response.map(|body| DeliveredBody::noted(body, exchange.progress())),
+            );
         }
 
         plan.heed(&response);
@@ -221,12 +225,6 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
 /// What hyper may have read of a body already. There is no time, since nothing is waited for.
 fn in_passing() -> Bounds {
     Bounds::new(Duration::MAX, Duration::MAX, Some(IN_PASSING))
-}
-
-/// Beside what else the answer says of its connection.
-fn say_close<B>(response: &mut Response<B>) {
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().append(CONNECTION, close);
 }
 
 /// A body that was refused for its length, by a guard of ours or by any other.
@@ -306,7 +304,14 @@ where
         if over.is_none() && !drains && !rest.is_joined() {
             say_close(&mut response);
             let Plan { shared, peer, .. } = &plan;
-            drain::go_on(rest, shared, Purpose::Deliver, discarding, exchange, *peer);
+            drain::go_on(
+                rest,
+                shared,
+                Purpose::Deliver,
+                discarding,
+                exchange.progress(),
+                *peer,
+            );
             return response.map(DeliveredBody::plain);
         }
         if over.is_some() || !drains {
@@ -316,9 +321,16 @@ where
             plan.close(rest, &exchange, true);
             return response.map(DeliveredBody::plain);
         }
-        let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
+        let noted = response.map(|body| DeliveredBody::noted(body, exchange.progress()));
         let Plan { shared, peer, .. } = &plan;
-        drain::go_on(rest, shared, Purpose::Keep, discarding, exchange, *peer);
+        drain::go_on(
+            rest,
+            shared,
+            Purpose::Keep,
+            discarding,
+            exchange.progress(),
+            *peer,
+        );
         noted
     }
 }

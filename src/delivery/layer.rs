@@ -1,14 +1,14 @@
-use std::{
-    fmt,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
-};
+use std::{hash::Hash, sync::Arc};
 
 use http::request::Parts;
 use tower_layer::Layer;
 
-use super::{Delivery, Drain, StreamLinger, shared::Shared};
-use crate::{budget::STALL_TIMEOUT, linger::Linger, observe::Observer, shared::peer::Peer};
+use super::{
+    Delivery,
+    config::{Drain, PeerKey, StreamLinger},
+    state::State,
+};
+use crate::{budget::STALL_TIMEOUT, observe::Observer};
 
 /// Sees to it that early answers go out on an honest connection.
 ///
@@ -54,7 +54,7 @@ use crate::{budget::STALL_TIMEOUT, linger::Linger, observe::Observer, shared::pe
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeliveryLayer {
-    shared: Arc<Shared>,
+    shared: Arc<State>,
     peer_key: PeerKey,
 }
 
@@ -62,7 +62,7 @@ impl DeliveryLayer {
     /// With the default [`Drain`] and [`StreamLinger`].
     #[must_use]
     pub fn new() -> Self {
-        Self::of(Shared::new(
+        Self::of(State::new(
             Drain::new(),
             STALL_TIMEOUT,
             StreamLinger::new(),
@@ -70,7 +70,7 @@ impl DeliveryLayer {
         ))
     }
 
-    fn of(shared: Arc<Shared>) -> Self {
+    pub(crate) fn of(shared: Arc<State>) -> Self {
         Self {
             shared,
             peer_key: PeerKey::default(),
@@ -111,7 +111,7 @@ impl DeliveryLayer {
     pub fn drain(self, drain: Drain) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(
+            shared: State::new(
                 drain,
                 shared.stall_timeout,
                 shared.streams.settings(),
@@ -127,7 +127,7 @@ impl DeliveryLayer {
     pub fn stream_linger(self, settings: StreamLinger) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(
+            shared: State::new(
                 shared.drain,
                 shared.stall_timeout,
                 settings,
@@ -142,7 +142,7 @@ impl DeliveryLayer {
     pub fn observer(self, observer: Observer) -> Self {
         let shared = &self.shared;
         Self {
-            shared: Shared::new(
+            shared: State::new(
                 shared.drain,
                 shared.stall_timeout,
                 shared.streams.settings(),
@@ -153,58 +153,9 @@ impl DeliveryLayer {
     }
 }
 
-impl Linger {
-    /// Delivery by these settings, as a layer: for servers that make no service for
-    /// each connection, tonic's among them. It is the outermost.
-    ///
-    /// Where [`join`](Self::join) or `serve` can be had, delivery is joined already.
-    ///
-    /// ```
-    /// use tower::ServiceBuilder;
-    /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
-    ///
-    /// let linger = Linger::new();
-    /// let layers = ServiceBuilder::new()
-    ///     .layer(linger.layer())
-    ///     .layer(BodyGuardLayer::new(4 * MIB));
-    /// ```
-    #[must_use]
-    pub fn layer(&self) -> DeliveryLayer {
-        DeliveryLayer::of(Arc::clone(self.delivery()))
-    }
-}
-
 impl Default for DeliveryLayer {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
-
-/// Whose slots a request takes, by its head.
-#[derive(Clone, Default)]
-pub(crate) struct PeerKey(Option<Arc<Key>>);
-
-impl PeerKey {
-    fn new<F, K>(key: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
-        K: Hash,
-    {
-        let state = RandomState::new();
-        Self(Some(Arc::new(move |head| Some(state.hash_one(key(head)?)))))
-    }
-
-    pub(super) fn of(&self, head: &Parts) -> Peer {
-        Peer::keyed(self.0.as_ref().and_then(|key| key(head)))
-    }
-}
-
-impl fmt::Debug for PeerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.0.is_some() { ".." } else { "request" };
-        write!(f, "PeerKey({by})")
     }
 }
 

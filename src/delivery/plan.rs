@@ -7,10 +7,11 @@ use http_body::Body;
 
 use super::{
     drain::{self, Purpose},
-    exchange::{Exchange, Remainder},
-    service::has_token,
-    shared::Shared,
+    handoff::Exchange,
+    headers::has_token,
+    state::State,
     streams,
+    unread_body::Remainder,
     verdict::Verdict,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<State>,
     /// Of a joined connection of HTTP/2, where the request declares a length.
     pub(super) cork: Option<Arc<Connection>>,
     /// Whose slots it takes.
@@ -39,7 +40,7 @@ impl Plan {
     }
 
     /// Deals with a rest of which the answer says that the connection closes.
-    pub(super) fn close<B>(&self, rest: Remainder<B>, exchange: &Exchange<B>, asked: bool)
+    pub(super) fn close<B>(&self, rest: Remainder<B>, exchange: &Exchange<B, Self>, asked: bool)
     where
         B: Body + Unpin + Send + 'static,
     {
@@ -51,7 +52,7 @@ impl Plan {
                 rest,
                 &self.shared,
                 Purpose::Deliver,
-                exchange.clone(),
+                exchange.progress(),
                 self.peer,
             );
         }
@@ -59,7 +60,7 @@ impl Plan {
 
     /// Deals with a rest that was let go of after the answer: nothing can be said
     /// any more.
-    pub(super) fn let_go<B>(&self, rest: Remainder<B>, exchange: &Exchange<B>)
+    pub(super) fn let_go<B>(&self, rest: Remainder<B>, exchange: &Exchange<B, Self>)
     where
         B: Body + Unpin + Send + 'static,
     {
@@ -68,7 +69,7 @@ impl Plan {
         }
         if self.multiplexed {
             let cork = self.cork.as_ref();
-            return streams::linger(&self.shared, rest, exchange.clone(), cork, self.peer);
+            return streams::linger(&self.shared, rest, exchange.progress(), cork, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)
@@ -78,7 +79,7 @@ impl Plan {
             // The head is out, so that reading has hyper send no `100 Continue` any more.
             Verdict::TakeOrClose | Verdict::Close | Verdict::CloseUnasked => Purpose::Deliver,
         };
-        drain::spawn(rest, &self.shared, purpose, exchange.clone(), self.peer);
+        drain::spawn(rest, &self.shared, purpose, exchange.progress(), self.peer);
     }
 }
 

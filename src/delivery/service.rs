@@ -3,21 +3,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{
-    HeaderMap, HeaderName, Request, Response, Version,
-    header::{CONNECTION, EXPECT},
-};
+use http::{Request, Response, Version, header::EXPECT};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
-    exchange::{Exchange, Remainder},
+    config::PeerKey,
     future::Watch,
-    layer::PeerKey,
+    handoff::Exchange,
+    headers::{closes, has_token},
     plan::Plan,
-    shared::Shared,
-    unread::Unread,
+    state::State,
+    unread_body::Remainder,
+    window_hold::WindowHold,
 };
 use crate::shared::connection::Connection;
 
@@ -46,14 +45,14 @@ use crate::shared::connection::Connection;
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Arc<State>,
     /// Used where there is no connection.
     peer_key: PeerKey,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>, peer_key: PeerKey) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<State>, peer_key: PeerKey) -> Self {
         Self {
             inner,
             shared,
@@ -140,7 +139,7 @@ impl<S> Delivery<S> {
         let cork = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
-        let unread = joined.filter(|_| !http1).cloned().map(Unread::new);
+        let unread = joined.filter(|_| !http1).cloned().map(WindowHold::new);
         let peer = match joined {
             Some(connection) => connection.peer(),
             None => self.peer_key.of(&parts),
@@ -160,29 +159,4 @@ impl<S> Delivery<S> {
         let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange, unread));
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
-}
-
-/// Whether the client takes its connection for closed after the response (RFC 9112 §9.3).
-#[inline]
-fn closes(version: Version, headers: &HeaderMap) -> bool {
-    match version {
-        Version::HTTP_11 => has_token(headers, &CONNECTION, "close"),
-        _ => !has_token(headers, &CONNECTION, "keep-alive"),
-    }
-}
-
-/// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
-#[inline]
-pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    // Most have no such header, and this is the cheaper question.
-    headers.contains_key(name) && list_has_token(headers, name, token)
-}
-
-fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|member| member.trim().eq_ignore_ascii_case(token))
 }

@@ -19,10 +19,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{
-    exchange::{Exchange, Remainder},
-    shared::Shared,
-};
+use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
     budget::{Bounds, Discarding, Ended, Patience},
     observe::{Discarded, Event},
@@ -31,141 +28,19 @@ use crate::{
         cork,
         peer::Peer,
     },
-    tasks::{Slot, Slots, Tasks},
+    tasks::Slot,
 };
-
-/// How long a stream of HTTP/2 is read on after an early answer.
-///
-/// The default is 64 MiB and 2 s, and 64 streams at once in all the connections that
-/// share the settings: whole on a fast network, and over in time for a person at a
-/// browser. A stream whose client is silent for 1 s is dropped sooner.
-///
-/// When all slots are taken, a new stream evicts the slowest stream of the client that holds
-/// the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is). With no
-/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
-/// clients that stop by themselves, such as curl.
-///
-/// Until its response is out a stream is read as well, for its window is the whole
-/// connection's: as long as the response makes progress, and for the
-/// [stall timeout](crate::Linger::stall_timeout), or as many bytes, without any.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_bodyguard::{Linger, StreamLinger};
-///
-/// // For clients that cannot stop before they have sent everything.
-/// let linger = Linger::new().stream_linger(StreamLinger::new().total(Duration::from_secs(20)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamLinger {
-    bytes: u64,
-    total: Duration,
-    idle_timeout: Duration,
-    at_once: usize,
-}
 
 /// For a client to see its answer before the reset: curl 7.88 needs both not to come
 /// in one breath.
 const HOLD: Duration = Duration::from_millis(20);
 
-impl StreamLinger {
-    /// With the default bounds.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            bytes: 64 << 20,
-            total: Duration::from_secs(2),
-            idle_timeout: Duration::from_secs(1),
-            at_once: 64,
-        }
-    }
-
-    /// How many bytes of a stream are read after its answer.
-    #[must_use]
-    pub const fn bytes(mut self, bytes: u64) -> Self {
-        self.bytes = bytes;
-        self
-    }
-
-    /// How long a stream is read after its answer.
-    #[must_use]
-    pub const fn total(mut self, total: Duration) -> Self {
-        self.total = total;
-        self
-    }
-
-    /// Limits how long a client may be silent after its answer, 1 s by default.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tower_bodyguard::StreamLinger;
-    ///
-    /// // For clients whose line may stall.
-    /// let stream_linger = StreamLinger::new()
-    ///     .total(Duration::from_secs(20))
-    ///     .idle_timeout(Duration::from_secs(5));
-    /// ```
-    #[must_use]
-    pub const fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.idle_timeout = idle_timeout;
-        self
-    }
-
-    /// How many streams are read on at once. 0 reads none.
-    #[must_use]
-    pub const fn at_once(mut self, streams: usize) -> Self {
-        self.at_once = streams;
-        self
-    }
-}
-
-impl Default for StreamLinger {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The settings, and the streams that linger by them.
-#[derive(Debug)]
-pub(super) struct Streams {
-    settings: StreamLinger,
-    /// All streams, those whose answers are not out yet among them.
-    tasks: Arc<Tasks>,
-    slots: Arc<Slots>,
-}
-
-impl Streams {
-    pub(super) fn new(settings: StreamLinger) -> Self {
-        Self {
-            settings,
-            tasks: Arc::default(),
-            slots: Arc::new(Slots::new(settings.at_once)),
-        }
-    }
-
-    pub(super) fn child(&self) -> Self {
-        Self {
-            settings: self.settings,
-            tasks: Arc::new(self.tasks.child()),
-            slots: Arc::clone(&self.slots),
-        }
-    }
-
-    pub(super) fn settings(&self) -> StreamLinger {
-        self.settings
-    }
-
-    pub(super) fn tasks(&self) -> &Arc<Tasks> {
-        &self.tasks
-    }
-}
-
 /// Reads on in a task of its own. The response leaves whole, or soon, if `cork` says whose
 /// connection waits for it.
 pub(super) fn linger<B>(
-    shared: &Arc<Shared>,
+    shared: &Arc<State>,
     rest: Remainder<B>,
-    exchange: Exchange<B>,
+    response: Arc<dyn ResponseProgress>,
     cork: Option<&Arc<Connection>>,
     peer: Peer,
 ) where
@@ -174,11 +49,11 @@ pub(super) fn linger<B>(
     let now = Instant::now().into_std();
     let phase = match cork.and_then(|connection| Corked::hold(connection, now)) {
         Some(corked) => Phase::Corked { corked },
-        None => Phase::answering(shared, &exchange, 0),
+        None => Phase::answering(shared, &*response, 0),
     };
     let lingering = Lingering {
         rest,
-        exchange,
+        response,
         peer,
         phase,
         discarding: Discarding::new(now),
@@ -208,11 +83,11 @@ enum Phase {
 
 impl Phase {
     /// With bounds that begin now, when so many bytes were discarded.
-    fn answering<B>(shared: &Shared, exchange: &Exchange<B>, discarded: u64) -> Self {
+    fn answering(shared: &State, response: &dyn ResponseProgress, discarded: u64) -> Self {
         let timeout = shared.stall_timeout;
         let bytes = shared.streams.settings.bytes.saturating_add(discarded);
         Self::Answering {
-            taken: exchange.taken(),
+            taken: response.parts_taken(),
             bounds: Bounds::new(timeout, timeout, Some(bytes)),
         }
     }
@@ -222,12 +97,12 @@ pin_project! {
     /// Keeps a stream's body until the client is done with it, or a bound is reached.
     struct Lingering<B> {
         rest: Remainder<B>,
-        exchange: Exchange<B>,
+        response: Arc<dyn ResponseProgress>,
         peer: Peer,
         phase: Phase,
         discarding: Discarding,
         end: Option<Ended>,
-        shared: Arc<Shared>,
+        shared: Arc<State>,
         #[pin]
         patience: Patience,
     }
@@ -262,7 +137,7 @@ impl<B> Lingering<B> {
     /// Until the response is out.
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
-        let phase = Phase::answering(&self.shared, &self.exchange, discarded);
+        let phase = Phase::answering(&self.shared, &*self.response, discarded);
         if let Phase::Corked { corked } = self.go_on(phase) {
             corked.give_up(Instant::now().into_std());
         }
@@ -270,7 +145,7 @@ impl<B> Lingering<B> {
 
     /// Whether the response has made progress since its bounds began.
     fn has_progressed(&self) -> bool {
-        matches!(self.phase, Phase::Answering { taken, .. } if taken != self.exchange.taken())
+        matches!(self.phase, Phase::Answering { taken, .. } if taken != self.response.parts_taken())
     }
 
     /// The answer is out: the stream takes a slot.
@@ -310,7 +185,7 @@ impl<B: Body + Unpin> Future for Lingering<B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let is_answering = matches!(self.phase, Phase::Corked { .. } | Phase::Answering { .. });
-        if is_answering && self.exchange.poll_answered(cx).is_ready() {
+        if is_answering && self.response.poll_answered(cx).is_ready() {
             self.as_mut().answered(cx);
         }
         loop {
@@ -351,11 +226,15 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
-    use crate::{budget::STALL_TIMEOUT, delivery::Drain, observe::Observer};
+    use crate::{
+        budget::STALL_TIMEOUT,
+        delivery::{Drain, StreamLinger, handoff::Exchange},
+        observe::Observer,
+    };
 
     struct Upload {
         sender: Sender<Bytes, Infallible>,
-        exchange: Exchange<Channel<Bytes, Infallible>>,
+        response: Arc<dyn ResponseProgress>,
         connection: Weak<Connection>,
     }
 
@@ -365,20 +244,20 @@ mod tests {
     }
 
     fn upload(settings: StreamLinger, is_corked: bool) -> Upload {
-        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
+        let shared = State::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
         upload_to(&shared, is_corked)
     }
 
-    fn upload_to(shared: &Arc<Shared>, is_corked: bool) -> Upload {
+    fn upload_to(shared: &Arc<State>, is_corked: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
-        let exchange = Exchange::new();
+        let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
         let rest = Remainder::new(body, false, None);
         let cork = is_corked.then_some(&connection);
-        linger(shared, rest, exchange.clone(), cork, Peer::alone());
+        linger(shared, rest, Arc::clone(&response), cork, Peer::alone());
         Upload {
             sender,
-            exchange,
+            response,
             connection: Arc::downgrade(&connection),
         }
     }
@@ -401,7 +280,7 @@ mod tests {
         assert!(upload.connection.upgrade().is_none(), "it is let go of");
         // From the answer on, there are 2 s.
         sleep(Duration::from_secs(10)).await;
-        upload.exchange.note().answered();
+        upload.response.answered();
         sleep(Duration::from_millis(950)).await;
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(950)).await;
@@ -413,7 +292,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_answer_frees_the_cork() {
         let mut upload = corked();
-        upload.exchange.note().answered();
+        upload.response.answered();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none());
     }
@@ -427,7 +306,7 @@ mod tests {
             for _ in 0..9 {
                 assert!(send(&mut upload).await);
             }
-            upload.exchange.note().answered();
+            upload.response.answered();
             sleep(Duration::from_micros(1)).await;
             let mut sent = 0;
             while send(&mut upload).await {
@@ -443,7 +322,7 @@ mod tests {
     async fn silent_stream_ends_at_idle_timeout() {
         let settings = StreamLinger::new().total(Duration::from_secs(20));
         let mut upload = upload(settings, false);
-        upload.exchange.note().answered();
+        upload.response.answered();
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(990)).await;
         assert!(send(&mut upload).await);
@@ -463,10 +342,10 @@ mod tests {
                 }
             }
         });
-        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, settings, observer);
+        let shared = State::new(Drain::new(), STALL_TIMEOUT, settings, observer);
         let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&shared, false), bytes));
         for (upload, bytes) in &mut uploads {
-            upload.exchange.note().answered();
+            upload.response.answered();
             sleep(Duration::from_millis(1)).await;
             for _ in 0..*bytes {
                 send(upload).await;

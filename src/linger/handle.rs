@@ -107,7 +107,7 @@ struct Shared {
     settings: Settings,
     /// The handle that this one is a [child](Linger::child) of.
     parent: Option<Linger>,
-    delivery: Arc<delivery::Shared>,
+    delivery: Arc<delivery::State>,
     tasks: Arc<Tasks>,
     counters: Counters,
     before_shutdown: OnceLock<Stats>,
@@ -379,7 +379,7 @@ impl Linger {
     }
 
     /// What delivery by this handle shares.
-    pub(crate) fn delivery(&self) -> &Arc<delivery::Shared> {
+    pub(crate) fn delivery(&self) -> &Arc<delivery::State> {
         &self.0.delivery
     }
 
@@ -456,7 +456,7 @@ impl Linger {
     }
 
     fn with_settings(settings: Settings) -> Self {
-        let delivery = delivery::Shared::new(
+        let delivery = delivery::State::new(
             settings.drain,
             settings.stall_timeout,
             settings.stream_linger,
@@ -469,7 +469,7 @@ impl Linger {
     fn of(
         settings: Settings,
         parent: Option<Self>,
-        delivery: Arc<delivery::Shared>,
+        delivery: Arc<delivery::State>,
         tasks: Tasks,
     ) -> Self {
         Self(Arc::new(Shared {

@@ -5,6 +5,7 @@
 mod axum;
 #[cfg(feature = "axum-server")]
 mod axum_server;
+mod delivery_layer;
 mod join;
 #[cfg(feature = "tonic")]
 mod tonic;

@@ -1,11 +1,14 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{Drain, StreamLinger, streams::Streams};
-use crate::{observe::Observer, tasks::Tasks};
+use super::config::{Drain, StreamLinger};
+use crate::{
+    observe::Observer,
+    tasks::{Slots, Tasks},
+};
 
 /// What the services of one layer share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct State {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
     pub(super) streams: Streams,
@@ -14,7 +17,7 @@ pub(crate) struct Shared {
     pub(super) observer: Observer,
 }
 
-impl Shared {
+impl State {
     pub(crate) fn new(
         drain: Drain,
         stall_timeout: Duration,
@@ -61,5 +64,40 @@ impl Shared {
     pub(crate) async fn ended(&self) {
         self.tasks.ended().await;
         self.streams.tasks().ended().await;
+    }
+}
+
+/// The settings, and the streams that linger by them.
+#[derive(Debug)]
+pub(super) struct Streams {
+    pub(super) settings: StreamLinger,
+    /// All streams, those whose answers are not out yet among them.
+    pub(super) tasks: Arc<Tasks>,
+    pub(super) slots: Arc<Slots>,
+}
+
+impl Streams {
+    pub(super) fn new(settings: StreamLinger) -> Self {
+        Self {
+            settings,
+            tasks: Arc::default(),
+            slots: Arc::new(Slots::new(settings.at_once)),
+        }
+    }
+
+    pub(super) fn child(&self) -> Self {
+        Self {
+            settings: self.settings,
+            tasks: Arc::new(self.tasks.child()),
+            slots: Arc::clone(&self.slots),
+        }
+    }
+
+    pub(super) fn settings(&self) -> StreamLinger {
+        self.settings
+    }
+
+    pub(super) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
     }
 }

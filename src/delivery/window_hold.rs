@@ -4,12 +4,12 @@ use crate::shared::{connection::Connection, flow};
 
 /// A request body of a combined HTTP/2 connection, as far as it may hold the connection's
 /// window: it does from its beginning on, unless it is waited for.
-pub(super) struct Unread {
+pub(super) struct WindowHold {
     connection: Arc<Connection>,
     holds: bool,
 }
 
-impl Unread {
+impl WindowHold {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         connection.flow().hold(now);
         Self {
@@ -33,7 +33,7 @@ impl Unread {
     }
 }
 
-impl Drop for Unread {
+impl Drop for WindowHold {
     fn drop(&mut self) {
         if self.holds {
             self.connection.flow().release(now);
