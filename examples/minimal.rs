@@ -35,7 +35,7 @@ async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    let linger = Linger::new();
+    let linger = Linger::default();
     let stop = linger.on(tokio::signal::ctrl_c());
     linger
         .serve(listener, app())

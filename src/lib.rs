@@ -44,7 +44,7 @@
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-//! Linger::new().serve(listener, app()).await
+//! Linger::default().serve(listener, app()).await
 //! # }
 //! # }
 //! ```
@@ -87,10 +87,10 @@ mod tasks;
 
 pub use self::{
     budget::Ended,
-    delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
+    delivery::{Delivery, DeliveryConfig, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},
-    linger::{Linger, LingerIo},
+    linger::{Linger, LingerConfig, LingerIo},
     observe::{Counters, Discarded, DiscardedCount, Event, Observer, RefusedCount, Snapshot},
     refusal::Refusal,
 };

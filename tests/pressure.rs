@@ -18,7 +18,7 @@ use support::{
     server::{Server, guarded},
 };
 use tower_bodyguard::{
-    BodyGuardLayer, Counters, Ended as How, Event, Linger, Observer, limit::Kind,
+    BodyGuardLayer, Counters, Ended as How, Event, Linger, LingerConfig, Observer, limit::Kind,
 };
 use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
@@ -50,7 +50,11 @@ fn until_started(server: &Server, connections: u64) {
 #[test]
 fn the_longest_silent_gives_way() {
     let counters = Counters::default();
-    let linger = Linger::new().at_once(2).observer(counters.observer());
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(2)
+            .observer(counters.observer()),
+    );
     let server = served(linger, early());
     let mut sockets: Vec<_> = (1..=3)
         .map(|count| {
@@ -83,7 +87,7 @@ fn the_longest_silent_gives_way() {
 
 #[test]
 fn with_no_place_there_is_no_linger() {
-    let server = served(Linger::new().at_once(0), early());
+    let server = served(Linger::new(LingerConfig::new().max_connections(0)), early());
     let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
     assert!(outcome.was_reset(), "{outcome:?}");
 }
@@ -107,7 +111,7 @@ fn one_observer_is_told_of_all() {
     let words = Arc::default();
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(5 * MIB).observer(told(&words)));
-    let server = served(Linger::new().observer(told(&words)), app);
+    let server = served(Linger::new(LingerConfig::new().observer(told(&words))), app);
     // Over the outer limit, and over the inner one, which tells nobody.
     for length in [LARGE, 5 * MIB] {
         let upload = SendFirst::post("/", Framing::ContentLength, length);
@@ -139,7 +143,7 @@ fn an_observer_that_panics_harms_nobody() {
     let observer = || Observer::new(|_| panic!("as the test wants it"));
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
-    let server = served(Linger::new().observer(observer()), app);
+    let server = served(Linger::new(LingerConfig::new().observer(observer())), app);
     for _ in 0..3 {
         SendFirst::post("/", Framing::ContentLength, LARGE)
             .to(server.addr)
@@ -163,7 +167,7 @@ fn a_slow_upload_is_refused() {
     for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
         let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
         let app = support::server::counting().layer(guard.observer(observer.clone()));
-        let server = served(Linger::new(), app);
+        let server = served(Linger::default(), app);
         let mut socket = connect(server.addr);
         let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
         socket.write_all(upload.head().as_bytes()).unwrap();
@@ -193,7 +197,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
         app().layer(RequestBodyDeadlineLayer::new(BRIEF)),
     ];
     for app in apps {
-        let server = served(Linger::new(), app);
+        let server = served(Linger::default(), app);
         let mut socket = connect(server.addr);
         let upload = SendFirst::post("/bytes", Framing::ContentLength, LARGE);
         socket.write_all(upload.head().as_bytes()).unwrap();
@@ -210,7 +214,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
 #[test]
 fn a_fast_upload_is_not() {
     let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
-    let server = served(Linger::new(), support::server::counting().layer(guard));
+    let server = served(Linger::default(), support::server::counting().layer(guard));
     let upload = SendFirst::post("/", Framing::Chunked, 16 * MIB).header("Connection: close");
     let outcome = upload.to(server.addr);
     assert_eq!(outcome.assert_delivered(200).body, (16 * MIB).to_string());

@@ -18,7 +18,7 @@ use support::{
     server::Server,
 };
 use tokio::sync::oneshot;
-use tower_bodyguard::{Drain, Linger, linger::Shutdown};
+use tower_bodyguard::{Drain, Linger, LingerConfig, linger::Shutdown};
 
 /// The bound of a shutdown that is to be cut short.
 const SOON: Duration = Duration::from_millis(200);
@@ -74,7 +74,7 @@ fn refused(server: &Server, connections: u64) -> Vec<TcpStream> {
 
 #[test]
 fn ten_refused_uploads_in_mid_sending_finish() {
-    let stopping = stopping(Linger::new(), PATIENCE);
+    let stopping = stopping(Linger::default(), PATIENCE);
     let mut clients = refused(&stopping.server, 10);
     stopping.signal.send(()).unwrap();
     stopping.served.recv_timeout(PATIENCE).unwrap();
@@ -91,7 +91,7 @@ fn ten_refused_uploads_in_mid_sending_finish() {
 
 #[test]
 fn those_that_do_not_are_cut_at_the_bound() {
-    let stopping = stopping(Linger::new(), SOON);
+    let stopping = stopping(Linger::default(), SOON);
     let mut clients = refused(&stopping.server, 3);
     stopping.signal.send(()).unwrap();
     let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
@@ -104,8 +104,12 @@ fn those_that_do_not_are_cut_at_the_bound() {
 /// axum waits for its connections without a bound, and a drain holds one up.
 #[test]
 fn a_drain_ends_when_the_grace_is_over() {
-    let drain = Drain::new().total(PATIENCE * 2);
-    let linger = Linger::new().drain(drain).grace(SOON);
+    let drain = Drain::new().timeout(PATIENCE * 2);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .shutdown_drain_timeout(SOON),
+    );
     let stopping = stopping(linger, PATIENCE);
     let mut socket = connect(stopping.server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
@@ -127,8 +131,12 @@ fn a_drain_ends_when_the_grace_is_over() {
 /// connections alone.
 #[test]
 fn shutdown_of_child_leaves_its_siblings_alone() {
-    let drain = Drain::new().total(PATIENCE * 2);
-    let linger = Linger::new().drain(drain).grace(Duration::ZERO);
+    let drain = Drain::new().timeout(PATIENCE * 2);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .shutdown_drain_timeout(Duration::ZERO),
+    );
     let [stopped, other] = [(); 2].map(|()| stopping(linger.child(), SOON));
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
     let mut drained = [&stopped, &other].map(|stopping| {
@@ -167,7 +175,7 @@ fn shutdown_of_child_leaves_its_siblings_alone() {
 
 #[test]
 fn nothing_to_wait_for_is_over_at_once() {
-    let stopping = stopping(Linger::new(), PATIENCE * 2);
+    let stopping = stopping(Linger::default(), PATIENCE * 2);
     stopping.signal.send(()).unwrap();
     let ended = stopping.ended.recv_timeout(PATIENCE).unwrap();
     assert_eq!(ended, Shutdown::default());

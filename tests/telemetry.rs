@@ -11,7 +11,7 @@ use support::{
     client::PATIENCE,
     server::{Server, counting},
 };
-use tower_bodyguard::{BodyGuardLayer, Event, Linger, Observer};
+use tower_bodyguard::{BodyGuardLayer, Event, Linger, LingerConfig, Observer};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What was written.
@@ -59,7 +59,7 @@ fn both_are_told() {
     });
     let observer = Observer::tracing().and(Observer::metrics()).and(last);
     let guard = BodyGuardLayer::new(4 * MIB).observer(observer.clone());
-    let linger = Linger::new().observer(observer);
+    let linger = Linger::new(LingerConfig::new().observer(observer));
     let server = Server::run_with(linger, |listener, linger| async move {
         linger
             .serve(listener, counting().layer(guard))

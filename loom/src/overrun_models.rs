@@ -25,7 +25,10 @@ fn is_told(report: fn(&Overrun), expected: Violation) {
 
 #[test]
 fn an_answer_is_told_of_too_many_bytes() {
-    is_told(|overrun| overrun.report(5), Violation::TooLong { received: 5 });
+    is_told(
+        |overrun| overrun.report(5),
+        Violation::TooLong { received: 5 },
+    );
 }
 
 #[test]
@@ -51,7 +54,9 @@ fn of_those_that_waited_the_last_is_told() {
         });
         block_on(poll_fn(|cx| {
             overrun.wake_on_report(cx);
-            overrun.violation().map_or(Poll::Pending, |_| Poll::Ready(()))
+            overrun
+                .violation()
+                .map_or(Poll::Pending, |_| Poll::Ready(()))
         }));
         body.join().unwrap();
     });

@@ -7,7 +7,107 @@ use std::{
 
 use http::request::Parts;
 
-use crate::{budget::Bounds, shared::peer::Peer};
+use crate::{
+    budget::{Bounds, STALL_TIMEOUT},
+    observe::Observer,
+    shared::peer::Peer,
+};
+
+/// The settings of a [`DeliveryLayer`](super::DeliveryLayer): plain data.
+///
+/// ```
+/// use tower_bodyguard::{DeliveryConfig, DeliveryLayer, Drain, MIB};
+///
+/// let config = DeliveryConfig::new().drain(Drain::new().max_bytes(4 * MIB));
+/// let layer = DeliveryLayer::new(config);
+/// ```
+#[derive(Clone, Debug)]
+pub struct DeliveryConfig {
+    pub(super) drain: Drain,
+    pub(super) stream_linger: StreamLinger,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) observer: Observer,
+    pub(super) peer_key: PeerKey,
+}
+
+impl DeliveryConfig {
+    /// Returns the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            drain: Drain::new(),
+            stream_linger: StreamLinger::new(),
+            stall_timeout: STALL_TIMEOUT,
+            observer: Observer::default(),
+            peer_key: PeerKey::default(),
+        }
+    }
+
+    /// Sets how much of an unread body is drained to keep its connection.
+    #[must_use]
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Sets how long an HTTP/2 stream is read after an early response.
+    #[must_use]
+    pub fn stream_linger(mut self, stream_linger: StreamLinger) -> Self {
+        self.stream_linger = stream_linger;
+        self
+    }
+
+    /// Limits how long an HTTP/2 stream is read before its response is out, if the response
+    /// makes no progress. Default: 30 s.
+    ///
+    /// Combined with a socket, it limits responses over HTTP/1 as well: see
+    /// [`LingerConfig::stall_timeout`](crate::LingerConfig::stall_timeout).
+    #[must_use]
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// Sets the observer, which is notified of each drain and of each stream that lingers.
+    #[must_use]
+    pub fn observer(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Sets which requests belong to one client, for its share of the slots: those for which
+    /// `key` returns the same value.
+    ///
+    /// Without a key, a request is a client of its own: so is each one if this is not called.
+    /// It is not asked where the layer knows the connection: see
+    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key).
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use tower_bodyguard::DeliveryConfig;
+    ///
+    /// let config = DeliveryConfig::new().peer_key(|head| {
+    ///     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// });
+    /// ```
+    #[must_use]
+    pub fn peer_key<F, K>(mut self, key: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+        K: Hash,
+    {
+        self.peer_key = PeerKey::new(key);
+        self
+    }
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// What a kept connection is worth: how much of a refused body is read on, and
 /// for how long.
@@ -18,15 +118,15 @@ use crate::{budget::Bounds, shared::peer::Peer};
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_bodyguard::{Drain, Linger, MIB};
+/// use tower_bodyguard::{Drain, Linger, LingerConfig, MIB};
 ///
-/// let drain = Drain::new().bytes(4 * MIB).total(Duration::from_secs(2));
-/// let linger = Linger::new().drain(drain);
+/// let drain = Drain::new().max_bytes(4 * MIB).timeout(Duration::from_secs(2));
+/// let linger = Linger::new(LingerConfig::new().drain(drain));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    bytes: u64,
-    total: Duration,
+    max_bytes: Option<u64>,
+    timeout: Duration,
     max_connections: usize,
 }
 
@@ -35,34 +135,33 @@ impl Drain {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            bytes: 1 << 20,
-            total: Duration::from_secs(5),
+            max_bytes: Some(1 << 20),
+            timeout: Duration::from_secs(5),
             max_connections: 1024,
         }
     }
 
-    /// How many bytes are read to keep a connection. 0 keeps none that would have
-    /// to wait.
+    /// Limits how many bytes are read to keep a connection. 0 keeps none that would have to
+    /// wait. Default: 1 MiB.
     #[must_use]
-    pub const fn bytes(mut self, bytes: u64) -> Self {
-        self.bytes = bytes;
+    pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_bytes = bytes.into();
         self
     }
 
-    /// How long a drain takes at most.
+    /// Limits how long a drain takes. Default: 5 s.
     #[must_use]
-    pub const fn total(mut self, total: Duration) -> Self {
-        self.total = total;
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
-    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
-    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
+    /// Limits how many drains run at a time, each for a connection of its own. Default: 1024. When that limit is reached, a new one evicts the slowest drain of the client that
+    /// has the most ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is).
     /// hyper closes the connection of an evicted drain once its answer is out.
     #[must_use]
-    pub const fn max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
+    pub const fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
         self
     }
 
@@ -71,12 +170,12 @@ impl Drain {
     }
 
     pub(super) fn budget(&self) -> u64 {
-        self.bytes
+        self.max_bytes.unwrap_or(u64::MAX)
     }
 
     /// To keep the connection.
     pub(super) fn to_keep(self) -> Bounds {
-        Bounds::new(self.total, self.total, Some(self.bytes))
+        Bounds::new(self.timeout, self.timeout, self.max_bytes)
     }
 
     /// To deliver an answer where no hook will: as much as comes in that time.
@@ -101,27 +200,28 @@ impl Default for Drain {
 /// browser. A stream whose client is silent for 1 s is dropped sooner.
 ///
 /// When all slots are taken, a new stream evicts the slowest stream of the client that holds
-/// the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is). With no
+/// the most ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). With no
 /// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
 /// clients that stop by themselves, such as curl.
 ///
 /// Until its response is out a stream is read as well, for its window is the whole
 /// connection's: as long as the response makes progress, and for the
-/// [stall timeout](crate::Linger::stall_timeout), or as many bytes, without any.
+/// [stall timeout](crate::LingerConfig::stall_timeout), or as many bytes, without any.
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_bodyguard::{Linger, StreamLinger};
+/// use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
 ///
 /// // For clients that cannot stop before they have sent everything.
-/// let linger = Linger::new().stream_linger(StreamLinger::new().total(Duration::from_secs(20)));
+/// let streams = StreamLinger::new().timeout(Duration::from_secs(20));
+/// let linger = Linger::new(LingerConfig::new().stream_linger(streams));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLinger {
-    pub(super) bytes: u64,
-    pub(super) total: Duration,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) timeout: Duration,
     pub(super) idle_timeout: Duration,
-    pub(super) at_once: usize,
+    pub(super) max_streams: usize,
 }
 
 impl StreamLinger {
@@ -129,28 +229,28 @@ impl StreamLinger {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            bytes: 64 << 20,
-            total: Duration::from_secs(2),
+            max_bytes: Some(64 << 20),
+            timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(1),
-            at_once: 64,
+            max_streams: 64,
         }
     }
 
-    /// How many bytes of a stream are read after its answer.
+    /// Limits how many bytes of a stream are read after its response. Default: 64 MiB.
     #[must_use]
-    pub const fn bytes(mut self, bytes: u64) -> Self {
-        self.bytes = bytes;
+    pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_bytes = bytes.into();
         self
     }
 
-    /// How long a stream is read after its answer.
+    /// Limits how long a stream is read after its response. Default: 2 s.
     #[must_use]
-    pub const fn total(mut self, total: Duration) -> Self {
-        self.total = total;
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Limits how long a client may be silent after its answer, 1 s by default.
+    /// Limits how long a client may be silent after its response. Default: 1 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -158,7 +258,7 @@ impl StreamLinger {
     ///
     /// // For clients whose line may stall.
     /// let stream_linger = StreamLinger::new()
-    ///     .total(Duration::from_secs(20))
+    ///     .timeout(Duration::from_secs(20))
     ///     .idle_timeout(Duration::from_secs(5));
     /// ```
     #[must_use]
@@ -167,10 +267,11 @@ impl StreamLinger {
         self
     }
 
-    /// How many streams are read on at once. 0 reads none.
+    /// Limits how many streams linger at a time, in all the connections that share the
+    /// settings. 0 lets none linger. Default: 64.
     #[must_use]
-    pub const fn at_once(mut self, streams: usize) -> Self {
-        self.at_once = streams;
+    pub const fn max_streams(mut self, streams: usize) -> Self {
+        self.max_streams = streams;
         self
     }
 }

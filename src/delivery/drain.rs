@@ -324,10 +324,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{
-        budget::STALL_TIMEOUT,
-        delivery::{Drain, StreamLinger, handoff::Exchange},
-    };
+    use crate::delivery::{DeliveryConfig, Drain, handoff::Exchange};
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
@@ -343,12 +340,7 @@ mod tests {
         let request = connection.begin();
         let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
         let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
-        let shared = State::new(
-            drain,
-            STALL_TIMEOUT,
-            StreamLinger::new(),
-            Observer::default(),
-        );
+        let shared = State::new(&DeliveryConfig::new().drain(drain));
         spawn(
             rest,
             &shared,
@@ -424,7 +416,7 @@ mod tests {
                 }
             }
         });
-        let shared = State::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
+        let shared = State::new(&DeliveryConfig::new().observer(observer));
         spawn(
             rest,
             &shared,
@@ -449,7 +441,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_is_too_long_is_let_go_of() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.response.answered();
         assert!(send(&mut drained.sender, 1000).await);
         assert!(send(&mut drained.sender, 1).await);
@@ -461,7 +453,7 @@ mod tests {
     /// what the hook is told must not outlive the request.
     #[tokio::test(start_paused = true)]
     async fn letting_go_says_nothing_of_the_connection() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
         until_gone(&mut drained.sender).await;
@@ -470,7 +462,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_answer_is_read_for_past_the_bounds() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         for _ in 0..20 {
             assert!(send(&mut drained.sender, 1000).await);
@@ -490,7 +482,7 @@ mod tests {
     /// Nothing comes any more, and so nothing else wakes it.
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_stall_is_noticed() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
@@ -504,7 +496,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn response_that_makes_progress_is_never_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         for _ in 0..100 {
             assert!(send(&mut drained.sender, 1000).await);
@@ -517,7 +509,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn response_to_a_silent_client_is_never_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(600)).await;
@@ -528,7 +520,7 @@ mod tests {
     /// Its body is dropped only when the response is out: until then that is slow, not stalled.
     #[tokio::test(start_paused = true)]
     async fn response_that_does_not_stall_is_not_read_for() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(600)).await;
         // One waits in the channel.
@@ -543,7 +535,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn shutdown_cuts_a_stalled_response_only_without_progress() {
         for progresses in [true, false] {
-            let mut drained = draining(Drain::new().bytes(1000));
+            let mut drained = draining(Drain::new().max_bytes(1000));
             drained.connection.stall(true);
             assert!(send(&mut drained.sender, 1001).await);
             drained.shared.tasks.end();
@@ -563,7 +555,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_stays_stalled_is_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         let start = Instant::now();
         while send(&mut drained.sender, 1000).await {
@@ -575,7 +567,7 @@ mod tests {
 
     #[test]
     fn to_deliver_an_answer_only_time_counts() {
-        let bounds = Drain::new().bytes(1000).to_deliver();
+        let bounds = Drain::new().max_bytes(1000).to_deliver();
         assert_eq!((bounds.bytes, bounds.total), (None, Duration::from_secs(5)));
     }
 }

@@ -23,7 +23,7 @@ mod window_hold;
 
 pub(crate) use self::state::State;
 pub use self::{
-    config::{Drain, StreamLinger},
+    config::{DeliveryConfig, Drain, StreamLinger},
     future::ResponseFuture,
     layer::DeliveryLayer,
     response_body::DeliveredBody,

@@ -35,7 +35,7 @@ use crate::shared::connection::Connection;
 /// let unread = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
 ///     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
-/// let service = DeliveryLayer::new().layer(unread);
+/// let service = DeliveryLayer::default().layer(unread);
 /// // More than is worth reading to keep the connection.
 /// let request = Request::new(Full::from(vec![0; 2_000_000]));
 /// let response = service.oneshot(request).await.unwrap();

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::config::{Drain, StreamLinger};
+use super::config::{DeliveryConfig, Drain, StreamLinger};
 use crate::{
     observe::Observer,
     tasks::{Slots, Tasks},
@@ -18,18 +18,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(
-        drain: Drain,
-        stall_timeout: Duration,
-        stream_linger: StreamLinger,
-        observer: Observer,
-    ) -> Arc<Self> {
+    pub(crate) fn new(config: &DeliveryConfig) -> Arc<Self> {
         Arc::new(Self {
-            drain,
-            stall_timeout,
-            streams: Streams::new(stream_linger),
-            tasks: Arc::new(Tasks::new(drain.most())),
-            observer,
+            drain: config.drain,
+            stall_timeout: config.stall_timeout,
+            streams: Streams::new(config.stream_linger),
+            tasks: Arc::new(Tasks::new(config.drain.most())),
+            observer: config.observer.clone(),
         })
     }
 
@@ -81,7 +76,7 @@ impl Streams {
         Self {
             settings,
             tasks: Arc::default(),
-            slots: Arc::new(Slots::new(settings.at_once)),
+            slots: Arc::new(Slots::new(settings.max_streams)),
         }
     }
 
@@ -91,10 +86,6 @@ impl Streams {
             tasks: Arc::new(self.tasks.child()),
             slots: Arc::clone(&self.slots),
         }
-    }
-
-    pub(super) fn settings(&self) -> StreamLinger {
-        self.settings
     }
 
     pub(super) fn tasks(&self) -> &Arc<Tasks> {

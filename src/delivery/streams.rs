@@ -85,10 +85,11 @@ impl Phase {
     /// With bounds that begin now, when so many bytes were discarded.
     fn answering(shared: &State, response: &dyn ResponseProgress, discarded: u64) -> Self {
         let timeout = shared.stall_timeout;
-        let bytes = shared.streams.settings.bytes.saturating_add(discarded);
+        let more = |bytes: u64| bytes.saturating_add(discarded);
+        let bytes = shared.streams.settings.max_bytes;
         Self::Answering {
             taken: response.parts_taken(),
-            bounds: Bounds::new(timeout, timeout, Some(bytes)),
+            bounds: Bounds::new(timeout, timeout, bytes.map(more)),
         }
     }
 }
@@ -156,9 +157,10 @@ impl<B> Lingering<B> {
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);
-                let bytes = settings.bytes.saturating_add(self.discarding.discarded());
-                let idle = settings.idle_timeout.min(settings.total);
-                let bounds = Bounds::new(idle, settings.total, Some(bytes));
+                let discarded = self.discarding.discarded();
+                let more = |bytes: u64| bytes.saturating_add(discarded);
+                let idle = settings.idle_timeout.min(settings.timeout);
+                let bounds = Bounds::new(idle, settings.timeout, settings.max_bytes.map(more));
                 Phase::Answered { _slot, bounds }
             }
             None => Phase::Held,
@@ -227,8 +229,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        budget::STALL_TIMEOUT,
-        delivery::{Drain, StreamLinger, handoff::Exchange},
+        delivery::{DeliveryConfig, StreamLinger, handoff::Exchange},
         observe::Observer,
     };
 
@@ -244,7 +245,7 @@ mod tests {
     }
 
     fn upload(settings: StreamLinger, is_corked: bool) -> Upload {
-        let shared = State::new(Drain::new(), STALL_TIMEOUT, settings, Observer::default());
+        let shared = State::new(&DeliveryConfig::new().stream_linger(settings));
         upload_to(&shared, is_corked)
     }
 
@@ -301,7 +302,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_before_the_answer_is_read_and_does_not_count() {
         for at_once in [0, 64] {
-            let settings = StreamLinger::new().bytes(10_000).at_once(at_once);
+            let settings = StreamLinger::new().max_bytes(10_000).max_streams(at_once);
             let mut upload = upload(settings, false);
             for _ in 0..9 {
                 assert!(send(&mut upload).await);
@@ -320,7 +321,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silent_stream_ends_at_idle_timeout() {
-        let settings = StreamLinger::new().total(Duration::from_secs(20));
+        let settings = StreamLinger::new().timeout(Duration::from_secs(20));
         let mut upload = upload(settings, false);
         upload.response.answered();
         assert!(send(&mut upload).await);
@@ -332,7 +333,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stream_beyond_slots_evicts_slowest() {
-        let settings = StreamLinger::new().at_once(2);
+        let settings = StreamLinger::new().max_streams(2);
         let ends = Arc::new(Mutex::new(Vec::new()));
         let observer = Observer::new({
             let ends = Arc::clone(&ends);
@@ -342,7 +343,11 @@ mod tests {
                 }
             }
         });
-        let shared = State::new(Drain::new(), STALL_TIMEOUT, settings, observer);
+        let shared = State::new(
+            &DeliveryConfig::new()
+                .stream_linger(settings)
+                .observer(observer),
+        );
         let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&shared, false), bytes));
         for (upload, bytes) in &mut uploads {
             upload.response.answered();

@@ -20,7 +20,7 @@ impl Descriptors {
     }
 
     /// A quarter of them, but no more than [`MOST`].
-    pub(super) fn default_at_once(self) -> usize {
+    pub(super) fn default_max_connections(self) -> usize {
         let quarter = self.0.map(|limit| limit / 4);
         let quarter = quarter.map(|quarter| usize::try_from(quarter).unwrap_or(MOST));
         quarter.unwrap_or(CAUTIOUS).min(MOST)
@@ -91,9 +91,9 @@ mod tests {
 
     #[test]
     fn a_quarter_may_linger() {
-        let at_once = |limit| Descriptors(limit).default_at_once();
-        assert_eq!(at_once(Some(256)), 64);
-        assert_eq!(at_once(Some(u64::MAX)), MOST);
-        assert_eq!(at_once(None), CAUTIOUS);
+        let default = |limit| Descriptors(limit).default_max_connections();
+        assert_eq!(default(Some(256)), 64);
+        assert_eq!(default(Some(u64::MAX)), MOST);
+        assert_eq!(default(None), CAUTIOUS);
     }
 }

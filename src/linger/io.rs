@@ -58,7 +58,7 @@ use crate::{
 /// # let service = tower::service_fn(|_: Request<Incoming>| async {
 /// #     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// # });
-/// let linger = Linger::new();
+/// let linger = Linger::default();
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
 /// loop {
 ///     let (socket, _) = listener.accept().await?;
@@ -472,7 +472,7 @@ mod tests {
             ),
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Owes::Anything),
         ] {
-            let (mut client, mut server) = joined(&Linger::new());
+            let (mut client, mut server) = joined(&Linger::default());
             client.write_all(bytes).await.unwrap();
             let read = server.read(&mut [0; 64]).await.unwrap();
             assert_eq!(read, bytes.len());
@@ -485,7 +485,7 @@ mod tests {
 
     #[tokio::test]
     async fn handshake_that_failed_is_lingered_for_briefly() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         client.write_all(b"\x16\x03\x01\0\x02hi").await.unwrap();
         server.read_exact(&mut [0; 7]).await.unwrap();
         server.write_all(b"alert").await.unwrap();
@@ -494,7 +494,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_closing_connection_discards_while_it_waits_to_write() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         server.connection().unwrap().close();
         let answer =
             tokio::spawn(async move { server.write_all(&[1; 1000]).await.map(|()| server) });
@@ -509,7 +509,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_goes_on_is_not_robbed() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         client.write_all(b"a request").await.unwrap();
         assert!(server.write_all(&[1; 1000]).now_or_never().is_none());
         let mut request = [0; 9];
@@ -519,7 +519,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_bounds_count_from_the_answers_last_progress() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         server.connection().unwrap().close();
         let answer = tokio::spawn(async move { server.write_all(&[1; 1000]).await });
         // It sends on, and reads a little every 20 s.

@@ -9,6 +9,7 @@
 //! This is no `SO_LINGER`: that option is about what is yet to be sent, and does
 //! nothing for a client that sends.
 
+mod config;
 mod descriptors;
 mod discard;
 mod evidence;
@@ -21,4 +22,6 @@ mod shutdown;
 mod stats;
 mod task;
 
-pub use self::{handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats};
+pub use self::{
+    config::LingerConfig, handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats,
+};

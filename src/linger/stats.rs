@@ -15,7 +15,7 @@ pub(super) struct Counters {
 /// ```
 /// use tower_bodyguard::Linger;
 ///
-/// let linger = Linger::new();
+/// let linger = Linger::default();
 /// let stats = linger.stats();
 /// assert_eq!((stats.started, stats.lingering()), (0, 0));
 /// ```

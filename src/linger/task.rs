@@ -180,7 +180,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Linger;
+    use crate::{Linger, LingerConfig};
 
     fn left<T>(io: T, linger: &Linger) -> Left<T> {
         Left {
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_when_the_client_closes() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         client.write_all(&[0; 10_000]).await.unwrap();
@@ -230,16 +230,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_task_for_a_client_that_has_closed() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let (client, server) = duplex(64);
         drop(client);
         let_go(server, &linger);
-        assert_eq!(linger.stats(), Linger::new().stats());
+        assert_eq!(linger.stats(), Linger::default().stats());
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_idle_bound() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         sleep(Duration::from_secs(3)).await;
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn client_that_may_ask_again_is_waited_for_briefly() {
         for sends in [false, true] {
-            let linger = Linger::new();
+            let linger = Linger::default();
             let start = Instant::now();
             let (mut client, server) = duplex(64);
             super::linger(Left {
@@ -276,7 +276,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_drip_ends_at_the_total() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         while client.write_all(b".").await.is_ok() {
@@ -289,7 +289,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_ends_at_the_byte_bound() {
-        let linger = Linger::new().bytes(100_000);
+        let linger = Linger::new(LingerConfig::new().max_bytes(100_000));
         let mut client = lingering(&linger);
         while client.write_all(&[0; 64]).await.is_ok() {}
         let discarded = linger.stats().discarded_bytes;
@@ -298,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_leaves_others_their_turn() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
         let_go(endless, &linger);
         // On one thread this goes on only where the task yields.
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn without_a_runtime_the_socket_is_closed() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let (_client, server) = duplex(64);
         let_go(server, &linger);
         assert_eq!(linger.stats().started, 0);

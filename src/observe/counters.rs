@@ -9,10 +9,10 @@ use crate::{budget::Ended, refusal::Kind};
 /// Counts events, for a page of figures or a test.
 ///
 /// ```
-/// use tower_bodyguard::{BodyGuardLayer, Counters, Linger, MIB};
+/// use tower_bodyguard::{BodyGuardLayer, Counters, Linger, LingerConfig, MIB};
 ///
 /// let counters = Counters::default();
-/// let linger = Linger::new().observer(counters.observer());
+/// let linger = Linger::new(LingerConfig::new().observer(counters.observer()));
 /// let guard = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
 /// assert_eq!(counters.snapshot().refused.declared, 0);
 /// ```

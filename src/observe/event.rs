@@ -17,14 +17,14 @@ use crate::{
 /// Something that one of the parts has done for a client.
 ///
 /// ```
-/// use tower_bodyguard::{Event, Linger, Observer};
+/// use tower_bodyguard::{Event, Linger, LingerConfig, Observer};
 ///
 /// let observer = Observer::new(|event: &Event<'_>| match event {
 ///     Event::Refused(refusal) => eprintln!("{refusal}"),
 ///     Event::Lingered(discarded) => eprintln!("{} bytes thrown away", discarded.bytes),
 ///     _ => {}
 /// });
-/// let linger = Linger::new().observer(observer);
+/// let linger = Linger::new(LingerConfig::new().observer(observer));
 /// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -16,9 +16,9 @@ impl Observer {
     /// How many linger now is in [`Linger::stats`](crate::Linger::stats).
     ///
     /// ```
-    /// use tower_bodyguard::{Linger, Observer};
+    /// use tower_bodyguard::{Linger, LingerConfig, Observer};
     ///
-    /// let linger = Linger::new().observer(Observer::metrics());
+    /// let linger = Linger::new(LingerConfig::new().observer(Observer::metrics()));
     /// ```
     #[must_use]
     pub fn metrics() -> Self {

@@ -14,9 +14,9 @@ impl Observer {
     /// Numbers of bytes are `u64`; those that there are none of are left out.
     ///
     /// ```
-    /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB, Observer};
+    /// use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, Observer};
     ///
-    /// let linger = Linger::new().observer(Observer::tracing());
+    /// let linger = Linger::new(LingerConfig::new().observer(Observer::tracing()));
     /// let guard = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
     /// ```
     #[must_use]

@@ -12,7 +12,7 @@ impl Linger {
     /// use tower::ServiceBuilder;
     /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
     ///
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let layers = ServiceBuilder::new()
     ///     .layer(linger.layer())
     ///     .layer(BodyGuardLayer::new(4 * MIB));

@@ -19,7 +19,7 @@ use axum::{
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tower::layer::util::Identity;
-use tower_bodyguard::{BodyGuardLayer, Linger, LingerExt};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, LingerExt};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::process::{Cores, Process, all_descriptors};
@@ -234,8 +234,8 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
             Around::Hook => axum::serve(listener.linger(), app()).await,
-            Around::Joined => Linger::new().serve(listener, guard.around(app())).await,
-            Around::JoinedLayer => Linger::new().serve(listener, app().layer(guard)).await,
+            Around::Joined => Linger::default().serve(listener, guard.around(app())).await,
+            Around::JoinedLayer => Linger::default().serve(listener, app().layer(guard)).await,
         }
     })
 }
@@ -244,7 +244,12 @@ fn serve_lingering() -> io::Result<()> {
     all_descriptors();
     let long = Duration::from_secs(3600);
     // Under no pressure: with fewer places, bounds would end what is to be measured.
-    let linger = Linger::new().at_once(1 << 20).idle(long).total(long);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(1 << 20)
+            .idle_timeout(long)
+            .timeout(long),
+    );
     on_one_worker(async move {
         let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
         linger.serve(listen().await?, app).await

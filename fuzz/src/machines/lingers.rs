@@ -15,10 +15,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::{ServiceExt, service_fn};
-use tower_bodyguard::{Discarded, Ended, Event, Linger, LingerIo, Observer, delivery::TrackedBody};
+use tower_bodyguard::{
+    Discarded, Ended, Event, Linger, LingerConfig, LingerIo, Observer, delivery::TrackedBody,
+};
 
 use crate::{
-    LINGER, Number, SLACK, Span, millis,
+    Number, SLACK, Span, millis,
     socket::{Client, Log, Logged, Socket},
 };
 
@@ -93,27 +95,24 @@ impl Settings {
     }
 
     fn linger(&self, events: &Events) -> Linger {
-        let mut linger = LINGER
-            .clone()
-            .idle(self.idle)
-            .total(self.total)
-            .bytes(self.bytes);
+        let mut config = LingerConfig::new()
+            .idle_timeout(self.idle)
+            .timeout(self.total)
+            .max_bytes(self.bytes)
+            .max_connections(self.at_once);
         if let Some((rate, grace)) = self.least {
-            linger = linger.min_rate(rate, grace);
+            config = config.min_rate(rate, grace);
         }
         if let Some((rate, total)) = self.good {
-            linger = linger.good_rate(rate, total);
-        }
-        if let Some(places) = self.at_once {
-            linger = linger.at_once(places);
+            config = config.extended_timeout(rate, total);
         }
         let events = Arc::clone(events);
-        linger.observer(Observer::new(move |event| {
+        Linger::new(config.observer(Observer::new(move |event| {
             let Event::Lingered(discarded) = event else {
                 unreachable!("{event:?}");
             };
             events.lock().expect("no panic within").push(*discarded);
-        }))
+        })))
     }
 
     fn longest(&self) -> Duration {

@@ -12,10 +12,12 @@ use http::{Request, Response, Version};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_bodyguard::{Drain, Ended, Event, Observer, StreamLinger, delivery::TrackedBody};
+use tower_bodyguard::{
+    Drain, Ended, Event, Linger, LingerConfig, Observer, StreamLinger, delivery::TrackedBody,
+};
 
 use crate::{
-    LINGER, Number, SLACK, Span,
+    Number, SLACK, Span,
     body::{Script, Source},
     millis,
 };
@@ -53,16 +55,16 @@ pub(super) async fn drive(input: &Input) {
         }
     });
     let (bytes, total) = (input.bytes.get(), input.total.get());
-    let linger = LINGER
-        .clone()
-        .drain(Drain::new().bytes(bytes).total(total))
+    let config = LingerConfig::new()
+        .drain(Drain::new().max_bytes(bytes).timeout(total))
         .stream_linger(
             StreamLinger::new()
-                .bytes(bytes)
-                .total(total)
-                .at_once(usize::from(!input.no_place)),
+                .max_bytes(bytes)
+                .timeout(total)
+                .max_streams(usize::from(!input.no_place)),
         )
         .observer(observer);
+    let linger = Linger::new(config);
     let (source, seen) = input.request.source();
     let mut request = Request::new(source);
     if input.is_http2 {

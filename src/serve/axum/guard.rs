@@ -77,7 +77,7 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// let app = Router::new().route("/", post(|body: String| async { body }));
     /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-    /// Linger::new().serve(listener, app).await
+    /// Linger::default().serve(listener, app).await
     /// # }
     /// ```
     ///

@@ -42,7 +42,7 @@ impl Linger {
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(BodyGuardLayer::new(MIB).for_axum());
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
-    /// Linger::new().serve(listener, app).await
+    /// Linger::default().serve(listener, app).await
     /// # }
     /// ```
     ///
@@ -91,7 +91,7 @@ impl Linger {
     ///     .route("/", get(|ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.0.to_string() }))
     ///     .into_make_service_with_connect_info::<Peer>();
     /// let listener = UnixListener::bind("/run/app.socket")?;
-    /// Linger::new().serve_connected(listener, app).await
+    /// Linger::default().serve_connected(listener, app).await
     /// # }
     /// ```
     ///

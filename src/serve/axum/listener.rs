@@ -32,7 +32,7 @@ pub trait LingerExt: Listener + Sized {
     /// # }
     /// ```
     fn linger(self) -> Lingering<Self> {
-        self.linger_with(&Linger::new())
+        self.linger_with(&Linger::default())
     }
 
     /// As [`linger`](Self::linger), with bounds and counters of one's own.
@@ -40,10 +40,10 @@ pub trait LingerExt: Listener + Sized {
     /// ```no_run
     /// use std::{net::SocketAddr, time::Duration};
     /// use axum::{Router, extract::ConnectInfo, routing::get};
-    /// use tower_bodyguard::{Linger, LingerExt};
+    /// use tower_bodyguard::{Linger, LingerConfig, LingerExt};
     ///
     /// # async fn run(listener: tokio::net::TcpListener) -> std::io::Result<()> {
-    /// let linger = Linger::new().total(Duration::from_secs(120));
+    /// let linger = Linger::new(LingerConfig::new().timeout(Duration::from_secs(120)));
     /// let app = Router::new()
     ///     .route("/", get(|ConnectInfo(from): ConnectInfo<SocketAddr>| async move { from.to_string() }))
     ///     .into_make_service_with_connect_info::<SocketAddr>();
