@@ -86,7 +86,7 @@ mod shared;
 mod tasks;
 
 pub use self::{
-    budget::Ended,
+    budget::StopReason,
     delivery::{Delivery, DeliveryConfig, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},

@@ -17,7 +17,7 @@ use support::{
     client::{Framing, PATIENCE, read_response},
     server::Server,
 };
-use tower_bodyguard::{Counters, Drain, Ended, Linger, LingerConfig};
+use tower_bodyguard::{Counters, Drain, Linger, LingerConfig, StopReason};
 
 fn app() -> Router {
     Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
@@ -116,10 +116,10 @@ fn drain_beyond_max_connections_evicts_another() {
         socket.write_all(&[0; 100_000]).unwrap();
     }
     let drains = || counters.snapshot().drains;
-    while drains().ended(Ended::Complete) < 2 {
+    while drains().with_reason(StopReason::Completed) < 2 {
         thread::yield_now();
     }
-    assert_eq!(drains().ended(Ended::Evicted), 1);
+    assert_eq!(drains().with_reason(StopReason::Evicted), 1);
 }
 
 #[test]
@@ -133,7 +133,10 @@ fn drain_without_slots_is_evicted_at_once() {
     ));
     let mut socket = refused(&server, 100_000);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
-    assert_eq!(counters.snapshot().drains.ended(Ended::Evicted), 1);
+    assert_eq!(
+        counters.snapshot().drains.with_reason(StopReason::Evicted),
+        1
+    );
 }
 
 /// Chunked coding says no length: the drain is bounded by what comes.

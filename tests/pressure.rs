@@ -18,7 +18,7 @@ use support::{
     server::{Server, guarded},
 };
 use tower_bodyguard::{
-    BodyGuardLayer, Counters, Ended as How, Event, Linger, LingerConfig, Observer, limit::Kind,
+    BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How, limit::Kind,
 };
 use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
@@ -63,7 +63,7 @@ fn the_longest_silent_gives_way() {
             socket
         })
         .collect();
-    while counters.snapshot().lingers.ended(How::Evicted) == 0 {
+    while counters.snapshot().lingers.with_reason(How::Evicted) == 0 {
         thread::yield_now();
     }
     assert_eq!(server.linger.stats().lingering(), 2);
@@ -80,7 +80,10 @@ fn the_longest_silent_gives_way() {
     }
     let lingers = counters.snapshot().lingers;
     assert_eq!(
-        (lingers.ended(How::Complete), lingers.by_end().count()),
+        (
+            lingers.with_reason(How::Completed),
+            lingers.by_reason().count()
+        ),
         (2, 8)
     );
 }
@@ -98,8 +101,8 @@ fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
     Observer::new(move |event: &Event<'_>| {
         let word = match event {
             Event::Refused(refusal) => format!("refused {}", refusal.status().as_u16()),
-            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.ended),
-            Event::Lingered(lingered) => format!("lingered {:?}", lingered.ended),
+            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.reason),
+            Event::Lingered(lingered) => format!("lingered {:?}", lingered.reason),
             _ => "another".to_owned(),
         };
         words.lock().unwrap().push(word);
@@ -124,9 +127,9 @@ fn one_observer_is_told_of_all() {
     assert_eq!(read_response(&mut socket).unwrap().status, 404);
     let expected = [
         "refused 413",
-        "lingered Complete",
-        "lingered Complete",
-        "drained 1000 Complete",
+        "lingered Completed",
+        "lingered Completed",
+        "drained 1000 Completed",
     ];
     while words.lock().unwrap().len() < expected.len() {
         thread::yield_now();

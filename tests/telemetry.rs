@@ -93,7 +93,7 @@ fn both_are_told() {
         [
             r#"bodyguard_linger_bytes_total [] 1"#,
             r#"bodyguard_linger_duration_seconds [] 1"#,
-            r#"bodyguard_lingers_total ["complete"] 1"#,
+            r#"bodyguard_lingers_total ["completed"] 1"#,
             r#"bodyguard_refusals_total ["declared"] 1"#,
         ]
     );
@@ -115,7 +115,7 @@ fn both_are_told() {
     }
     let lingered = line("tower_bodyguard: lingered");
     assert!(
-        lingered.contains("DEBUG") && lingered.contains("ended=\"complete\""),
+        lingered.contains("DEBUG") && lingered.contains("reason=\"completed\""),
         "{lingered}"
     );
 }

@@ -63,40 +63,40 @@ impl Bounds {
     }
 }
 
-/// How a drain or a linger ended.
+/// Why a drain or a lingering close stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Ended {
+pub enum StopReason {
     /// The body ended, or the client closed its side: it had all the time it wanted. Or the
-    /// answer was out, and the hook has taken over.
-    Complete,
+    /// response was out, and the lingering close has taken over.
+    Completed,
     /// The client reset it.
     Reset,
     /// The client was silent for too long.
-    Idle,
+    IdleTimeout,
     /// It took too long.
-    Total,
+    Timeout,
     /// More bytes came than were to be discarded.
-    Bytes,
+    MaxBytes,
     /// The client sent too slowly.
-    Rate,
-    /// Another connection needed its place.
+    MinRate,
+    /// Another connection needed its slot.
     Evicted,
     /// The server shut down.
     Shutdown,
 }
 
-impl Ended {
-    /// In one word, for a label or a log.
+impl StopReason {
+    /// Returns one word, for a label or a log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Complete => "complete",
+            Self::Completed => "completed",
             Self::Reset => "reset",
-            Self::Idle => "idle",
-            Self::Total => "total",
-            Self::Bytes => "bytes",
-            Self::Rate => "rate",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Timeout => "timeout",
+            Self::MaxBytes => "max_bytes",
+            Self::MinRate => "min_rate",
             Self::Evicted => "evicted",
             Self::Shutdown => "shutdown",
         }
@@ -187,7 +187,12 @@ impl Discarding {
     }
 
     /// `bytes` came, and were discarded.
-    pub(crate) fn received(&mut self, bytes: u64, now: Instant, bounds: &Bounds) -> Option<Ended> {
+    pub(crate) fn received(
+        &mut self,
+        bytes: u64,
+        now: Instant,
+        bounds: &Bounds,
+    ) -> Option<StopReason> {
         self.heard = now;
         self.discarded = self.discarded.saturating_add(bytes);
         let elapsed = now.saturating_duration_since(self.started);
@@ -202,13 +207,13 @@ impl Discarding {
             standing.received(bytes, now);
         }
         match bounds.bytes {
-            Some(most) if self.discarded > most => Some(Ended::Bytes),
+            Some(most) if self.discarded > most => Some(StopReason::MaxBytes),
             _ => self.over_at(now, bounds),
         }
     }
 
     /// Nothing came.
-    pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<Ended> {
+    pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<StopReason> {
         let elapsed = now.saturating_duration_since(self.started);
         let total = match bounds.good {
             Some(good) if elapsed < self.good.lasts(good.rate) => good.total.max(bounds.total),
@@ -217,11 +222,11 @@ impl Discarding {
         let is_slow =
             |least: Least| elapsed >= least.grace && elapsed >= self.least.lasts(least.rate);
         if elapsed >= total {
-            Some(Ended::Total)
+            Some(StopReason::Timeout)
         } else if now.saturating_duration_since(self.heard) >= bounds.idle {
-            Some(Ended::Idle)
+            Some(StopReason::IdleTimeout)
         } else if bounds.least.is_some_and(is_slow) {
-            Some(Ended::Rate)
+            Some(StopReason::MinRate)
         } else {
             None
         }
@@ -266,7 +271,7 @@ mod tests {
         assert_eq!(discarding.over_at(start + secs(4.9), &BOUNDS), None);
         assert_eq!(
             discarding.over_at(start + secs(5.0), &BOUNDS),
-            Some(Ended::Idle)
+            Some(StopReason::IdleTimeout)
         );
     }
 
@@ -282,7 +287,7 @@ mod tests {
         assert_eq!(discarding.patience(now, &BOUNDS), secs(0.6));
         assert_eq!(
             discarding.over_at(start + secs(30.0), &BOUNDS),
-            Some(Ended::Total)
+            Some(StopReason::Timeout)
         );
     }
 
@@ -295,7 +300,10 @@ mod tests {
         };
         let mut discarding = Discarding::new(start);
         assert_eq!(discarding.received(10, start, &bounds), None);
-        assert_eq!(discarding.received(1, start, &bounds), Some(Ended::Bytes));
+        assert_eq!(
+            discarding.received(1, start, &bounds),
+            Some(StopReason::MaxBytes)
+        );
         assert_eq!(discarding.discarded(), 11);
     }
 
@@ -315,7 +323,7 @@ mod tests {
     };
 
     /// So many bytes each second, until it ends.
-    fn steady(rate: u64, bounds: &Bounds) -> (u64, Ended) {
+    fn steady(rate: u64, bounds: &Bounds) -> (u64, StopReason) {
         let start = Instant::now();
         let mut discarding = Discarding::new(start);
         for second in 1.. {
@@ -333,8 +341,8 @@ mod tests {
             good: Some(GOOD),
             ..BOUNDS
         };
-        assert_eq!(steady(GOOD.rate, &bounds), (600, Ended::Total));
-        assert_eq!(steady(GOOD.rate - 1, &bounds), (30, Ended::Total));
+        assert_eq!(steady(GOOD.rate, &bounds), (600, StopReason::Timeout));
+        assert_eq!(steady(GOOD.rate - 1, &bounds), (30, StopReason::Timeout));
     }
 
     #[test]
@@ -361,7 +369,10 @@ mod tests {
         assert_eq!(discarding.received(1, now, &bounds), None);
         let left = discarding.patience(now, &bounds);
         assert!(left > secs(0.99) && left < secs(1.01), "{left:?}");
-        assert_eq!(discarding.over_at(now + left, &bounds), Some(Ended::Total));
+        assert_eq!(
+            discarding.over_at(now + left, &bounds),
+            Some(StopReason::Timeout)
+        );
     }
 
     #[test]
@@ -379,7 +390,7 @@ mod tests {
         }
         assert_eq!(
             discarding.received(1, start + secs(30.0), &bounds),
-            Some(Ended::Total)
+            Some(StopReason::Timeout)
         );
     }
 
@@ -402,7 +413,7 @@ mod tests {
         assert_eq!(discarding.received(1, start + secs(6.9), &bounds), None);
         assert_eq!(
             discarding.received(1, start + secs(7.1), &bounds),
-            Some(Ended::Rate)
+            Some(StopReason::MinRate)
         );
     }
 
@@ -416,8 +427,8 @@ mod tests {
             least: Some(least),
             ..BOUNDS
         };
-        assert_eq!(steady(239, &bounds), (5, Ended::Rate));
-        assert_eq!(steady(240, &bounds), (30, Ended::Total));
+        assert_eq!(steady(239, &bounds), (5, StopReason::MinRate));
+        assert_eq!(steady(240, &bounds), (30, StopReason::Timeout));
     }
 
     /// Rates and totals of all kinds.

@@ -4,7 +4,7 @@ mod bounds;
 mod patience;
 mod stall;
 
-pub use self::bounds::Ended;
+pub use self::bounds::StopReason;
 pub(crate) use self::{
     bounds::{Bounds, Discarding, Good, Least},
     patience::Patience,

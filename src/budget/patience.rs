@@ -9,7 +9,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Bounds, Discarding, Ended};
+use super::{Bounds, Discarding, StopReason};
 
 pin_project! {
     /// Waits until the bounds end a drain or a linger.
@@ -31,7 +31,7 @@ impl Patience {
         cx: &mut Context<'_>,
         discarding: &Discarding,
         bounds: &Bounds,
-    ) -> Poll<Ended> {
+    ) -> Poll<StopReason> {
         let mut timer = self.project().timer;
         loop {
             if let Some(timer) = timer.as_mut().as_pin_mut() {

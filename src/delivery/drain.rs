@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
-    budget::{Bounds, Discarding, Ended, Patience, STALL_TIMEOUT_AT_SHUTDOWN, Stall},
+    budget::{Bounds, Discarding, Patience, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
     observe::{Discarded, Event, Observer},
     shared::{connection::Connection, peer::Peer},
 };
@@ -79,7 +79,7 @@ where
     B: Body + Unpin + Send + 'static,
 {
     if shared.tasks.most() == 0 {
-        draining.end = Some(Ended::Evicted);
+        draining.end = Some(StopReason::Evicted);
     }
     let now = Instant::now().into_std();
     shared.tasks.spawn(now, peer, |standing| {
@@ -146,9 +146,9 @@ pin_project! {
         delivering: Option<Delivering>,
         stall_timeout: Duration,
         // The bound that it came to, once it has.
-        bound: Option<Ended>,
+        bound: Option<StopReason>,
         // What ended it, once something has.
-        end: Option<Ended>,
+        end: Option<StopReason>,
         // Told to end, it goes on for a stalled response; not twice.
         may_go_on: bool,
         observer: Observer,
@@ -163,8 +163,8 @@ pin_project! {
                 return;
             }
             let end = this.end.unwrap_or(match this.discarding.is_evicted() {
-                true => Ended::Evicted,
-                false => Ended::Shutdown,
+                true => StopReason::Evicted,
+                false => StopReason::Shutdown,
             });
             let drained = Event::Drained(Discarded::new(&this.discarding, end));
             this.observer.observe(&drained);
@@ -225,7 +225,7 @@ impl<B: Drainable> Draining<B> {
     }
 
     /// The body is at its end.
-    fn finish(self: Pin<&mut Self>, end: Ended) -> Poll<()> {
+    fn finish(self: Pin<&mut Self>, end: StopReason) -> Poll<()> {
         let this = self.project();
         if let Some(rest) = this.rest.take() {
             rest.finish();
@@ -235,10 +235,10 @@ impl<B: Drainable> Draining<B> {
     }
 
     /// Within the bounds.
-    fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         let Some(rest) = this.rest else {
-            return Poll::Ready(Ended::Complete);
+            return Poll::Ready(StopReason::Completed);
         };
         if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, this.bounds) {
             return Poll::Ready(end);
@@ -247,10 +247,10 @@ impl<B: Drainable> Draining<B> {
     }
 
     /// Past the bounds. `Complete` when the response is out, or the body at its end.
-    fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let mut this = self.project();
         let (Some(rest), Some(delivering)) = (this.rest, this.delivering) else {
-            return Poll::Ready(Ended::Complete);
+            return Poll::Ready(StopReason::Completed);
         };
         while delivering.poll_changed(cx).is_ready() {}
         if !delivering.is_stalled() {
@@ -260,7 +260,7 @@ impl<B: Drainable> Draining<B> {
                 this.patience.set(Patience::default());
             }
             let flushed = this.patience.poll_over(cx, this.discarding, &FLUSH);
-            return flushed.map(|_| Ended::Complete);
+            return flushed.map(|_| StopReason::Completed);
         }
         let before = this.discarding.discarded();
         if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, &UNBOUNDED) {
@@ -269,7 +269,7 @@ impl<B: Drainable> Draining<B> {
         let heard = this.discarding.discarded() > before;
         let now = Instant::now().into_std();
         if heard && delivering.stall.heard(now, *this.stall_timeout) {
-            return Poll::Ready(Ended::Total);
+            return Poll::Ready(StopReason::Timeout);
         }
         Poll::Pending
     }
@@ -282,7 +282,7 @@ impl<B: Drainable> Future for Draining<B> {
         if self.delivering.is_none() {
             let end = ready!(self.as_mut().poll_within(cx));
             let this = self.as_mut().project();
-            if matches!(end, Ended::Complete | Ended::Reset) {
+            if matches!(end, StopReason::Completed | StopReason::Reset) {
                 return self.finish(end);
             }
             *this.delivering = this.rest.as_ref().and_then(Delivering::of);
@@ -296,14 +296,14 @@ impl<B: Drainable> Future for Draining<B> {
         let this = self.as_mut().project();
         let is_body_over = this.rest.as_ref().is_some_and(Remainder::is_end_stream);
         match end {
-            Ended::Complete if !is_body_over => *this.end = this.bound.or(Some(end)),
-            Ended::Complete | Ended::Reset => return self.finish(end),
+            StopReason::Completed if !is_body_over => *this.end = this.bound.or(Some(end)),
+            StopReason::Completed | StopReason::Reset => return self.finish(end),
             cut => {
                 if let Some(rest) = this.rest.take() {
                     rest.cut();
                 }
                 let last = !*this.may_go_on;
-                *this.end = Some(if last { Ended::Shutdown } else { cut });
+                *this.end = Some(if last { StopReason::Shutdown } else { cut });
             }
         }
         Poll::Ready(())
@@ -412,7 +412,7 @@ mod tests {
             let ends = Arc::clone(&ends);
             move |event: &Event<'_>| {
                 if let Event::Drained(drained) = event {
-                    ends.lock().unwrap().push((drained.bytes, drained.ended));
+                    ends.lock().unwrap().push((drained.bytes, drained.reason));
                 }
             }
         });
@@ -425,7 +425,7 @@ mod tests {
             Peer::alone(),
         );
         shared.tasks.ended().await;
-        assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
+        assert_eq!(*ends.lock().unwrap(), [(9, StopReason::Completed)]);
         assert!(connection.is_finished());
     }
 

@@ -21,7 +21,7 @@ use super::{
     verdict::{IN_PASSING, Verdict},
 };
 use crate::{
-    budget::{Bounds, Discarding, Ended},
+    budget::{Bounds, Discarding, StopReason},
     observe::{Discarded, Event},
     refusal::Refusal,
     shared::connection::Held,
@@ -84,7 +84,7 @@ struct Taking<ReqB, ResB> {
     /// From the first step back on.
     held: Option<Held>,
     /// The bound that it came to: the connection is not worth more.
-    over: Option<Ended>,
+    over: Option<StopReason>,
 }
 
 impl<F, ReqB, ResB> ResponseFuture<F, ReqB, ResB> {
@@ -294,7 +294,7 @@ where
             }
         };
         if let Some(end) = rest.ended() {
-            if end == Ended::Reset {
+            if end == StopReason::Reset {
                 say_close(&mut response);
             }
             rest.finish();
@@ -316,7 +316,7 @@ where
         }
         if over.is_some() || !drains {
             // The hook takes over.
-            drained(over.unwrap_or(Ended::Complete));
+            drained(over.unwrap_or(StopReason::Completed));
             say_close(&mut response);
             plan.close(rest, &exchange, true);
             return response.map(DeliveredBody::plain);

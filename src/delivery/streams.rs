@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
-    budget::{Bounds, Discarding, Ended, Patience},
+    budget::{Bounds, Discarding, Patience, StopReason},
     observe::{Discarded, Event},
     shared::{
         connection::{Connection, Corked},
@@ -102,7 +102,7 @@ pin_project! {
         peer: Peer,
         phase: Phase,
         discarding: Discarding,
-        end: Option<Ended>,
+        end: Option<StopReason>,
         shared: Arc<State>,
         #[pin]
         patience: Patience,
@@ -111,7 +111,7 @@ pin_project! {
     impl<B> PinnedDrop for Lingering<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            let end = this.end.unwrap_or(Ended::Shutdown);
+            let end = this.end.unwrap_or(StopReason::Shutdown);
             let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
             this.shared.observer.observe(&lingered);
         }
@@ -170,7 +170,7 @@ impl<B> Lingering<B> {
 }
 
 impl<B: Body + Unpin> Lingering<B> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let bounds = self.bounds();
         let this = self.project();
         if !matches!(this.phase, Phase::Held) {
@@ -192,12 +192,12 @@ impl<B: Body + Unpin> Future for Lingering<B> {
         }
         loop {
             if self.discarding.is_evicted() {
-                *self.project().end = Some(Ended::Evicted);
+                *self.project().end = Some(StopReason::Evicted);
                 return Poll::Ready(());
             }
             let end = ready!(self.as_mut().poll_end(cx));
             let end = match (&self.phase, end) {
-                (_, Ended::Complete | Ended::Reset) => end,
+                (_, StopReason::Completed | StopReason::Reset) => end,
                 (Phase::Corked { .. }, _) => {
                     self.as_mut().answer();
                     continue;
@@ -207,7 +207,7 @@ impl<B: Body + Unpin> Future for Lingering<B> {
                     continue;
                 }
                 // There are no slots.
-                (Phase::Held, _) => Ended::Evicted,
+                (Phase::Held, _) => StopReason::Evicted,
                 (Phase::Answering { .. } | Phase::Answered { .. }, end) => end,
             };
             *self.project().end = Some(end);
@@ -339,7 +339,7 @@ mod tests {
             let ends = Arc::clone(&ends);
             move |event: &Event<'_>| {
                 if let Event::StreamLingered(lingered) = event {
-                    ends.lock().unwrap().push((lingered.bytes, lingered.ended));
+                    ends.lock().unwrap().push((lingered.bytes, lingered.reason));
                 }
             }
         });
@@ -356,7 +356,7 @@ mod tests {
                 send(upload).await;
             }
         }
-        assert_eq!(*ends.lock().unwrap(), [(5_000, Ended::Evicted)]);
+        assert_eq!(*ends.lock().unwrap(), [(5_000, StopReason::Evicted)]);
         assert_eq!(shared.reading(), 2);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::verdict::Facts;
 use crate::{
-    budget::{Bounds, Discarding, Ended},
+    budget::{Bounds, Discarding, StopReason},
     shared::connection::{Connection, Held},
 };
 
@@ -126,7 +126,7 @@ impl<B: Body + Unpin> Remainder<B> {
         cx: &mut Context<'_>,
         discarding: &mut Discarding,
         bounds: &Bounds,
-    ) -> Poll<Ended> {
+    ) -> Poll<StopReason> {
         let now = Instant::now().into_std();
         for _ in 0..FRAMES_PER_TURN {
             // hyper says the end of a body that it read after its answer only when the
@@ -145,11 +145,11 @@ impl<B: Body + Unpin> Remainder<B> {
     }
 
     /// What brought it to its end, as far as it is there.
-    pub(super) fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<StopReason> {
         match self.progress {
-            Progress::Failed => Some(Ended::Reset),
-            Progress::Ended => Some(Ended::Complete),
-            Progress::Open => self.body.is_end_stream().then_some(Ended::Complete),
+            Progress::Failed => Some(StopReason::Reset),
+            Progress::Ended => Some(StopReason::Completed),
+            Progress::Open => self.body.is_end_stream().then_some(StopReason::Completed),
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     stats::{Counters, Stats},
 };
 use crate::{
-    budget::{Bounds, Discarding, Ended, STALL_TIMEOUT_AT_SHUTDOWN},
+    budget::{Bounds, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, StopReason},
     delivery,
     observe::{Discarded, Event},
     shared::peer::Peer,
@@ -276,7 +276,7 @@ impl Linger {
         self.family().for_each(|linger| linger.0.counters.started());
     }
 
-    pub(super) fn ended(&self, end: Ended, discarding: &Discarding) {
+    pub(super) fn ended(&self, end: StopReason, discarding: &Discarding) {
         for linger in self.family() {
             linger.0.counters.ended(end, discarding.discarded());
         }

@@ -22,7 +22,7 @@ use super::{
     task,
 };
 use crate::{
-    budget::{Bounds, Discarding, Ended, Stall},
+    budget::{Bounds, Discarding, Stall, StopReason},
     shared::connection::Connection,
 };
 
@@ -230,7 +230,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         };
         evidence.stall(true);
         if evidence.is_cut() {
-            return Err(self.cut(Ended::Total));
+            return Err(self.cut(StopReason::Timeout));
         }
         if !evidence.is_closing() || self.peer_closed {
             return Ok(());
@@ -256,9 +256,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             if self.stall.heard(now, self.linger.stall_timeout_now()) {
                 let is_over = self.linger.delivery().tasks().is_over();
                 return Err(self.cut(if is_over {
-                    Ended::Shutdown
+                    StopReason::Shutdown
                 } else {
-                    Ended::Total
+                    StopReason::Timeout
                 }));
             }
         }
@@ -290,7 +290,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     }
 
     /// A bound is reached before the answer was out: there is no second linger.
-    fn cut(&mut self, end: Ended) -> io::Error {
+    fn cut(&mut self, end: StopReason) -> io::Error {
         if !std::mem::replace(&mut self.is_cut, true) {
             let nothing = Discarding::new(Instant::now().into_std());
             self.report(self.discarding.as_ref().unwrap_or(&nothing), end);
@@ -381,7 +381,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 
 impl<T> LingerIo<T> {
     /// Tells of a linger that ended before the socket was closed.
-    fn report(&self, discarding: &Discarding, end: Ended) {
+    fn report(&self, discarding: &Discarding, end: StopReason) {
         self.linger.started();
         self.linger.ended(end, discarding);
     }
@@ -416,7 +416,7 @@ impl<T> Drop for LingerIo<T> {
         if owes == Owes::Nothing {
             // Whatever was discarded for the response has not been told yet.
             if let Some(discarding) = self.discarding.take().filter(|_| !self.is_cut) {
-                self.report(&discarding, Ended::Complete);
+                self.report(&discarding, StopReason::Completed);
             }
             return;
         }

@@ -20,7 +20,7 @@ use super::{
     handle::Permit,
     left::{HalfClosed, Left, Owes},
 };
-use crate::budget::{Bounds, Discarding, Ended, Patience};
+use crate::budget::{Bounds, Discarding, Patience, StopReason};
 
 /// For a request that was sent before the client saw that the connection closes: more than a
 /// round trip, on most paths.
@@ -80,7 +80,7 @@ impl<T> Connection<T> {
         self.counted = true;
     }
 
-    fn end(&mut self, end: Ended) {
+    fn end(&mut self, end: StopReason) {
         if std::mem::take(&mut self.counted) {
             self.permit.linger().ended(end, &self.discarding);
         }
@@ -90,9 +90,9 @@ impl<T> Connection<T> {
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
         self.end(if self.discarding.is_evicted() {
-            Ended::Evicted
+            StopReason::Evicted
         } else {
-            Ended::Shutdown
+            StopReason::Shutdown
         });
     }
 }
@@ -100,10 +100,10 @@ impl<T> Drop for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     /// Discards at most so many chunks. `Pending` where no more is there now, or
     /// the turn is over.
-    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<Ended> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
         if !self.half_closed.0 {
             if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(Ended::Reset);
+                return Poll::Ready(StopReason::Reset);
             }
             self.half_closed = HalfClosed(true);
         }
@@ -113,8 +113,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
-                Ok(Found::End) => Some(Ended::Complete),
-                Err(_) => Some(Ended::Reset),
+                Ok(Found::End) => Some(StopReason::Completed),
+                Err(_) => Some(StopReason::Reset),
             };
             if let Some(end) = end {
                 return Poll::Ready(end);
@@ -134,7 +134,7 @@ pin_project! {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);
@@ -156,7 +156,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
         let over = this.patience.poll_over(cx, discarding, &bounds);
         // Silent, it has lost nothing.
         over.map(|end| match end {
-            Ended::Idle => Ended::Complete,
+            StopReason::IdleTimeout => StopReason::Completed,
             end => end,
         })
     }

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::{Discarded, Event, Observer};
-use crate::{budget::Ended, refusal::Kind};
+use crate::{budget::StopReason, refusal::Kind};
 
 /// Counts events, for a page of figures or a test.
 ///
@@ -34,19 +34,19 @@ struct Counted {
 #[derive(Debug, Default)]
 struct Tally {
     bytes: AtomicU64,
-    ended: [AtomicU64; 8],
+    stopped: [AtomicU64; 8],
 }
 
-/// The ways to end, in the order of their counters.
-const ENDS: [Ended; 8] = [
-    Ended::Complete,
-    Ended::Reset,
-    Ended::Idle,
-    Ended::Total,
-    Ended::Bytes,
-    Ended::Rate,
-    Ended::Evicted,
-    Ended::Shutdown,
+/// The reasons, in the order of their counters.
+const REASONS: [StopReason; 8] = [
+    StopReason::Completed,
+    StopReason::Reset,
+    StopReason::IdleTimeout,
+    StopReason::Timeout,
+    StopReason::MaxBytes,
+    StopReason::MinRate,
+    StopReason::Evicted,
+    StopReason::Shutdown,
 ];
 
 /// What was counted so far. While requests come and go, the numbers may be apart by
@@ -86,20 +86,20 @@ pub struct RefusedCount {
 pub struct DiscardedCount {
     /// What was thrown away, in bytes.
     pub bytes: u64,
-    ended: [u64; 8],
+    stopped: [u64; 8],
 }
 
 impl DiscardedCount {
-    /// How many ended so.
+    /// Returns how many stopped for this reason.
     #[must_use]
-    pub fn ended(&self, how: Ended) -> u64 {
-        let place = ENDS.iter().position(|end| *end == how);
-        place.map_or(0, |place| self.ended[place])
+    pub fn with_reason(&self, reason: StopReason) -> u64 {
+        let place = REASONS.iter().position(|known| *known == reason);
+        place.map_or(0, |place| self.stopped[place])
     }
 
-    /// How many ended in each of the ways.
-    pub fn by_end(&self) -> impl Iterator<Item = (Ended, u64)> + '_ {
-        ENDS.into_iter().zip(self.ended)
+    /// Yields each reason, and how many stopped for it.
+    pub fn by_reason(&self) -> impl Iterator<Item = (StopReason, u64)> + '_ {
+        REASONS.into_iter().zip(self.stopped)
     }
 }
 
@@ -154,9 +154,9 @@ impl Counted {
 impl Tally {
     fn add(&self, discarded: &Discarded) {
         self.bytes.fetch_add(discarded.bytes, Ordering::Relaxed);
-        let place = ENDS.iter().position(|end| *end == discarded.ended);
+        let place = REASONS.iter().position(|end| *end == discarded.reason);
         if let Some(place) = place {
-            self.ended[place].fetch_add(1, Ordering::Relaxed);
+            self.stopped[place].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -164,7 +164,7 @@ impl Tally {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         DiscardedCount {
             bytes: get(&self.bytes),
-            ended: self.ended.each_ref().map(get),
+            stopped: self.stopped.each_ref().map(get),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    budget::{Discarding, Ended},
+    budget::{Discarding, StopReason},
     refusal::Refusal,
 };
 
@@ -57,17 +57,17 @@ pub struct Discarded {
     pub bytes: u64,
     /// How long it took.
     pub lasted: Duration,
-    /// What brought it to its end.
-    pub ended: Ended,
+    /// Why it stopped.
+    pub reason: StopReason,
 }
 
 impl Discarded {
     /// What has just ended.
-    pub(crate) fn new(discarding: &Discarding, end: Ended) -> Self {
+    pub(crate) fn new(discarding: &Discarding, reason: StopReason) -> Self {
         Self {
             bytes: discarding.discarded(),
             lasted: discarding.lasted(Instant::now().into_std()),
-            ended: end,
+            reason,
         }
     }
 }

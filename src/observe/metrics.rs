@@ -9,7 +9,7 @@ impl Observer {
     /// | metric | kind | labels |
     /// | --- | --- | --- |
     /// | `bodyguard_refusals_total` | counter | `kind` |
-    /// | `bodyguard_drains_total`, `bodyguard_stream_lingers_total`, `bodyguard_lingers_total` | counter | `ended` |
+    /// | `bodyguard_drains_total`, `bodyguard_stream_lingers_total`, `bodyguard_lingers_total` | counter | `reason` |
     /// | `bodyguard_drain_bytes_total`, `bodyguard_stream_linger_bytes_total`, `bodyguard_linger_bytes_total` | counter | |
     /// | `bodyguard_drain_duration_seconds`, `bodyguard_stream_linger_duration_seconds`, `bodyguard_linger_duration_seconds` | histogram | |
     ///
@@ -41,32 +41,32 @@ fn record(event: &Event<'_>) {
 }
 
 struct Names {
-    ended: &'static str,
+    total: &'static str,
     bytes: &'static str,
     duration: &'static str,
 }
 
 const DRAIN: Names = Names {
-    ended: "bodyguard_drains_total",
+    total: "bodyguard_drains_total",
     bytes: "bodyguard_drain_bytes_total",
     duration: "bodyguard_drain_duration_seconds",
 };
 
 const STREAM_LINGER: Names = Names {
-    ended: "bodyguard_stream_lingers_total",
+    total: "bodyguard_stream_lingers_total",
     bytes: "bodyguard_stream_linger_bytes_total",
     duration: "bodyguard_stream_linger_duration_seconds",
 };
 
 const LINGER: Names = Names {
-    ended: "bodyguard_lingers_total",
+    total: "bodyguard_lingers_total",
     bytes: "bodyguard_linger_bytes_total",
     duration: "bodyguard_linger_duration_seconds",
 };
 
 impl Names {
     fn record(&self, discarded: &Discarded) {
-        counter!(self.ended, "ended" => discarded.ended.as_str()).increment(1);
+        counter!(self.total, "reason" => discarded.reason.as_str()).increment(1);
         counter!(self.bytes).increment(discarded.bytes);
         histogram!(self.duration).record(discarded.lasted);
     }

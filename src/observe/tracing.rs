@@ -1,5 +1,5 @@
 use super::{Discarded, Event, Observer};
-use crate::budget::Ended;
+use crate::budget::StopReason;
 
 impl Observer {
     /// Makes an event of `tracing` (feature `tracing`) of each, with the target
@@ -8,7 +8,7 @@ impl Observer {
     /// | message | level | fields |
     /// | --- | --- | --- |
     /// | `refused` | INFO | `kind`, `status`, `limit`, `declared`, `received` |
-    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `ended`, `bytes`, `lasted` in seconds |
+    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `bytes`, `lasted` in seconds |
     /// | the same, where another needed the place, or the client was too slow | WARN | the same |
     ///
     /// Numbers of bytes are `u64`; those that there are none of are left out.
@@ -45,12 +45,12 @@ fn trace(event: &Event<'_>) {
 }
 
 fn trace_discarded(what: &str, discarded: &Discarded) {
-    let ended = discarded.ended.as_str();
+    let reason = discarded.reason.as_str();
     let (bytes, lasted) = (discarded.bytes, discarded.lasted.as_secs_f64());
-    match discarded.ended {
-        Ended::Evicted | Ended::Rate => {
-            tracing::warn!(target: "tower_bodyguard", ended, bytes, lasted, "{what}");
+    match discarded.reason {
+        StopReason::Evicted | StopReason::MinRate => {
+            tracing::warn!(target: "tower_bodyguard", reason, bytes, lasted, "{what}");
         }
-        _ => tracing::debug!(target: "tower_bodyguard", ended, bytes, lasted, "{what}"),
+        _ => tracing::debug!(target: "tower_bodyguard", reason, bytes, lasted, "{what}"),
     }
 }

@@ -13,7 +13,7 @@ use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    Drain, Ended, Event, Linger, LingerConfig, Observer, StreamLinger, delivery::TrackedBody,
+    Drain, Event, Linger, LingerConfig, Observer, StopReason, StreamLinger, delivery::TrackedBody,
 };
 
 use crate::{
@@ -111,10 +111,10 @@ pub(super) async fn drive(input: &Input) {
     let read: u64 = events.iter().map(|(_, event)| event.bytes).sum();
     assert_eq!(read, seen.told().bytes);
     assert!(event.lasted <= dropped - begun + SLACK);
-    match event.ended {
-        Ended::Complete => assert!(seen.told().is_over || input.request.is_exact()),
-        Ended::Reset => assert!(seen.told().is_over),
-        Ended::Bytes => {
+    match event.reason {
+        StopReason::Completed => assert!(seen.told().is_over || input.request.is_exact()),
+        StopReason::Reset => assert!(seen.told().is_over),
+        StopReason::MaxBytes => {
             assert!(event.bytes > bytes);
             let most = if is_stream {
                 bytes.saturating_mul(2)
@@ -123,19 +123,24 @@ pub(super) async fn drive(input: &Input) {
             };
             assert!(event.bytes <= most.saturating_add(FRAME));
         }
-        Ended::Idle => {
+        StopReason::IdleTimeout => {
             assert!(is_stream && total > IDLE);
             assert!(event.lasted + SLACK >= IDLE);
         }
-        Ended::Total => assert!(event.lasted + SLACK >= total.min(ANSWER)),
-        Ended::Evicted => {
+        StopReason::Timeout => assert!(event.lasted + SLACK >= total.min(ANSWER)),
+        StopReason::Evicted => {
             assert!(is_stream && input.no_place);
             assert!(event.lasted <= holds.min(ANSWER) + HELD + SLACK);
         }
-        Ended::Shutdown => assert!(!ends),
+        StopReason::Shutdown => assert!(!ends),
         other => panic!("{other:?}"),
     }
-    if is_stream && !matches!(event.ended, Ended::Complete | Ended::Reset | Ended::Bytes) {
+    if is_stream
+        && !matches!(
+            event.reason,
+            StopReason::Completed | StopReason::Reset | StopReason::MaxBytes
+        )
+    {
         let read_on = if input.no_place { HELD } else { total };
         assert!(!ends || event.lasted <= holds.min(ANSWER) + read_on + SLACK);
     }
