@@ -233,7 +233,7 @@ impl Discarding {
     }
 
     /// From `now`, how long to wait at most before asking [`over_at`](Self::over_at).
-    pub(crate) fn patience(&self, now: Instant, bounds: &Bounds) -> Duration {
+    pub(crate) fn max_wait(&self, now: Instant, bounds: &Bounds) -> Duration {
         let idle = left(bounds.idle, now, self.heard);
         let of_all = |bound| left(bound, now, self.started);
         let total = match (bounds.good, of_all(bounds.total)) {
@@ -267,7 +267,7 @@ mod tests {
     fn a_silent_client_is_left_after_the_idle_bound() {
         let start = Instant::now();
         let discarding = Discarding::new(start);
-        assert_eq!(discarding.patience(start, &BOUNDS), secs(5.0));
+        assert_eq!(discarding.max_wait(start, &BOUNDS), secs(5.0));
         assert_eq!(discarding.over_at(start + secs(4.9), &BOUNDS), None);
         assert_eq!(
             discarding.over_at(start + secs(5.0), &BOUNDS),
@@ -284,7 +284,7 @@ mod tests {
             assert_eq!(discarding.received(1, now, &BOUNDS), None);
         }
         let now = start + secs(29.4);
-        assert_eq!(discarding.patience(now, &BOUNDS), secs(0.6));
+        assert_eq!(discarding.max_wait(now, &BOUNDS), secs(0.6));
         assert_eq!(
             discarding.over_at(start + secs(30.0), &BOUNDS),
             Some(StopReason::Timeout)
@@ -314,7 +314,7 @@ mod tests {
         let mut discarding = Discarding::new(start);
         assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
         assert_eq!(discarding.received(u64::MAX, start, &bounds), None);
-        assert_eq!(discarding.patience(start, &bounds), Duration::MAX);
+        assert_eq!(discarding.max_wait(start, &bounds), Duration::MAX);
     }
 
     const GOOD: Good = Good {
@@ -367,7 +367,7 @@ mod tests {
         );
         let now = start + secs(37.0);
         assert_eq!(discarding.received(1, now, &bounds), None);
-        let left = discarding.patience(now, &bounds);
+        let left = discarding.max_wait(now, &bounds);
         assert!(left > secs(0.99) && left < secs(1.01), "{left:?}");
         assert_eq!(
             discarding.over_at(now + left, &bounds),
@@ -465,7 +465,7 @@ mod tests {
             let mut now = start;
             let mut end = None;
             for (gap, bytes) in gaps {
-                let wait = discarding.patience(now, &bounds);
+                let wait = discarding.max_wait(now, &bounds);
                 prop_assert!(wait > Duration::ZERO);
                 // Nor is it ever over before.
                 let before = now + (wait - Duration::from_nanos(1));
@@ -485,7 +485,7 @@ mod tests {
             }
             let mut asked = 0;
             while end.is_none() {
-                now += discarding.patience(now, &bounds);
+                now += discarding.max_wait(now, &bounds);
                 end = discarding.over_at(now, &bounds);
                 asked += 1;
                 prop_assert!(now <= start + longest && asked < 10);

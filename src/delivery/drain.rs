@@ -13,7 +13,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
-    budget::{Bounds, Discarding, Patience, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
+    budget::{Bounds, DeadlineTimer, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
     observe::{Discarded, Event, Observer},
     shared::{connection::Connection, peer::Peer},
 };
@@ -153,7 +153,7 @@ pin_project! {
         may_go_on: bool,
         observer: Observer,
         #[pin]
-        patience: Patience,
+        timer: DeadlineTimer,
     }
 
     impl<B: Drainable> PinnedDrop for Draining<B> {
@@ -191,7 +191,7 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: true,
             observer: shared.observer.clone(),
-            patience: Patience::default(),
+            timer: DeadlineTimer::default(),
         }
     }
 
@@ -220,7 +220,7 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: false,
             observer: this.observer.clone(),
-            patience: Patience::default(),
+            timer: DeadlineTimer::default(),
         })
     }
 
@@ -243,7 +243,7 @@ impl<B: Drainable> Draining<B> {
         if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, this.bounds) {
             return Poll::Ready(end);
         }
-        this.patience.poll_over(cx, this.discarding, this.bounds)
+        this.timer.poll_over(cx, this.discarding, this.bounds)
     }
 
     /// Past the bounds. `Complete` when the response is out, or the body at its end.
@@ -257,9 +257,9 @@ impl<B: Drainable> Draining<B> {
             ready!(this.response.poll_answered(cx));
             if !mem::replace(&mut delivering.flushing, true) {
                 this.discarding.restart(Instant::now().into_std());
-                this.patience.set(Patience::default());
+                this.timer.set(DeadlineTimer::default());
             }
-            let flushed = this.patience.poll_over(cx, this.discarding, &FLUSH);
+            let flushed = this.timer.poll_over(cx, this.discarding, &FLUSH);
             return flushed.map(|_| StopReason::Completed);
         }
         let before = this.discarding.discarded();

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
 use crate::{
-    budget::{Bounds, Discarding, Patience, StopReason},
+    budget::{Bounds, DeadlineTimer, Discarding, StopReason},
     observe::{Discarded, Event},
     shared::{
         connection::{Connection, Corked},
@@ -59,7 +59,7 @@ pub(super) fn linger<B>(
         discarding: Discarding::new(now),
         end: None,
         shared: Arc::clone(shared),
-        patience: Patience::default(),
+        timer: DeadlineTimer::default(),
     };
     shared.streams.tasks.spawn(now, peer, |_| lingering);
 }
@@ -105,7 +105,7 @@ pin_project! {
         end: Option<StopReason>,
         shared: Arc<State>,
         #[pin]
-        patience: Patience,
+        timer: DeadlineTimer,
     }
 
     impl<B> PinnedDrop for Lingering<B> {
@@ -131,7 +131,7 @@ impl<B> Lingering<B> {
     fn go_on(self: Pin<&mut Self>, phase: Phase) -> Phase {
         let mut this = self.project();
         this.discarding.restart(Instant::now().into_std());
-        this.patience.set(Patience::default());
+        this.timer.set(DeadlineTimer::default());
         mem::replace(this.phase, phase)
     }
 
@@ -178,7 +178,7 @@ impl<B: Body + Unpin> Lingering<B> {
                 return Poll::Ready(end);
             }
         }
-        this.patience.poll_over(cx, this.discarding, &bounds)
+        this.timer.poll_over(cx, this.discarding, &bounds)
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     handle::Permit,
     left::{HalfClosed, Left, Owes},
 };
-use crate::budget::{Bounds, Discarding, Patience, StopReason};
+use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 
 /// For a request that was sent before the client saw that the connection closes: more than a
 /// round trip, on most paths.
@@ -58,7 +58,7 @@ where
             connection.discarding.compete(standing);
             Lingering {
                 connection,
-                patience: Patience::default(),
+                timer: DeadlineTimer::default(),
             }
         });
     }
@@ -129,7 +129,7 @@ pin_project! {
     struct Lingering<T> {
         connection: Connection<T>,
         #[pin]
-        patience: Patience,
+        timer: DeadlineTimer,
     }
 }
 
@@ -147,13 +147,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
         } = this.connection;
         let bounds = permit.linger().bounds();
         if *owes == Owes::Anything || discarding.discarded() > 0 {
-            return this.patience.poll_over(cx, discarding, bounds);
+            return this.timer.poll_over(cx, discarding, bounds);
         }
         let bounds = Bounds {
             idle: bounds.idle.min(ANOTHER),
             ..*bounds
         };
-        let over = this.patience.poll_over(cx, discarding, &bounds);
+        let over = this.timer.poll_over(cx, discarding, &bounds);
         // Silent, it has lost nothing.
         over.map(|end| match end {
             StopReason::IdleTimeout => StopReason::Completed,

@@ -14,15 +14,15 @@ use super::{Bounds, Discarding, StopReason};
 pin_project! {
     /// Waits until the bounds end a drain or a linger.
     #[derive(Debug, Default)]
-    pub(crate) struct Patience {
+    pub(crate) struct DeadlineTimer {
         // Made when first polled: where the runtime has no timers that panics,
-        // and what makes a `Patience` may be a drop.
+        // and what makes a `DeadlineTimer` may be a drop.
         #[pin]
         timer: Option<Sleep>,
     }
 }
 
-impl Patience {
+impl DeadlineTimer {
     /// The timer is set for the earliest end that was possible when it was set.
     /// Where bytes came since, it goes off too early and is set again: once a
     /// bound, not once a read.
@@ -41,7 +41,7 @@ impl Patience {
             if let Some(end) = discarding.over_at(now, bounds) {
                 return Poll::Ready(end);
             }
-            timer.set(Some(sleep(discarding.patience(now, bounds))));
+            timer.set(Some(sleep(discarding.max_wait(now, bounds))));
         }
     }
 }
