@@ -11,7 +11,7 @@ use super::{
     flow::Flow,
     peer::Peer,
     sync::{AtomicBool, AtomicU64, Ordering},
-    waiter::Waiter,
+    waker_slot::WakerSlot,
 };
 
 /// Shared by a connection's service and its socket.
@@ -38,7 +38,7 @@ pub(crate) struct Connection {
     client_closes: AtomicBool,
     stalls: AtomicU64,
     /// The drain that waits for `stalls` to change.
-    drain: Waiter,
+    drain: WakerSlot,
     cut: AtomicU64,
     holding: AtomicBool,
     cork: Cork,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     sync::{AtomicU8, Mutex, MutexGuard, Ordering},
-    waiter::Waiter,
+    waker_slot::WakerSlot,
 };
 
 /// Keeps a connection of HTTP/2 from writing while somebody holds it.
@@ -29,7 +29,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct Cork {
     state: AtomicU8,
-    writer: Waiter,
+    writer: WakerSlot,
     rests_until: Mutex<Option<Instant>>,
 }
 

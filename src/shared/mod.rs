@@ -11,4 +11,4 @@ pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod standing;
 pub(crate) mod sync;
-pub(crate) mod waiter;
+pub(crate) mod waker_slot;

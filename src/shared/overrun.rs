@@ -4,7 +4,7 @@ use std::task::Context;
 
 use super::{
     sync::{AtomicU64, Ordering},
-    waiter::Waiter,
+    waker_slot::WakerSlot,
 };
 
 /// Tells the answer's side that the request body went past its limit, or came too
@@ -19,7 +19,7 @@ pub(crate) struct Overrun {
     received: AtomicU64,
     /// The rate that the body did not keep; 0 while it does, and where there is none.
     too_slow: AtomicU64,
-    answer: Waiter,
+    answer: WakerSlot,
 }
 
 /// What a request body has done.
@@ -37,7 +37,7 @@ impl Overrun {
             limit,
             received: AtomicU64::new(0),
             too_slow: AtomicU64::new(0),
-            answer: Waiter::default(),
+            answer: WakerSlot::default(),
         }
     }
 

@@ -13,9 +13,9 @@ use super::sync::{Mutex, MutexGuard};
 /// changes something stores that and then wakes. A waiter that comes too late to be woken
 /// sees what was stored, for it has the lock after the one that wakes.
 #[derive(Debug, Default)]
-pub(crate) struct Waiter(Mutex<Option<Waker>>);
+pub(crate) struct WakerSlot(Mutex<Option<Waker>>);
 
-impl Waiter {
+impl WakerSlot {
     /// Ready once it is so: looks, leaves the task's waker, and looks again.
     pub(crate) fn poll_until(&self, cx: &Context<'_>, mut is_so: impl FnMut() -> bool) -> Poll<()> {
         if is_so() {
