@@ -10,6 +10,6 @@
 mod shared;
 
 mod connection_models;
-mod cork_models;
 mod overrun_models;
 mod registry_models;
+mod write_gate_models;

@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Plan {
     pub(super) shared: Arc<State>,
     /// Of a joined connection of HTTP/2, where the request declares a length.
-    pub(super) cork: Option<Arc<Connection>>,
+    pub(super) gate: Option<Arc<Connection>>,
     /// Whose slots it takes.
     pub(super) peer: Peer,
     /// HTTP/2: the body's stream ends by itself, and its connection goes on.
@@ -68,8 +68,8 @@ impl Plan {
             return rest.finish();
         }
         if self.multiplexed {
-            let cork = self.cork.as_ref();
-            return streams::linger(&self.shared, rest, exchange.progress(), cork, self.peer);
+            let gate = self.gate.as_ref();
+            return streams::linger(&self.shared, rest, exchange.progress(), gate, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)

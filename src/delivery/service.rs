@@ -136,7 +136,7 @@ impl<S> Delivery<S> {
             }
             (Arc::clone(connection), connection.begin())
         });
-        let cork = joined
+        let gate = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
         let unread = joined.filter(|_| !http1).cloned().map(WindowHold::new);
@@ -150,7 +150,7 @@ impl<S> Delivery<S> {
             exchange: exchange.clone(),
             plan: Plan {
                 shared: Arc::clone(&self.shared),
-                cork,
+                gate,
                 peer,
                 multiplexed: !http1,
                 persistent: http1 && !closes,

@@ -24,9 +24,9 @@ use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, StopReason},
     observe::{Discarded, Event},
     shared::{
-        connection::{Connection, Corked},
-        cork,
+        connection::{Connection, WriteHold},
         peer::Peer,
+        write_gate,
     },
     tasks::Slot,
 };
@@ -35,20 +35,20 @@ use crate::{
 /// in one breath.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// Reads on in a task of its own. The response leaves whole, or soon, if `cork` says whose
+/// Reads on in a task of its own. The response leaves whole, or soon, if `gate` says whose
 /// connection waits for it.
 pub(super) fn linger<B>(
     shared: &Arc<State>,
     rest: Remainder<B>,
     response: Arc<dyn ResponseProgress>,
-    cork: Option<&Arc<Connection>>,
+    gate: Option<&Arc<Connection>>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let now = Instant::now().into_std();
-    let phase = match cork.and_then(|connection| Corked::hold(connection, now)) {
-        Some(corked) => Phase::Corked { corked },
+    let phase = match gate.and_then(|connection| WriteHold::hold(connection, now)) {
+        Some(hold) => Phase::Gated { hold },
         None => Phase::answering(shared, &*response, 0),
     };
     let lingering = Lingering {
@@ -66,7 +66,7 @@ pub(super) fn linger<B>(
 
 enum Phase {
     /// The answer is about to be there whole: none of it leaves before that.
-    Corked { corked: Corked },
+    Gated { hold: WriteHold },
     /// The response is not out. What comes is read, for the window is the whole connection's.
     /// That ends when the response has made no progress for the time of a stall, or for as many
     /// bytes as a stream may linger for; the response itself goes on without.
@@ -121,7 +121,7 @@ pin_project! {
 impl<B> Lingering<B> {
     fn bounds(&self) -> Bounds {
         match &self.phase {
-            Phase::Corked { .. } => Bounds::new(cork::HOLD, cork::HOLD, None),
+            Phase::Gated { .. } => Bounds::new(write_gate::HOLD, write_gate::HOLD, None),
             Phase::Answering { bounds, .. } | Phase::Answered { bounds, .. } => *bounds,
             Phase::Held => Bounds::new(HOLD, HOLD, None),
         }
@@ -139,8 +139,8 @@ impl<B> Lingering<B> {
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
         let phase = Phase::answering(&self.shared, &*self.response, discarded);
-        if let Phase::Corked { corked } = self.go_on(phase) {
-            corked.give_up(Instant::now().into_std());
+        if let Phase::Gated { hold } = self.go_on(phase) {
+            hold.give_up(Instant::now().into_std());
         }
     }
 
@@ -186,7 +186,7 @@ impl<B: Body + Unpin> Future for Lingering<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_answering = matches!(self.phase, Phase::Corked { .. } | Phase::Answering { .. });
+        let is_answering = matches!(self.phase, Phase::Gated { .. } | Phase::Answering { .. });
         if is_answering && self.response.poll_answered(cx).is_ready() {
             self.as_mut().answered(cx);
         }
@@ -198,7 +198,7 @@ impl<B: Body + Unpin> Future for Lingering<B> {
             let end = ready!(self.as_mut().poll_end(cx));
             let end = match (&self.phase, end) {
                 (_, StopReason::Completed | StopReason::Reset) => end,
-                (Phase::Corked { .. }, _) => {
+                (Phase::Gated { .. }, _) => {
                     self.as_mut().answer();
                     continue;
                 }
@@ -240,22 +240,22 @@ mod tests {
     }
 
     /// A stream that has been answered by a service whose answer is still to come.
-    fn corked() -> Upload {
+    fn gated() -> Upload {
         upload(StreamLinger::new(), true)
     }
 
-    fn upload(settings: StreamLinger, is_corked: bool) -> Upload {
+    fn upload(settings: StreamLinger, is_gated: bool) -> Upload {
         let shared = State::new(&DeliveryConfig::new().stream_linger(settings));
-        upload_to(&shared, is_corked)
+        upload_to(&shared, is_gated)
     }
 
-    fn upload_to(shared: &Arc<State>, is_corked: bool) -> Upload {
+    fn upload_to(shared: &Arc<State>, is_gated: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
         let rest = Remainder::new(body, false, None);
-        let cork = is_corked.then_some(&connection);
-        linger(shared, rest, Arc::clone(&response), cork, Peer::alone());
+        let gate = is_gated.then_some(&connection);
+        linger(shared, rest, Arc::clone(&response), gate, Peer::alone());
         Upload {
             sender,
             response,
@@ -270,13 +270,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_outlives_its_cork() {
-        let mut upload = corked();
+    async fn a_stream_outlives_its_hold() {
+        let mut upload = gated();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_some());
         // The timer goes off, and bytes come, in one breath.
         upload.sender.send_data(Bytes::from("more")).await.unwrap();
-        advance(cork::HOLD).await;
+        advance(write_gate::HOLD).await;
         assert!(send(&mut upload).await && send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none(), "it is let go of");
         // From the answer on, there are 2 s.
@@ -291,8 +291,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_answer_frees_the_cork() {
-        let mut upload = corked();
+    async fn the_answer_opens_the_gate() {
+        let mut upload = gated();
         upload.response.answered();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none());

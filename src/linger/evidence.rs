@@ -56,8 +56,8 @@ impl Evidence {
     }
 
     /// Ready when the socket may be written to.
-    pub(super) fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
-        self.connection.cork().poll_free(cx)
+    pub(super) fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
+        self.connection.write_gate().poll_free(cx)
     }
 
     /// A read has brought bytes.

@@ -282,9 +282,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         write_past_readiness(self.io.as_ref()?, begin)
     }
 
-    fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
         match &self.evidence {
-            Some(evidence) => evidence.poll_uncorked(cx),
+            Some(evidence) => evidence.poll_may_write(cx),
             None => Poll::Ready(()),
         }
     }
@@ -335,7 +335,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncorked(cx));
+        ready!(self.poll_may_write(cx));
         let write = self.as_mut().socket().poll_write(cx, buf);
         self.after_write(cx, write, buf)
     }
@@ -345,7 +345,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncorked(cx));
+        ready!(self.poll_may_write(cx));
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
         let begin = bufs.iter().find(|buf| !buf.is_empty());
         self.after_write(cx, write, begin.map_or(&[], |buf| buf))

@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    cork::Cork,
     flow::Flow,
     peer::Peer,
     sync::{AtomicBool, AtomicU64, Ordering},
     waker_slot::WakerSlot,
+    write_gate::WriteGate,
 };
 
 /// Shared by a connection's service and its socket.
@@ -41,7 +41,7 @@ pub(crate) struct Connection {
     drain: WakerSlot,
     cut: AtomicU64,
     holding: AtomicBool,
-    cork: Cork,
+    gate: WriteGate,
     flow: Flow,
     /// Whose slots its requests take.
     peer: Peer,
@@ -60,8 +60,8 @@ impl Connection {
     }
 
     /// Of HTTP/2: the answers' parts leave together.
-    pub(crate) fn cork(&self) -> &Cork {
-        &self.cork
+    pub(crate) fn write_gate(&self) -> &WriteGate {
+        &self.gate
     }
 
     /// Returns the account of the bodies of HTTP/2 that nobody reads.
@@ -177,26 +177,26 @@ impl Drop for Held {
     }
 }
 
-/// Holds the [`Cork`] of a connection until it is dropped.
+/// Holds the [`WriteGate`] of a connection until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Corked(Arc<Connection>);
+pub(crate) struct WriteHold(Arc<Connection>);
 
-impl Corked {
+impl WriteHold {
     /// Returns `None` if somebody holds it already or has only just done so, and while it rests.
     pub(crate) fn hold(connection: &Arc<Connection>, now: Instant) -> Option<Self> {
-        let held = connection.cork.hold(now);
+        let held = connection.gate.hold(now);
         held.then(|| Self(Arc::clone(connection)))
     }
 
     /// Lets go: the response is not there in time.
     pub(crate) fn give_up(self, now: Instant) {
-        self.0.cork.rest(now);
+        self.0.gate.rest(now);
     }
 }
 
-impl Drop for Corked {
+impl Drop for WriteHold {
     fn drop(&mut self) {
-        self.0.cork.release();
+        self.0.gate.release();
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::shared::cork::HOLD;
+    use crate::shared::write_gate::HOLD;
 
     #[test]
     fn a_hold_ends_with_who_holds() {
@@ -233,16 +233,16 @@ mod tests {
     async fn nobody_follows_before_something_was_written() {
         let now = Instant::now();
         let connection = Arc::new(Connection::default());
-        let held = Corked::hold(&connection, now).unwrap();
-        assert!(Corked::hold(&connection, now).is_none());
-        let mut free = pin!(poll_fn(|cx| connection.cork().poll_free(cx)));
+        let held = WriteHold::hold(&connection, now).unwrap();
+        assert!(WriteHold::hold(&connection, now).is_none());
+        let mut free = pin!(poll_fn(|cx| connection.write_gate().poll_free(cx)));
         assert!(free.as_mut().now_or_never().is_none());
         let freed = tokio::join!(free, async {
             drop(held);
-            assert!(Corked::hold(&connection, now).is_none());
+            assert!(WriteHold::hold(&connection, now).is_none());
         });
         assert_eq!(freed, ((), ()));
-        assert!(Corked::hold(&connection, now).is_some());
+        assert!(WriteHold::hold(&connection, now).is_some());
     }
 
     /// Plays a connection whose streams are refused at every step, and returns how many steps
@@ -250,21 +250,21 @@ mod tests {
     fn steps_held(step: Duration, until: u32) -> u32 {
         let start = Instant::now();
         let connection = Arc::new(Connection::default());
-        let mut holder: Option<(Corked, u32)> = None;
+        let mut holder: Option<(WriteHold, u32)> = None;
         let mut held = 0;
         for count in 0..100_000 {
             let now = start + step * count;
             holder = match holder.take() {
                 Some((_, since)) if count - since >= until => None,
-                Some((corked, since)) if step * (count - since) >= HOLD => {
-                    corked.give_up(now);
+                Some((held, since)) if step * (count - since) >= HOLD => {
+                    held.give_up(now);
                     None
                 }
                 holding => holding,
             };
             let cx = Context::from_waker(Waker::noop());
-            held += u32::from(connection.cork().poll_free(&cx).is_pending());
-            holder = holder.or_else(|| Some((Corked::hold(&connection, now)?, count)));
+            held += u32::from(connection.write_gate().poll_free(&cx).is_pending());
+            holder = holder.or_else(|| Some((WriteHold::hold(&connection, now)?, count)));
         }
         held
     }

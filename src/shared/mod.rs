@@ -3,7 +3,6 @@
 //! `loom/` includes this folder whole and checks it in every order of events.
 
 pub(crate) mod connection;
-pub(crate) mod cork;
 pub(crate) mod flow;
 pub(crate) mod group;
 pub(crate) mod overrun;
@@ -12,3 +11,4 @@ pub(crate) mod registry;
 pub(crate) mod standing;
 pub(crate) mod sync;
 pub(crate) mod waker_slot;
+pub(crate) mod write_gate;

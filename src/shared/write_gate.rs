@@ -27,7 +27,7 @@ use super::{
 ///
 /// What its holder has done is there when the connection is free to write.
 #[derive(Debug, Default)]
-pub(crate) struct Cork {
+pub(crate) struct WriteGate {
     state: AtomicU8,
     writer: WakerSlot,
     rests_until: Mutex<Option<Instant>>,
@@ -43,7 +43,7 @@ const HELD: u8 = 1;
 /// It was held, and nothing has been written since.
 const SPENT: u8 = 2;
 
-impl Cork {
+impl WriteGate {
     /// Ready while nobody holds it.
     pub(crate) fn poll_free(&self, cx: &Context<'_>) -> Poll<()> {
         self.writer.poll_until(cx, || self.is_free())

@@ -7,9 +7,9 @@ use loom::{
     thread,
 };
 
-use crate::shared::connection::{Connection, Corked};
+use crate::shared::connection::{Connection, WriteHold};
 
-/// What holders do, each in its turn: without the cork's order, one would miss what the
+/// What holders do, each in its turn: without the gate's order, one would miss what the
 /// other did.
 #[derive(Default)]
 struct Answers {
@@ -18,7 +18,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn queue(&self, _corked: Corked) {
+    fn queue(&self, _hold: WriteHold) {
         self.queued.store(self.queued() + 1, Relaxed);
     }
 
@@ -26,14 +26,14 @@ impl Answers {
         self.queued.load(Relaxed)
     }
 
-    /// Whether it got to hold the cork.
-    fn queue_corked(&self) -> bool {
-        let corked = Corked::hold(&self.connection, Instant::now());
-        corked.map(|corked| self.queue(corked)).is_some()
+    /// Whether it got to hold the gate.
+    fn queue_held(&self) -> bool {
+        let held = WriteHold::hold(&self.connection, Instant::now());
+        held.map(|held| self.queue(held)).is_some()
     }
 
     fn until_free(&self) {
-        block_on(poll_fn(|cx| self.connection.cork().poll_free(cx)));
+        block_on(poll_fn(|cx| self.connection.write_gate().poll_free(cx)));
     }
 }
 
@@ -41,15 +41,15 @@ impl Answers {
 fn who_waits_to_write_is_told_and_sees_the_answer() {
     model(|| {
         let answers = Arc::new(Answers::default());
-        let corked = Corked::hold(&answers.connection, Instant::now()).unwrap();
+        let held = WriteHold::hold(&answers.connection, Instant::now()).unwrap();
         let stream = thread::spawn({
             let answers = Arc::clone(&answers);
-            move || answers.queue(corked)
+            move || answers.queue(held)
         });
         answers.until_free();
         assert_eq!(answers.queued(), 1);
         stream.join().unwrap();
-        assert!(answers.queue_corked() && !answers.queue_corked());
+        assert!(answers.queue_held() && !answers.queue_held());
     });
 }
 
@@ -59,7 +59,7 @@ fn without_a_write_one_holds_it_in_all() {
         let answers = Arc::new(Answers::default());
         let streams = [(); 2].map(|()| {
             let answers = Arc::clone(&answers);
-            thread::spawn(move || answers.queue_corked())
+            thread::spawn(move || answers.queue_held())
         });
         let held = streams.map(|stream| stream.join().unwrap());
         assert_ne!(held[0], held[1]);
@@ -72,14 +72,14 @@ fn without_a_write_one_holds_it_in_all() {
 fn a_write_lets_one_more_hold_it() {
     model(|| {
         let answers = Arc::new(Answers::default());
-        let corked = Corked::hold(&answers.connection, Instant::now()).unwrap();
+        let held = WriteHold::hold(&answers.connection, Instant::now()).unwrap();
         let first = thread::spawn({
             let answers = Arc::clone(&answers);
-            move || answers.queue(corked)
+            move || answers.queue(held)
         });
         let second = thread::spawn({
             let answers = Arc::clone(&answers);
-            move || answers.queue_corked()
+            move || answers.queue_held()
         });
         answers.until_free();
         assert_ne!(answers.queued(), 0);
