@@ -11,7 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
+use super::{handoff::ResponseProgress, state::State, unread_body::UnreadBody};
 use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
     observe::{Discarded, Event, Observer},
@@ -39,7 +39,7 @@ const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(
-    rest: Remainder<B>,
+    rest: UnreadBody<B>,
     shared: &State,
     purpose: Purpose,
     response: Arc<dyn ResponseProgress>,
@@ -53,7 +53,7 @@ pub(super) fn spawn<B>(
 
 /// As [`spawn`], where a part has been read already.
 pub(super) fn go_on<B>(
-    rest: Remainder<B>,
+    rest: UnreadBody<B>,
     shared: &State,
     purpose: Purpose,
     discarding: Discarding,
@@ -105,7 +105,7 @@ struct Delivering {
 
 impl Delivering {
     /// `None` where the connection is not known.
-    fn of<B>(rest: &Remainder<B>) -> Option<Self> {
+    fn of<B>(rest: &UnreadBody<B>) -> Option<Self> {
         let connection = Arc::clone(rest.connection()?);
         Some(Self {
             stalls: connection.stalls(),
@@ -139,7 +139,7 @@ pin_project! {
     /// once the response is out.
     struct Draining<B: Drainable> {
         // `None` once it has been dropped.
-        rest: Option<Remainder<B>>,
+        rest: Option<UnreadBody<B>>,
         response: Arc<dyn ResponseProgress>,
         discarding: Discarding,
         bounds: Bounds,
@@ -174,7 +174,7 @@ pin_project! {
 
 impl<B: Drainable> Draining<B> {
     fn new(
-        rest: Remainder<B>,
+        rest: UnreadBody<B>,
         bounds: Bounds,
         discarding: Discarding,
         response: Arc<dyn ResponseProgress>,
@@ -200,7 +200,7 @@ impl<B: Drainable> Draining<B> {
     /// take it from a client that reads.
     fn go_on(self: Pin<&mut Self>) -> Option<Self> {
         let this = self.project();
-        let is_stalled = |rest: &mut Remainder<B>| {
+        let is_stalled = |rest: &mut UnreadBody<B>| {
             let connection = rest.connection();
             connection.is_some_and(|connection| connection.is_stalled())
         };
@@ -294,7 +294,7 @@ impl<B: Drainable> Future for Draining<B> {
         }
         let end = ready!(self.as_mut().poll_delivered(cx));
         let this = self.as_mut().project();
-        let is_body_over = this.rest.as_ref().is_some_and(Remainder::is_end_stream);
+        let is_body_over = this.rest.as_ref().is_some_and(UnreadBody::is_end_stream);
         match end {
             StopReason::Completed if !is_body_over => *this.end = this.bound.or(Some(end)),
             StopReason::Completed | StopReason::Reset => return self.finish(end),
@@ -338,7 +338,7 @@ mod tests {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
-        let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
+        let rest = UnreadBody::new(body, false, Some((Arc::clone(&connection), request)));
         let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
         let shared = State::new(&DeliveryConfig::new().drain(drain));
         spawn(
@@ -406,7 +406,7 @@ mod tests {
     async fn the_end_is_where_the_length_says_so() {
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
-        let rest = Remainder::new(Unsaid(9), false, Some((Arc::clone(&connection), request)));
+        let rest = UnreadBody::new(Unsaid(9), false, Some((Arc::clone(&connection), request)));
         let ends = Arc::new(Mutex::new(Vec::new()));
         let observer = Observer::new({
             let ends = Arc::clone(&ends);

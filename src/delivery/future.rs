@@ -17,7 +17,7 @@ use super::{
     handoff::{Exchange, Later, Settled},
     headers::say_close,
     plan::Plan,
-    unread_body::{FRAMES_PER_TURN, Remainder},
+    unread_body::{FRAMES_PER_TURN, UnreadBody},
     verdict::{IN_PASSING, Verdict},
 };
 use crate::{
@@ -74,7 +74,7 @@ enum Judged<ReqB, ResB> {
 /// passing.
 struct Taking<ReqB, ResB> {
     response: Response<ResB>,
-    rest: Remainder<ReqB>,
+    rest: UnreadBody<ReqB>,
     exchange: Exchange<ReqB, Plan>,
     plan: Plan,
     discarding: Discarding,

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::unread_body::Remainder;
+use super::unread_body::UnreadBody;
 
 /// Where a body is that was given to the service: the service's side of it is a
 /// [`TrackedBody`](super::TrackedBody), the answer's side asks once, when the answer is there.
@@ -30,7 +30,7 @@ enum State<B, P> {
     /// go of.
     HeldOn(Later<B, P>),
     /// Dropped by the service before its end.
-    LetGo(Remainder<B>),
+    LetGo(UnreadBody<B>),
     /// It ended in an error.
     Failed,
     /// At its end, or nobody's business any more.
@@ -41,7 +41,7 @@ enum State<B, P> {
 /// would cost an allocation.
 pub(super) struct Later<B, P> {
     pub(super) plan: P,
-    pub(super) let_go: fn(&P, Remainder<B>, &Exchange<B, P>),
+    pub(super) let_go: fn(&P, UnreadBody<B>, &Exchange<B, P>),
 }
 
 /// What the answer's side finds.
@@ -53,7 +53,7 @@ pub(super) enum Settled<B> {
     /// Somebody holds on.
     Held,
     /// The service has let go of this.
-    LetGo(Remainder<B>),
+    LetGo(UnreadBody<B>),
 }
 
 impl<B, P> Exchange<B, P> {
@@ -96,7 +96,7 @@ impl<B, P> Exchange<B, P> {
         self.lock().state = State::Failed;
     }
 
-    pub(super) fn give_back(&self, rest: Remainder<B>) {
+    pub(super) fn give_back(&self, rest: UnreadBody<B>) {
         let mut shared = self.lock();
         match mem::replace(&mut shared.state, State::Over) {
             State::Held => shared.state = State::LetGo(rest),

@@ -11,7 +11,7 @@ use super::{
     headers::has_token,
     state::State,
     streams,
-    unread_body::Remainder,
+    unread_body::UnreadBody,
     verdict::Verdict,
 };
 use crate::{
@@ -40,7 +40,7 @@ impl Plan {
     }
 
     /// Deals with a rest of which the answer says that the connection closes.
-    pub(super) fn close<B>(&self, rest: Remainder<B>, exchange: &Exchange<B, Self>, asked: bool)
+    pub(super) fn close<B>(&self, rest: UnreadBody<B>, exchange: &Exchange<B, Self>, asked: bool)
     where
         B: Body + Unpin + Send + 'static,
     {
@@ -60,7 +60,7 @@ impl Plan {
 
     /// Deals with a rest that was let go of after the answer: nothing can be said
     /// any more.
-    pub(super) fn let_go<B>(&self, rest: Remainder<B>, exchange: &Exchange<B, Self>)
+    pub(super) fn let_go<B>(&self, rest: UnreadBody<B>, exchange: &Exchange<B, Self>)
     where
         B: Body + Unpin + Send + 'static,
     {

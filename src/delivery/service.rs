@@ -15,7 +15,7 @@ use super::{
     headers::{closes, has_token},
     plan::Plan,
     state::State,
-    unread_body::Remainder,
+    unread_body::UnreadBody,
     window_hold::WindowHold,
 };
 use crate::shared::connection::Connection;
@@ -144,7 +144,7 @@ impl<S> Delivery<S> {
             Some(connection) => connection.peer(),
             None => self.peer_key.of(&parts),
         };
-        let rest = Remainder::new(body, expects_continue, numbered);
+        let rest = UnreadBody::new(body, expects_continue, numbered);
         let exchange = Exchange::new();
         let watch = Watch {
             exchange: exchange.clone(),

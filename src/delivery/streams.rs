@@ -19,7 +19,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{handoff::ResponseProgress, state::State, unread_body::Remainder};
+use super::{handoff::ResponseProgress, state::State, unread_body::UnreadBody};
 use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, StopReason},
     observe::{Discarded, Event},
@@ -39,7 +39,7 @@ const HOLD: Duration = Duration::from_millis(20);
 /// connection waits for it.
 pub(super) fn linger<B>(
     shared: &Arc<State>,
-    rest: Remainder<B>,
+    rest: UnreadBody<B>,
     response: Arc<dyn ResponseProgress>,
     gate: Option<&Arc<Connection>>,
     peer: Peer,
@@ -97,7 +97,7 @@ impl Phase {
 pin_project! {
     /// Keeps a stream's body until the client is done with it, or a bound is reached.
     struct Lingering<B> {
-        rest: Remainder<B>,
+        rest: UnreadBody<B>,
         response: Arc<dyn ResponseProgress>,
         peer: Peer,
         phase: Phase,
@@ -253,7 +253,7 @@ mod tests {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
-        let rest = Remainder::new(body, false, None);
+        let rest = UnreadBody::new(body, false, None);
         let gate = is_gated.then_some(&connection);
         linger(shared, rest, Arc::clone(&response), gate, Peer::alone());
         Upload {

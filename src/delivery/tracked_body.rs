@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{
     handoff::Exchange,
     plan::Plan,
-    unread_body::{Progress, Remainder},
+    unread_body::{Progress, UnreadBody},
     window_hold::WindowHold,
 };
 
@@ -28,7 +28,7 @@ enum Inner<B> {
 
 struct Tracked<B> {
     /// `None` after the end.
-    rest: Option<Remainder<B>>,
+    rest: Option<UnreadBody<B>>,
     exchange: Exchange<B, Plan>,
     /// HTTP/2, on a combined connection.
     unread: Option<WindowHold>,
@@ -40,7 +40,7 @@ impl<B> TrackedBody<B> {
     }
 
     pub(super) fn tracked(
-        rest: Remainder<B>,
+        rest: UnreadBody<B>,
         exchange: Exchange<B, Plan>,
         unread: Option<WindowHold>,
     ) -> Self {
@@ -118,7 +118,7 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
         match &self.0 {
             Inner::Untracked(body) => body.is_end_stream(),
             Inner::Tracked(Tracked { rest, .. }) => {
-                rest.as_ref().is_none_or(Remainder::is_end_stream)
+                rest.as_ref().is_none_or(UnreadBody::is_end_stream)
             }
         }
     }

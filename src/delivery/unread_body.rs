@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A body, and what is known of it, in whoever's hands it is.
-pub(super) struct Remainder<B> {
+pub(super) struct UnreadBody<B> {
     body: B,
     progress: Progress,
     touched: bool,
@@ -31,7 +31,7 @@ pub(super) enum Progress {
     Failed,
 }
 
-impl<B> Remainder<B> {
+impl<B> UnreadBody<B> {
     pub(super) fn new(
         body: B,
         expects_continue: bool,
@@ -102,7 +102,7 @@ impl<B> Remainder<B> {
 /// Frames to discard before other tasks have their turn.
 pub(super) const FRAMES_PER_TURN: usize = 64;
 
-impl<B: Body + Unpin> Remainder<B> {
+impl<B: Body + Unpin> UnreadBody<B> {
     /// Reads a frame to throw it away; its length.
     pub(super) fn poll_frame(
         &mut self,
