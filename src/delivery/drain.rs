@@ -324,7 +324,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::delivery::{DeliveryConfig, Drain, handoff::Exchange};
+    use crate::delivery::{DeliveryConfig, Drain, handoff::BodyHandoff};
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
@@ -339,7 +339,7 @@ mod tests {
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
         let rest = UnreadBody::new(body, false, Some((Arc::clone(&connection), request)));
-        let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
+        let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
         let shared = State::new(&DeliveryConfig::new().drain(drain));
         spawn(
             rest,
@@ -421,7 +421,7 @@ mod tests {
             rest,
             &shared,
             Purpose::Keep,
-            Exchange::<Unsaid, ()>::new().progress(),
+            BodyHandoff::<Unsaid, ()>::new().progress(),
             Peer::alone(),
         );
         shared.tasks.ended().await;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     DeliveredBody,
     drain::{self, Purpose},
-    handoff::{Exchange, Later, Settled},
+    handoff::{BodyHandoff, Later, Settled},
     headers::say_close,
     plan::Plan,
     unread_body::{FRAMES_PER_TURN, UnreadBody},
@@ -58,7 +58,7 @@ pin_project! {
 
 /// What it takes to judge a body when the answer is there.
 pub(super) struct Watch<B> {
-    pub(super) exchange: Exchange<B, Plan>,
+    pub(super) handoff: BodyHandoff<B, Plan>,
     pub(super) plan: Plan,
 }
 
@@ -75,7 +75,7 @@ enum Judged<ReqB, ResB> {
 struct Taking<ReqB, ResB> {
     response: Response<ResB>,
     rest: UnreadBody<ReqB>,
-    exchange: Exchange<ReqB, Plan>,
+    handoff: BodyHandoff<ReqB, Plan>,
     plan: Plan,
     discarding: Discarding,
     /// Of what is not there now the rest is drained, rather than the connection closed.
@@ -163,14 +163,14 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             return send(response);
         }
         let plan = &mut self.plan;
-        let settled = self.exchange.settle(|| {
+        let settled = self.handoff.settle(|| {
             plan.heed(&response);
             Later {
                 plan: plan.clone(),
                 let_go: Plan::let_go,
             }
         });
-        let Self { exchange, mut plan } = self;
+        let Self { handoff, mut plan } = self;
         let rest = match settled {
             Settled::Over => return send(response),
             Settled::Failed => {
@@ -181,7 +181,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             }
             Settled::Held => {
                 return Judged::Send(
-                    response.map(|body| DeliveredBody::noted(body, exchange.progress())),
+                    response.map(|body| DeliveredBody::noted(body, handoff.progress())),
                 );
             }
             Settled::LetGo(rest) => rest,
@@ -192,9 +192,9 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         }
 
         if plan.multiplexed {
-            plan.let_go(rest, &exchange);
+            plan.let_go(rest, &handoff);
             return Judged::Send(
-                response.map(|body| DeliveredBody::noted(body, exchange.progress())),
+                response.map(|body| DeliveredBody::noted(body, handoff.progress())),
             );
         }
 
@@ -205,7 +205,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             Verdict::Drain | Verdict::TakeOrClose => Judged::Take(Box::new(Taking {
                 response,
                 rest,
-                exchange,
+                handoff,
                 plan,
                 discarding: Discarding::new(Instant::now().into_std()),
                 drains: verdict == Verdict::Drain,
@@ -215,7 +215,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             })),
             Verdict::Close | Verdict::CloseUnasked => {
                 say_close(&mut response);
-                plan.close(rest, &exchange, verdict == Verdict::Close);
+                plan.close(rest, &handoff, verdict == Verdict::Close);
                 send(response)
             }
         }
@@ -278,7 +278,7 @@ where
         let Self {
             mut response,
             rest,
-            exchange,
+            handoff,
             plan,
             discarding,
             drains,
@@ -309,7 +309,7 @@ where
                 shared,
                 Purpose::Deliver,
                 discarding,
-                exchange.progress(),
+                handoff.progress(),
                 *peer,
             );
             return response.map(DeliveredBody::plain);
@@ -318,17 +318,17 @@ where
             // The hook takes over.
             drained(over.unwrap_or(StopReason::Completed));
             say_close(&mut response);
-            plan.close(rest, &exchange, true);
+            plan.close(rest, &handoff, true);
             return response.map(DeliveredBody::plain);
         }
-        let noted = response.map(|body| DeliveredBody::noted(body, exchange.progress()));
+        let noted = response.map(|body| DeliveredBody::noted(body, handoff.progress()));
         let Plan { shared, peer, .. } = &plan;
         drain::go_on(
             rest,
             shared,
             Purpose::Keep,
             discarding,
-            exchange.progress(),
+            handoff.progress(),
             *peer,
         );
         noted

@@ -12,7 +12,7 @@ use super::unread_body::UnreadBody;
 /// [`TrackedBody`](super::TrackedBody), the answer's side asks once, when the answer is there.
 ///
 /// `P` is what the answer's side leaves for a body that is still held then.
-pub(super) struct Exchange<B, P>(Arc<Mutex<Shared<B, P>>>);
+pub(super) struct BodyHandoff<B, P>(Arc<Mutex<Shared<B, P>>>);
 
 struct Shared<B, P> {
     state: State<B, P>,
@@ -41,7 +41,7 @@ enum State<B, P> {
 /// would cost an allocation.
 pub(super) struct Later<B, P> {
     pub(super) plan: P,
-    pub(super) let_go: fn(&P, UnreadBody<B>, &Exchange<B, P>),
+    pub(super) let_go: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
 }
 
 /// What the answer's side finds.
@@ -56,7 +56,7 @@ pub(super) enum Settled<B> {
     LetGo(UnreadBody<B>),
 }
 
-impl<B, P> Exchange<B, P> {
+impl<B, P> BodyHandoff<B, P> {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Shared {
             state: State::Held,
@@ -173,7 +173,7 @@ impl<B: Send, P: Send> ResponseProgress for Mutex<Shared<B, P>> {
     }
 }
 
-impl<B, P> Clone for Exchange<B, P> {
+impl<B, P> Clone for BodyHandoff<B, P> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }

@@ -7,7 +7,7 @@ use http_body::Body;
 
 use super::{
     drain::{self, Purpose},
-    handoff::Exchange,
+    handoff::BodyHandoff,
     headers::has_token,
     state::State,
     streams,
@@ -40,7 +40,7 @@ impl Plan {
     }
 
     /// Deals with a rest of which the answer says that the connection closes.
-    pub(super) fn close<B>(&self, rest: UnreadBody<B>, exchange: &Exchange<B, Self>, asked: bool)
+    pub(super) fn close<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>, asked: bool)
     where
         B: Body + Unpin + Send + 'static,
     {
@@ -52,7 +52,7 @@ impl Plan {
                 rest,
                 &self.shared,
                 Purpose::Deliver,
-                exchange.progress(),
+                handoff.progress(),
                 self.peer,
             );
         }
@@ -60,7 +60,7 @@ impl Plan {
 
     /// Deals with a rest that was let go of after the answer: nothing can be said
     /// any more.
-    pub(super) fn let_go<B>(&self, rest: UnreadBody<B>, exchange: &Exchange<B, Self>)
+    pub(super) fn let_go<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>)
     where
         B: Body + Unpin + Send + 'static,
     {
@@ -69,7 +69,7 @@ impl Plan {
         }
         if self.multiplexed {
             let gate = self.gate.as_ref();
-            return streams::linger(&self.shared, rest, exchange.progress(), gate, self.peer);
+            return streams::linger(&self.shared, rest, handoff.progress(), gate, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)
@@ -79,7 +79,7 @@ impl Plan {
             // The head is out, so that reading has hyper send no `100 Continue` any more.
             Verdict::TakeOrClose | Verdict::Close | Verdict::CloseUnasked => Purpose::Deliver,
         };
-        drain::spawn(rest, &self.shared, purpose, exchange.progress(), self.peer);
+        drain::spawn(rest, &self.shared, purpose, handoff.progress(), self.peer);
     }
 }
 

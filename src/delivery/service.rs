@@ -11,7 +11,7 @@ use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
     config::PeerKey,
     future::Watch,
-    handoff::Exchange,
+    handoff::BodyHandoff,
     headers::{closes, has_token},
     plan::Plan,
     state::State,
@@ -145,9 +145,9 @@ impl<S> Delivery<S> {
             None => self.peer_key.of(&parts),
         };
         let rest = UnreadBody::new(body, expects_continue, numbered);
-        let exchange = Exchange::new();
+        let handoff = BodyHandoff::new();
         let watch = Watch {
-            exchange: exchange.clone(),
+            handoff: handoff.clone(),
             plan: Plan {
                 shared: Arc::clone(&self.shared),
                 gate,
@@ -156,7 +156,7 @@ impl<S> Delivery<S> {
                 persistent: http1 && !closes,
             },
         };
-        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange, unread));
+        let request = Request::from_parts(parts, TrackedBody::tracked(rest, handoff, unread));
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }

@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        delivery::{DeliveryConfig, StreamLinger, handoff::Exchange},
+        delivery::{DeliveryConfig, StreamLinger, handoff::BodyHandoff},
         observe::Observer,
     };
 
@@ -252,7 +252,7 @@ mod tests {
     fn upload_to(shared: &Arc<State>, is_gated: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
-        let response = Exchange::<Channel<Bytes, Infallible>, ()>::new().progress();
+        let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
         let rest = UnreadBody::new(body, false, None);
         let gate = is_gated.then_some(&connection);
         linger(shared, rest, Arc::clone(&response), gate, Peer::alone());

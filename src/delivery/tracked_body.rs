@@ -7,7 +7,7 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
-    handoff::Exchange,
+    handoff::BodyHandoff,
     plan::Plan,
     unread_body::{Progress, UnreadBody},
     window_hold::WindowHold,
@@ -29,7 +29,7 @@ enum Inner<B> {
 struct Tracked<B> {
     /// `None` after the end.
     rest: Option<UnreadBody<B>>,
-    exchange: Exchange<B, Plan>,
+    handoff: BodyHandoff<B, Plan>,
     /// HTTP/2, on a combined connection.
     unread: Option<WindowHold>,
 }
@@ -41,12 +41,12 @@ impl<B> TrackedBody<B> {
 
     pub(super) fn tracked(
         rest: UnreadBody<B>,
-        exchange: Exchange<B, Plan>,
+        handoff: BodyHandoff<B, Plan>,
         unread: Option<WindowHold>,
     ) -> Self {
         Self(Inner::Tracked(Tracked {
             rest: Some(rest),
-            exchange,
+            handoff,
             unread,
         }))
     }
@@ -56,7 +56,7 @@ impl<B> TrackedBody<B> {
     fn end(&mut self, progress: Progress) {
         let Inner::Tracked(Tracked {
             rest,
-            exchange,
+            handoff,
             unread,
         }) = &mut self.0
         else {
@@ -65,7 +65,7 @@ impl<B> TrackedBody<B> {
         *unread = None;
         if let Some(rest) = rest.take() {
             if progress == Progress::Failed {
-                exchange.fail();
+                handoff.fail();
             }
             rest.end(progress);
         }
@@ -136,7 +136,7 @@ impl<B: Body + Unpin> Body for TrackedBody<B> {
 impl<B> Drop for Tracked<B> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
-            self.exchange.give_back(rest);
+            self.handoff.give_back(rest);
         }
     }
 }
