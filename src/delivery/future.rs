@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     DeliveredBody,
     drain::{self, Purpose},
-    handoff::{BodyHandoff, Later, Settled},
+    handoff::{BodyHandoff, OnRelease, Settled},
     headers::say_close,
     plan::Plan,
     unread_body::{FRAMES_PER_TURN, UnreadBody},
@@ -165,9 +165,9 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         let plan = &mut self.plan;
         let settled = self.handoff.settle(|| {
             plan.heed(&response);
-            Later {
+            OnRelease {
                 plan: plan.clone(),
-                let_go: Plan::let_go,
+                release: Plan::release,
             }
         });
         let Self { handoff, mut plan } = self;
@@ -184,7 +184,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
                     response.map(|body| DeliveredBody::noted(body, handoff.progress())),
                 );
             }
-            Settled::LetGo(rest) => rest,
+            Settled::Released(rest) => rest,
         };
         if rest.is_end_stream() {
             rest.finish();
@@ -192,7 +192,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         }
 
         if plan.multiplexed {
-            plan.let_go(rest, &handoff);
+            plan.release(rest, &handoff);
             return Judged::Send(
                 response.map(|body| DeliveredBody::noted(body, handoff.progress())),
             );

@@ -28,9 +28,9 @@ enum State<B, P> {
     Held,
     /// With somebody still, after the answer: who takes care of it when it is let
     /// go of.
-    HeldOn(Later<B, P>),
+    HeldOn(OnRelease<B, P>),
     /// Dropped by the service before its end.
-    LetGo(UnreadBody<B>),
+    Released(UnreadBody<B>),
     /// It ended in an error.
     Failed,
     /// At its end, or nobody's business any more.
@@ -39,9 +39,9 @@ enum State<B, P> {
 
 /// What to do with a body that is let go of after the answer. No closure: that
 /// would cost an allocation.
-pub(super) struct Later<B, P> {
+pub(super) struct OnRelease<B, P> {
     pub(super) plan: P,
-    pub(super) let_go: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
+    pub(super) release: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
 }
 
 /// What the answer's side finds.
@@ -53,7 +53,7 @@ pub(super) enum Settled<B> {
     /// Somebody holds on.
     Held,
     /// The service has let go of this.
-    LetGo(UnreadBody<B>),
+    Released(UnreadBody<B>),
 }
 
 impl<B, P> BodyHandoff<B, P> {
@@ -66,24 +66,24 @@ impl<B, P> BodyHandoff<B, P> {
         })))
     }
 
-    /// What has become of the body; if it is held on to, what `later` makes gets it,
+    /// What has become of the body; if it is held on to, what `on_release` makes gets it,
     /// once.
     #[inline]
-    pub(super) fn settle(&mut self, later: impl FnOnce() -> Later<B, P>) -> Settled<B> {
+    pub(super) fn settle(&mut self, on_release: impl FnOnce() -> OnRelease<B, P>) -> Settled<B> {
         // The service's side is gone, and nobody to be kept out: no lock is needed.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
             return match mem::replace(&mut shared.state, State::Over) {
-                State::LetGo(rest) => Settled::LetGo(rest),
+                State::Released(rest) => Settled::Released(rest),
                 State::Failed => Settled::Failed,
                 State::Held | State::HeldOn(_) | State::Over => Settled::Over,
             };
         }
         let mut shared = self.lock();
         match mem::replace(&mut shared.state, State::Over) {
-            State::LetGo(rest) => Settled::LetGo(rest),
+            State::Released(rest) => Settled::Released(rest),
             State::Held => {
-                shared.state = State::HeldOn(later());
+                shared.state = State::HeldOn(on_release());
                 Settled::Held
             }
             State::Failed => Settled::Failed,
@@ -99,12 +99,12 @@ impl<B, P> BodyHandoff<B, P> {
     pub(super) fn give_back(&self, rest: UnreadBody<B>) {
         let mut shared = self.lock();
         match mem::replace(&mut shared.state, State::Over) {
-            State::Held => shared.state = State::LetGo(rest),
-            State::HeldOn(later) => {
+            State::Held => shared.state = State::Released(rest),
+            State::HeldOn(on_release) => {
                 drop(shared);
-                (later.let_go)(&later.plan, rest, self);
+                (on_release.release)(&on_release.plan, rest, self);
             }
-            State::LetGo(_) | State::Failed | State::Over => {}
+            State::Released(_) | State::Failed | State::Over => {}
         }
     }
 

@@ -60,7 +60,7 @@ impl Plan {
 
     /// Deals with a rest that was let go of after the answer: nothing can be said
     /// any more.
-    pub(super) fn let_go<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>)
+    pub(super) fn release<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>)
     where
         B: Body + Unpin + Send + 'static,
     {
