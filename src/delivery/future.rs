@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::{
     DeliveredBody,
+    disposition::Disposition,
     drain::{self, Purpose},
     handoff::{BodyHandoff, OnRelease, Settled},
     headers::say_close,
-    plan::Plan,
     unread_body::{FRAMES_PER_TURN, UnreadBody},
     verdict::{IN_PASSING, Verdict},
 };
@@ -58,8 +58,8 @@ pin_project! {
 
 /// What it takes to judge a body when the answer is there.
 pub(super) struct Watch<B> {
-    pub(super) handoff: BodyHandoff<B, Plan>,
-    pub(super) plan: Plan,
+    pub(super) handoff: BodyHandoff<B, Disposition>,
+    pub(super) disposition: Disposition,
 }
 
 /// What is to be done with an answer.
@@ -75,8 +75,8 @@ enum Judged<ReqB, ResB> {
 struct Taking<ReqB, ResB> {
     response: Response<ResB>,
     rest: UnreadBody<ReqB>,
-    handoff: BodyHandoff<ReqB, Plan>,
-    plan: Plan,
+    handoff: BodyHandoff<ReqB, Disposition>,
+    disposition: Disposition,
     discarding: Discarding,
     /// Of what is not there now the rest is drained, rather than the connection closed.
     drains: bool,
@@ -162,19 +162,22 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return send(response);
         }
-        let plan = &mut self.plan;
+        let disposition = &mut self.disposition;
         let settled = self.handoff.settle(|| {
-            plan.heed(&response);
+            disposition.apply_response(&response);
             OnRelease {
-                plan: plan.clone(),
-                release: Plan::release,
+                disposition: disposition.clone(),
+                release: Disposition::release,
             }
         });
-        let Self { handoff, mut plan } = self;
+        let Self {
+            handoff,
+            mut disposition,
+        } = self;
         let rest = match settled {
             Settled::Over => return send(response),
             Settled::Failed => {
-                if !plan.multiplexed {
+                if !disposition.multiplexed {
                     say_close(&mut response);
                 }
                 return send(response);
@@ -191,22 +194,22 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             return send(response);
         }
 
-        if plan.multiplexed {
-            plan.release(rest, &handoff);
+        if disposition.multiplexed {
+            disposition.release(rest, &handoff);
             return Judged::Send(
                 response.map(|body| DeliveredBody::noted(body, handoff.progress())),
             );
         }
 
-        plan.heed(&response);
-        let facts = rest.facts(is_too_large(&response), plan.persistent);
-        let verdict = facts.verdict(plan.shared.drain.budget());
+        disposition.apply_response(&response);
+        let facts = rest.facts(is_too_large(&response), disposition.persistent);
+        let verdict = facts.verdict(disposition.shared.drain.budget());
         match verdict {
             Verdict::Drain | Verdict::TakeOrClose => Judged::Take(Box::new(Taking {
                 response,
                 rest,
                 handoff,
-                plan,
+                disposition,
                 discarding: Discarding::new(Instant::now().into_std()),
                 drains: verdict == Verdict::Drain,
                 turns: 0,
@@ -215,7 +218,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
             })),
             Verdict::Close | Verdict::CloseUnasked => {
                 say_close(&mut response);
-                plan.close(rest, &handoff, verdict == Verdict::Close);
+                disposition.close(rest, &handoff, verdict == Verdict::Close);
                 send(response)
             }
         }
@@ -242,7 +245,7 @@ where
     /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, turns) = match self.drains {
-            true => (self.plan.shared.drain.to_keep(), TURNS),
+            true => (self.disposition.shared.drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
         let now = Instant::now().into_std();
@@ -279,7 +282,7 @@ where
             mut response,
             rest,
             handoff,
-            plan,
+            disposition,
             discarding,
             drains,
             held,
@@ -290,7 +293,10 @@ where
         let drained = |end| {
             if discarding.discarded() > 0 {
                 let drained = Discarded::new(&discarding, end);
-                plan.shared.observer.observe(&Event::Drained(drained));
+                disposition
+                    .shared
+                    .observer
+                    .observe(&Event::Drained(drained));
             }
         };
         if let Some(end) = rest.ended() {
@@ -303,7 +309,7 @@ where
         }
         if over.is_none() && !drains && !rest.is_joined() {
             say_close(&mut response);
-            let Plan { shared, peer, .. } = &plan;
+            let Disposition { shared, peer, .. } = &disposition;
             drain::go_on(
                 rest,
                 shared,
@@ -318,11 +324,11 @@ where
             // The hook takes over.
             drained(over.unwrap_or(StopReason::Completed));
             say_close(&mut response);
-            plan.close(rest, &handoff, true);
+            disposition.close(rest, &handoff, true);
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, handoff.progress()));
-        let Plan { shared, peer, .. } = &plan;
+        let Disposition { shared, peer, .. } = &disposition;
         drain::go_on(
             rest,
             shared,

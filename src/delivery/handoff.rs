@@ -40,7 +40,7 @@ enum State<B, P> {
 /// What to do with a body that is let go of after the answer. No closure: that
 /// would cost an allocation.
 pub(super) struct OnRelease<B, P> {
-    pub(super) plan: P,
+    pub(super) disposition: P,
     pub(super) release: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
 }
 
@@ -102,7 +102,7 @@ impl<B, P> BodyHandoff<B, P> {
             State::Held => shared.state = State::Released(rest),
             State::HeldOn(on_release) => {
                 drop(shared);
-                (on_release.release)(&on_release.plan, rest, self);
+                (on_release.release)(&on_release.disposition, rest, self);
             }
             State::Released(_) | State::Failed | State::Over => {}
         }

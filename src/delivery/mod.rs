@@ -6,12 +6,12 @@
 //! drops on an error comes back to it.
 
 mod config;
+mod disposition;
 mod drain;
 mod future;
 mod handoff;
 mod headers;
 mod layer;
-mod plan;
 mod response_body;
 mod service;
 mod state;

@@ -10,10 +10,10 @@ use tower_service::Service;
 use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
     config::PeerKey,
+    disposition::Disposition,
     future::Watch,
     handoff::BodyHandoff,
     headers::{closes, has_token},
-    plan::Plan,
     state::State,
     unread_body::UnreadBody,
     window_hold::WindowHold,
@@ -148,7 +148,7 @@ impl<S> Delivery<S> {
         let handoff = BodyHandoff::new();
         let watch = Watch {
             handoff: handoff.clone(),
-            plan: Plan {
+            disposition: Disposition {
                 shared: Arc::clone(&self.shared),
                 gate,
                 peer,

@@ -7,8 +7,8 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
+    disposition::Disposition,
     handoff::BodyHandoff,
-    plan::Plan,
     unread_body::{Progress, UnreadBody},
     window_hold::WindowHold,
 };
@@ -29,7 +29,7 @@ enum Inner<B> {
 struct Tracked<B> {
     /// `None` after the end.
     rest: Option<UnreadBody<B>>,
-    handoff: BodyHandoff<B, Plan>,
+    handoff: BodyHandoff<B, Disposition>,
     /// HTTP/2, on a combined connection.
     unread: Option<WindowHold>,
 }
@@ -41,7 +41,7 @@ impl<B> TrackedBody<B> {
 
     pub(super) fn tracked(
         rest: UnreadBody<B>,
-        handoff: BodyHandoff<B, Plan>,
+        handoff: BodyHandoff<B, Disposition>,
         unread: Option<WindowHold>,
     ) -> Self {
         Self(Inner::Tracked(Tracked {

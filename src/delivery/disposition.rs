@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct Disposition {
     pub(super) shared: Arc<State>,
     /// Of a joined connection of HTTP/2, where the request declares a length.
     pub(super) gate: Option<Arc<Connection>>,
@@ -32,9 +32,9 @@ pub(super) struct Plan {
     pub(super) persistent: bool,
 }
 
-impl Plan {
+impl Disposition {
     /// What the answer says of its connection.
-    pub(super) fn heed<B>(&mut self, response: &Response<B>) {
+    pub(super) fn apply_response<B>(&mut self, response: &Response<B>) {
         let says_close = has_token(response.headers(), &CONNECTION, "close");
         self.persistent &= !says_close && !is_too_slow(response);
     }
