@@ -9,10 +9,10 @@ use super::{
     drain::{self, Purpose},
     handoff::BodyHandoff,
     headers::has_token,
+    policy::BodyAction,
     state::State,
     streams,
     unread_body::UnreadBody,
-    verdict::Verdict,
 };
 use crate::{
     refusal::{Kind, Refusal},
@@ -73,11 +73,13 @@ impl Disposition {
         }
         let purpose = match rest
             .facts(false, self.persistent)
-            .verdict(self.shared.drain.budget())
+            .action(self.shared.drain.budget())
         {
-            Verdict::Drain => Purpose::Keep,
+            BodyAction::Drain => Purpose::Keep,
             // The head is out, so that reading has hyper send no `100 Continue` any more.
-            Verdict::TakeOrClose | Verdict::Close | Verdict::CloseUnasked => Purpose::Deliver,
+            BodyAction::TakeOrClose | BodyAction::Close | BodyAction::CloseUnasked => {
+                Purpose::Deliver
+            }
         };
         drain::spawn(rest, &self.shared, purpose, handoff.progress(), self.peer);
     }

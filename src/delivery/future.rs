@@ -17,8 +17,8 @@ use super::{
     drain::{self, Purpose},
     handoff::{BodyHandoff, OnRelease, Settled},
     headers::say_close,
+    policy::{BodyAction, IN_PASSING},
     unread_body::{FRAMES_PER_TURN, UnreadBody},
-    verdict::{IN_PASSING, Verdict},
 };
 use crate::{
     budget::{Bounds, Discarding, StopReason},
@@ -203,22 +203,22 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
 
         disposition.apply_response(&response);
         let facts = rest.facts(is_too_large(&response), disposition.persistent);
-        let verdict = facts.verdict(disposition.shared.drain.budget());
-        match verdict {
-            Verdict::Drain | Verdict::TakeOrClose => Judged::Take(Box::new(Taking {
+        let action = facts.action(disposition.shared.drain.budget());
+        match action {
+            BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(Taking {
                 response,
                 rest,
                 handoff,
                 disposition,
                 discarding: Discarding::new(Instant::now().into_std()),
-                drains: verdict == Verdict::Drain,
+                drains: action == BodyAction::Drain,
                 turns: 0,
                 held: None,
                 over: None,
             })),
-            Verdict::Close | Verdict::CloseUnasked => {
+            BodyAction::Close | BodyAction::CloseUnasked => {
                 say_close(&mut response);
-                disposition.close(rest, &handoff, verdict == Verdict::Close);
+                disposition.close(rest, &handoff, action == BodyAction::Close);
                 send(response)
             }
         }

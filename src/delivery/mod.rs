@@ -12,13 +12,13 @@ mod future;
 mod handoff;
 mod headers;
 mod layer;
+mod policy;
 mod response_body;
 mod service;
 mod state;
 mod streams;
 mod tracked_body;
 mod unread_body;
-mod verdict;
 mod window_hold;
 
 pub(crate) use self::state::State;

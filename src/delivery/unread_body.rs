@@ -8,7 +8,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::verdict::Facts;
+use super::policy::Facts;
 use crate::{
     budget::{Bounds, Discarding, StopReason},
     shared::connection::{Connection, Held},

@@ -1,4 +1,4 @@
-//! The decision on a body that is still owed: facts in, a verdict out.
+//! The decision on a body that is still owed: facts in, a action out.
 
 /// What is known when an HTTP/1 answer is there, or the body is let go of later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) struct Facts {
 
 /// What to do with the rest of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum BodyAction {
     /// Read it, and keep the connection.
     Drain,
     /// Take what has arrived already, without waiting. Keep the connection if that was all
@@ -33,9 +33,9 @@ pub(super) enum Verdict {
 
 impl Facts {
     /// `budget` is how many bytes a kept connection is worth.
-    pub(super) fn verdict(self, budget: u64) -> Verdict {
+    pub(super) fn action(self, budget: u64) -> BodyAction {
         if self.expects_continue && !self.touched {
-            return Verdict::CloseUnasked;
+            return BodyAction::CloseUnasked;
         }
         let worth_it = match self.owed {
             Some(owed) => owed <= budget,
@@ -45,13 +45,13 @@ impl Facts {
             None => self.touched && !self.too_large,
         };
         if !self.persistent {
-            Verdict::Close
+            BodyAction::Close
         } else if worth_it {
-            Verdict::Drain
+            BodyAction::Drain
         } else if self.owed.is_none_or(|owed| owed <= IN_PASSING) {
-            Verdict::TakeOrClose
+            BodyAction::TakeOrClose
         } else {
-            Verdict::Close
+            BodyAction::Close
         }
     }
 }
@@ -77,28 +77,28 @@ mod tests {
         persistent: true,
     };
 
-    fn verdict(facts: Facts) -> Verdict {
-        facts.verdict(BUDGET)
+    fn action(facts: Facts) -> BodyAction {
+        facts.action(BUDGET)
     }
 
     #[test]
     fn a_small_known_rest_is_drained() {
-        assert_eq!(verdict(UPLOAD), Verdict::Drain);
+        assert_eq!(action(UPLOAD), BodyAction::Drain);
         let too_large = Facts {
             too_large: true,
             ..UPLOAD
         };
-        assert_eq!(verdict(too_large), Verdict::Drain);
+        assert_eq!(action(too_large), BodyAction::Drain);
         let at = Facts {
             owed: Some(BUDGET),
             ..UPLOAD
         };
-        assert_eq!(verdict(at), Verdict::Drain);
+        assert_eq!(action(at), BodyAction::Drain);
         let above = Facts {
             owed: Some(BUDGET + 1),
             ..UPLOAD
         };
-        assert_eq!(verdict(above), Verdict::Close);
+        assert_eq!(action(above), BodyAction::Close);
     }
 
     #[test]
@@ -107,17 +107,17 @@ mod tests {
             owed: None,
             ..UPLOAD
         };
-        assert_eq!(verdict(unknown), Verdict::TakeOrClose);
+        assert_eq!(action(unknown), BodyAction::TakeOrClose);
         let read = Facts {
             touched: true,
             ..unknown
         };
-        assert_eq!(verdict(read), Verdict::Drain);
+        assert_eq!(action(read), BodyAction::Drain);
         let refused = Facts {
             too_large: true,
             ..read
         };
-        assert_eq!(verdict(refused), Verdict::TakeOrClose);
+        assert_eq!(action(refused), BodyAction::TakeOrClose);
     }
 
     #[test]
@@ -126,13 +126,13 @@ mod tests {
             owed: Some(owed),
             ..UPLOAD
         };
-        assert_eq!(rest(IN_PASSING).verdict(0), Verdict::TakeOrClose);
-        assert_eq!(rest(IN_PASSING + 1).verdict(0), Verdict::Close);
+        assert_eq!(rest(IN_PASSING).action(0), BodyAction::TakeOrClose);
+        assert_eq!(rest(IN_PASSING + 1).action(0), BodyAction::Close);
         let closing = Facts {
             persistent: false,
             ..rest(1)
         };
-        assert_eq!(closing.verdict(0), Verdict::Close);
+        assert_eq!(closing.action(0), BodyAction::Close);
     }
 
     #[test]
@@ -141,12 +141,12 @@ mod tests {
             expects_continue: true,
             ..UPLOAD
         };
-        assert_eq!(verdict(waits), Verdict::CloseUnasked);
+        assert_eq!(action(waits), BodyAction::CloseUnasked);
         let told = Facts {
             touched: true,
             ..waits
         };
-        assert_eq!(verdict(told), Verdict::Drain);
+        assert_eq!(action(told), BodyAction::Drain);
     }
 
     fn facts() -> impl Strategy<Value = Facts> {
@@ -165,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_drained_connection_is_one_to_keep(facts in facts(), budget in 0u64..2 << 20) {
-            if facts.verdict(budget) == Verdict::Drain {
+            if facts.action(budget) == BodyAction::Drain {
                 prop_assert!(facts.persistent);
                 prop_assert!(facts.owed.is_none_or(|owed| owed <= budget));
             }
@@ -174,9 +174,9 @@ mod tests {
         #[test]
         fn never_asks_before_the_client_was_told_to_go_on(facts in facts()) {
             if facts.expects_continue && !facts.touched {
-                prop_assert_eq!(verdict(facts), Verdict::CloseUnasked);
+                prop_assert_eq!(action(facts), BodyAction::CloseUnasked);
             } else {
-                prop_assert_ne!(verdict(facts), Verdict::CloseUnasked);
+                prop_assert_ne!(action(facts), BodyAction::CloseUnasked);
             }
         }
     }
