@@ -52,7 +52,7 @@ pin_project! {
             watch: Option<Watch<ReqB>>,
         },
         // Boxed, for else every future would be as large.
-        Taking { taking: Option<Box<Taking<ReqB, ResB>>> },
+        Draining { drain: Option<Box<InlineDrain<ReqB, ResB>>> },
     }
 }
 
@@ -67,12 +67,12 @@ enum Judged<ReqB, ResB> {
     /// Nothing waits.
     Send(Response<DeliveredBody<ResB>>),
     /// The connection is to be kept.
-    Take(Box<Taking<ReqB, ResB>>),
+    Take(Box<InlineDrain<ReqB, ResB>>),
 }
 
 /// An answer on a connection to keep, while the rest of the body is taken in
 /// passing.
-struct Taking<ReqB, ResB> {
+struct InlineDrain<ReqB, ResB> {
     response: Response<ResB>,
     rest: UnreadBody<ReqB>,
     handoff: BodyHandoff<ReqB, Disposition>,
@@ -129,12 +129,12 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
         // The service is dropped first: some futures keep the body until then.
-        self.set(Self::Taking { taking: None });
+        self.set(Self::Draining { drain: None });
         match watch.judge(response) {
             Judged::Send(response) => Poll::Ready(response),
             Judged::Take(begun) => {
-                let taking = Some(begun);
-                self.set(Self::Taking { taking });
+                let drain = Some(begun);
+                self.set(Self::Draining { drain });
                 self.poll_rest(cx)
             }
         }
@@ -144,13 +144,13 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
-        let StateProj::Taking { taking } = self.project() else {
-            unreachable!("`Called` has become `Taking` by now");
+        let StateProj::Draining { drain } = self.project() else {
+            unreachable!("`Called` has become `Draining` by now");
         };
-        let begun = taking.as_mut();
+        let begun = drain.as_mut();
         let begun = begun.expect("a future is not polled after it was ready");
         ready!(begun.poll_rest(cx));
-        let taken = taking.take();
+        let taken = drain.take();
         Poll::Ready(taken.expect("it was there before").into_response())
     }
 }
@@ -205,7 +205,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         let facts = rest.facts(is_too_large(&response), disposition.persistent);
         let action = facts.action(disposition.shared.drain.budget());
         match action {
-            BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(Taking {
+            BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(InlineDrain {
                 response,
                 rest,
                 handoff,
@@ -237,7 +237,7 @@ fn is_too_large<B>(response: &Response<B>) -> bool {
         || response.status() == StatusCode::PAYLOAD_TOO_LARGE
 }
 
-impl<ReqB, ResB> Taking<ReqB, ResB>
+impl<ReqB, ResB> InlineDrain<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
