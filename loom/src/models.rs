@@ -10,6 +10,6 @@
 mod shared;
 
 mod connection_models;
-mod overrun_models;
+mod limit_signal_models;
 mod registry_models;
 mod write_gate_models;

@@ -117,7 +117,7 @@ impl<R> Watch<R> {
                 return response.map(ResponseBody::of_service);
             }
             let under_way = UnderWay::new(Arc::clone(&self.upload), response.headers());
-            response.map(|body| ResponseBody::unless_overrun(body, under_way))
+            response.map(|body| ResponseBody::unless_over_limit(body, under_way))
         })
     }
 }

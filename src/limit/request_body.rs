@@ -62,7 +62,7 @@ impl<B> GuardedBody<B> {
     pub(super) fn counted(inner: B, upload: Arc<Upload>, pace: Option<Pace>) -> Self {
         Self {
             inner: Some(inner),
-            remaining: upload.overrun.limit(),
+            remaining: upload.signal.limit(),
             upload: Some(upload),
             pace: pace.map(Box::new),
         }
@@ -120,7 +120,7 @@ impl<B> GuardedBody<B> {
         let (Some(pace), Some(upload)) = (this.pace, this.upload) else {
             return Poll::Pending;
         };
-        let received = upload.overrun.limit() - *this.remaining;
+        let received = upload.signal.limit() - *this.remaining;
         ready!(pace.poll_too_slow(received, cx));
         let too_slow = TooSlow { rate: pace.rate() };
         upload.refuse(Kind::TooSlow {
@@ -131,9 +131,9 @@ impl<B> GuardedBody<B> {
     }
 
     #[cold]
-    fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
+    fn over_limit_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
         if let Some(upload) = self.upload.as_deref() {
-            let passed = upload.overrun.limit() - self.remaining;
+            let passed = upload.signal.limit() - self.remaining;
             let received = passed.saturating_add(frame);
             upload.refuse(Kind::Streamed { received });
         }
@@ -167,7 +167,7 @@ where
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
                 let Some(remaining) = this.remaining.checked_sub(length) else {
-                    return Poll::Ready(Some(Err(self.overrun_by(length))));
+                    return Poll::Ready(Some(Err(self.over_limit_by(length))));
                 };
                 *this.remaining = remaining;
                 Poll::Ready(Some(Ok(frame)))
@@ -302,10 +302,10 @@ mod tests {
         let mut body = guarded(4, [data(4), data(1), data(1)]);
         let upload = body.upload.clone().unwrap();
         assert!(next(&mut body).unwrap().is_ok());
-        assert_eq!(upload.overrun.received(), None);
+        assert_eq!(upload.signal.received(), None);
         let error = next(&mut body).unwrap().unwrap_err();
         assert!(error.is::<LengthLimitError>());
-        assert_eq!(upload.overrun.received(), Some(5));
+        assert_eq!(upload.signal.received(), Some(5));
         assert!(next(&mut body).is_none(), "fused");
         assert!(body.is_end_stream());
     }

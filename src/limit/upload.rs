@@ -3,14 +3,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{grpc::Begun, settings::Settings};
 use crate::{
     refusal::{Asked, Kind, Refusal},
-    shared::overrun::{Overrun, Violation},
+    shared::limit_signal::{LimitSignal, Violation},
 };
 
 /// An upload that is counted: what its body, the answer's future and the answer's body
 /// share, in one allocation.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) overrun: Overrun,
+    pub(super) signal: LimitSignal,
     asked: Asked,
     pub(super) settings: Arc<Settings>,
     /// The response, where it is one of gRPC's and under way. Only its body asks: the
@@ -21,7 +21,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(limit: u64, asked: Asked, settings: Arc<Settings>) -> Self {
         Self {
-            overrun: Overrun::new(limit),
+            signal: LimitSignal::new(limit),
             asked,
             settings,
             begun: Mutex::new(None),
@@ -39,8 +39,8 @@ impl Upload {
         // First, so that nobody sees the response of a refusal that was not counted.
         self.settings.observe(&self.refused(kind));
         match kind {
-            Kind::TooSlow { rate } => self.overrun.report_too_slow(rate),
-            Kind::Streamed { received } => self.overrun.report(received),
+            Kind::TooSlow { rate } => self.signal.report_too_slow(rate),
+            Kind::Streamed { received } => self.signal.report(received),
             Kind::Declared { .. } | Kind::BadLength | Kind::LengthRequired => {
                 unreachable!("the head is judged before there is an upload")
             }
@@ -54,7 +54,7 @@ impl Upload {
 
     /// What is wrong with it, once something is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        let kind = match self.overrun.violation()? {
+        let kind = match self.signal.violation()? {
             Violation::TooLong { received } => Kind::Streamed { received },
             Violation::TooSlow { rate } => Kind::TooSlow { rate },
         };
@@ -62,7 +62,7 @@ impl Upload {
     }
 
     fn refused(&self, kind: Kind) -> Refusal {
-        let limit = self.overrun.limit();
+        let limit = self.signal.limit();
         self.settings.streamed(kind, limit, self.asked.clone())
     }
 }

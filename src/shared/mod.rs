@@ -5,7 +5,7 @@
 pub(crate) mod connection;
 pub(crate) mod flow;
 pub(crate) mod group;
-pub(crate) mod overrun;
+pub(crate) mod limit_signal;
 pub(crate) mod peer;
 pub(crate) mod registry;
 pub(crate) mod standing;

@@ -12,7 +12,7 @@ use super::{
 ///
 /// It happens at most once.
 #[derive(Debug)]
-pub(crate) struct Overrun {
+pub(crate) struct LimitSignal {
     limit: u64,
     /// Bytes that had come when the limit was passed; 0 while it holds. A body
     /// cannot pass a limit with no bytes at all.
@@ -31,7 +31,7 @@ pub(crate) enum Violation {
     TooSlow { rate: u64 },
 }
 
-impl Overrun {
+impl LimitSignal {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,

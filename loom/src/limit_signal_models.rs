@@ -4,19 +4,19 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use loom::{future::block_on, model, thread};
 
-use crate::shared::overrun::{Overrun, Violation};
+use crate::shared::limit_signal::{LimitSignal, Violation};
 
 /// The answer that waits while the body reports.
-fn is_told(report: fn(&Overrun), expected: Violation) {
+fn is_told(report: fn(&LimitSignal), expected: Violation) {
     model(move || {
-        let overrun = Arc::new(Overrun::new(4));
+        let signal = Arc::new(LimitSignal::new(4));
         let body = thread::spawn({
-            let overrun = Arc::clone(&overrun);
-            move || report(&overrun)
+            let signal = Arc::clone(&signal);
+            move || report(&signal)
         });
         let violation = block_on(poll_fn(|cx| {
-            overrun.wake_on_report(cx);
-            overrun.violation().map_or(Poll::Pending, Poll::Ready)
+            signal.wake_on_report(cx);
+            signal.violation().map_or(Poll::Pending, Poll::Ready)
         }));
         assert_eq!(violation, expected);
         body.join().unwrap();
@@ -26,7 +26,7 @@ fn is_told(report: fn(&Overrun), expected: Violation) {
 #[test]
 fn an_answer_is_told_of_too_many_bytes() {
     is_told(
-        |overrun| overrun.report(5),
+        |signal| signal.report(5),
         Violation::TooLong { received: 5 },
     );
 }
@@ -34,7 +34,7 @@ fn an_answer_is_told_of_too_many_bytes() {
 #[test]
 fn an_answer_is_told_of_too_few() {
     is_told(
-        |overrun| overrun.report_too_slow(9),
+        |signal| signal.report_too_slow(9),
         Violation::TooSlow { rate: 9 },
     );
 }
@@ -43,18 +43,18 @@ fn an_answer_is_told_of_too_few() {
 #[test]
 fn of_those_that_waited_the_last_is_told() {
     model(|| {
-        let overrun = Arc::new(Overrun::new(4));
+        let signal = Arc::new(LimitSignal::new(4));
         block_on(poll_fn(|cx| {
-            overrun.wake_on_report(cx);
+            signal.wake_on_report(cx);
             Poll::Ready(())
         }));
         let body = thread::spawn({
-            let overrun = Arc::clone(&overrun);
-            move || overrun.report(5)
+            let signal = Arc::clone(&signal);
+            move || signal.report(5)
         });
         block_on(poll_fn(|cx| {
-            overrun.wake_on_report(cx);
-            overrun
+            signal.wake_on_report(cx);
+            signal
                 .violation()
                 .map_or(Poll::Pending, |_| Poll::Ready(()))
         }));
