@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{pace::Pace, upload::Upload};
+use super::{rate_meter::RateMeter, upload::Upload};
 use crate::BoxError;
 use crate::refusal::{Kind, write_limit};
 
@@ -54,17 +54,17 @@ pin_project! {
         remaining: u64,
         upload: Option<Arc<Upload>>,
         // Boxed, for few have one.
-        pace: Option<Box<Pace>>,
+        meter: Option<Box<RateMeter>>,
     }
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, pace: Option<Pace>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, meter: Option<RateMeter>) -> Self {
         Self {
             inner: Some(inner),
             remaining: upload.signal.limit(),
             upload: Some(upload),
-            pace: pace.map(Box::new),
+            meter: meter.map(Box::new),
         }
     }
 
@@ -76,7 +76,7 @@ impl<B> GuardedBody<B> {
             inner: Some(inner),
             remaining: limit,
             upload: None,
-            pace: None,
+            meter: None,
         }
     }
 
@@ -108,7 +108,7 @@ impl<B> GuardedBody<B> {
         let mut this = self.project();
         this.inner.set(None);
         *this.upload = None;
-        *this.pace = None;
+        *this.meter = None;
     }
 
     /// The client is being waited for, where there is a rate to keep.
@@ -117,12 +117,12 @@ impl<B> GuardedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, BoxError>>> {
         let this = self.as_mut().project();
-        let (Some(pace), Some(upload)) = (this.pace, this.upload) else {
+        let (Some(meter), Some(upload)) = (this.meter, this.upload) else {
             return Poll::Pending;
         };
         let received = upload.signal.limit() - *this.remaining;
-        ready!(pace.poll_too_slow(received, cx));
-        let too_slow = TooSlow { rate: pace.rate() };
+        ready!(meter.poll_too_slow(received, cx));
+        let too_slow = TooSlow { rate: meter.rate() };
         upload.refuse(Kind::TooSlow {
             rate: too_slow.rate,
         });
@@ -159,9 +159,9 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let polled = match this.pace {
+        let polled = match this.meter {
             None => inner.poll_frame(cx),
-            Some(pace) => pace.poll_body(cx, |cx| inner.poll_frame(cx)),
+            Some(meter) => meter.poll_body(cx, |cx| inner.poll_frame(cx)),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -350,8 +350,11 @@ mod tests {
             grace: Duration::from_secs(5),
         };
         let upload = Upload::with_limit(9);
-        let mut body =
-            GuardedBody::counted(Unsaid(9), upload.clone(), Some(Pace::new(least, false)));
+        let mut body = GuardedBody::counted(
+            Unsaid(9),
+            upload.clone(),
+            Some(RateMeter::new(least, false)),
+        );
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");

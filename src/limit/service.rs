@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
-    pace::Pace,
+    rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
@@ -109,9 +109,9 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let watch = watch.filter(|_| counts);
         let body = match &watch {
             Some(Watch { upload, .. }) => {
-                let pace = |least| Pace::new(least, parts.version > Version::HTTP_11);
-                let pace = self.settings.least.map(pace);
-                GuardedBody::counted(body, Arc::clone(upload), pace)
+                let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
+                let meter = self.settings.least.map(meter);
+                GuardedBody::counted(body, Arc::clone(upload), meter)
             }
             None => GuardedBody::bounded(body, most),
         };

@@ -20,7 +20,7 @@ use crate::{budget::Least, shared::flow};
 /// handler does meanwhile is not the client's fault. Over HTTP/2 neither is the time for which
 /// other streams hold the connection's window; if nobody knows that, the bucket does not empty.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateMeter {
     least: Least,
     left: Duration,
     /// The bytes that have filled it.
@@ -78,7 +78,7 @@ const MOST: Duration = Duration::from_secs(1);
 /// Beyond this nobody waits, and times can still be reckoned with.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl Pace {
+impl RateMeter {
     pub(super) fn new(least: Least, multiplexed: bool) -> Self {
         Self {
             least,
@@ -176,32 +176,32 @@ mod tests {
         grace: Duration::from_secs(5),
     };
 
-    fn over_http1() -> Pace {
-        Pace::new(LEAST, false)
+    fn over_http1() -> RateMeter {
+        RateMeter::new(LEAST, false)
     }
 
     fn nothing(_: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
-    fn poll_pace(pace: &mut Pace, received: u64, cx: &mut Context<'_>) -> Poll<()> {
-        assert!(pace.poll_body(cx, nothing).is_pending());
-        pace.poll_too_slow(received, cx)
+    fn poll_pace(meter: &mut RateMeter, received: u64, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(meter.poll_body(cx, nothing).is_pending());
+        meter.poll_too_slow(received, cx)
     }
 
     /// Asks again and again, as a handler does; nothing comes.
-    async fn too_slow(pace: &mut Pace, received: u64) -> Duration {
+    async fn too_slow(meter: &mut RateMeter, received: u64) -> Duration {
         let start = Instant::now();
-        poll_fn(|cx| poll_pace(pace, received, cx)).await;
+        poll_fn(|cx| poll_pace(meter, received, cx)).await;
         start.elapsed()
     }
 
     /// Waits for so long; then so many bytes have come in all.
-    async fn wait(pace: &mut Pace, received: u64, seconds: u64) {
+    async fn wait(meter: &mut RateMeter, received: u64, seconds: u64) {
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(poll_pace(pace, received, cx).is_pending());
+        assert!(poll_pace(meter, received, cx).is_pending());
         sleep(Duration::from_secs(seconds)).await;
-        Waker::from(Arc::clone(&pace.noting)).wake();
+        Waker::from(Arc::clone(&meter.noting)).wake();
     }
 
     #[tokio::test(start_paused = true)]
@@ -212,9 +212,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_extend_the_credit_by_their_time() {
-        let mut pace = over_http1();
-        wait(&mut pace, 0, 4).await;
-        let seconds = too_slow(&mut pace, 240 * 2).await.as_secs();
+        let mut meter = over_http1();
+        wait(&mut meter, 0, 4).await;
+        let seconds = too_slow(&mut meter, 240 * 2).await.as_secs();
         assert_eq!(seconds, 1 + 2);
     }
 
@@ -226,32 +226,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn client_at_the_rate_is_never_too_slow() {
-        let mut pace = over_http1();
+        let mut meter = over_http1();
         for second in 0..1000 {
-            wait(&mut pace, 240 * second, 1).await;
+            wait(&mut meter, 240 * second, 1).await;
         }
-        assert_eq!(too_slow(&mut pace, 240 * 1000).await.as_secs(), 5);
+        assert_eq!(too_slow(&mut meter, 240 * 1000).await.as_secs(), 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn credit_without_a_grace_is_a_second_at_most() {
         let grace = Duration::from_millis(1);
-        let mut pace = Pace::new(Least { rate: 240, grace }, false);
-        assert_eq!(too_slow(&mut pace, 4 << 20).await.as_millis(), 1000);
+        let mut meter = RateMeter::new(Least { rate: 240, grace }, false);
+        assert_eq!(too_slow(&mut meter, 4 << 20).await.as_millis(), 1000);
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_handler_costs_the_client_nothing() {
-        let mut pace = over_http1();
-        wait(&mut pace, 0, 4).await;
+        let mut meter = over_http1();
+        wait(&mut meter, 0, 4).await;
         // Something has come, and the handler takes its time.
         sleep(Duration::from_secs(100)).await;
-        assert_eq!(too_slow(&mut pace, 1).await.as_secs(), 1);
+        assert_eq!(too_slow(&mut meter, 1).await.as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn client_without_room_in_the_window_is_not_waited_for() {
-        let mut pace = Pace::new(LEAST, true);
+        let mut meter = RateMeter::new(LEAST, true);
         let cx = &mut Context::from_waker(Waker::noop());
         let start = Instant::now();
         let mut held = Duration::ZERO;
@@ -262,8 +262,8 @@ mod tests {
                 flow::answer(|| held);
                 Poll::<()>::Pending
             };
-            assert!(pace.poll_body(cx, body).is_pending());
-            if pace.poll_too_slow(0, cx).is_ready() {
+            assert!(meter.poll_body(cx, body).is_pending());
+            if meter.poll_too_slow(0, cx).is_ready() {
                 break;
             }
             sleep(Duration::from_secs(1)).await;
@@ -277,10 +277,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_too_slow_if_the_window_is_unknown() {
-        let mut pace = Pace::new(LEAST, true);
+        let mut meter = RateMeter::new(LEAST, true);
         let cx = &mut Context::from_waker(Waker::noop());
         for _ in 0..3 {
-            assert!(poll_pace(&mut pace, 0, cx).is_pending());
+            assert!(poll_pace(&mut meter, 0, cx).is_pending());
             sleep(Duration::from_secs(100)).await;
         }
     }
@@ -288,8 +288,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn longest_times_do_not_overflow() {
         let grace = Duration::MAX;
-        let mut pace = Pace::new(Least { rate: 1, grace }, false);
+        let mut meter = RateMeter::new(Least { rate: 1, grace }, false);
         let cx = &mut Context::from_waker(Waker::noop());
-        assert!(poll_pace(&mut pace, u64::MAX, cx).is_pending());
+        assert!(poll_pace(&mut meter, u64::MAX, cx).is_pending());
     }
 }
