@@ -15,9 +15,9 @@ use tokio::{
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
-    evidence::Evidence,
     handle::Permit,
     left::{HalfClosed, Left, Owes, Written},
+    read_tracker::ReadTracker,
     records::Records,
     task,
 };
@@ -77,7 +77,7 @@ pub struct LingerIo<T> {
     hand_over: fn(Left<T>),
     records: Records,
     /// What delivery knows, where it is joined.
-    evidence: Option<Evidence>,
+    tracker: Option<ReadTracker>,
     /// What was discarded while the answer waited for room; from then on reads
     /// yield nothing any more.
     discarding: Option<Discarding>,
@@ -113,7 +113,7 @@ impl<T> LingerIo<T> {
             linger: linger.clone(),
             hand_over: task::linger,
             records: Records::default(),
-            evidence: None,
+            tracker: None,
             discarding: None,
             stall: Stall::default(),
             probed: None,
@@ -131,13 +131,13 @@ impl<T> LingerIo<T> {
         T: 'static,
     {
         let connection = Connection::of(self.linger.peer_of(self.get_ref()));
-        self.evidence = Some(Evidence::new(Arc::new(connection)));
+        self.tracker = Some(ReadTracker::new(Arc::new(connection)));
         self
     }
 
     /// What is shared with delivery.
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
-        self.evidence.as_ref().map(Evidence::connection)
+        self.tracker.as_ref().map(ReadTracker::connection)
     }
 
     /// The socket.
@@ -196,15 +196,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         match &read {
             // What TLS has of half a record may be another request.
             Poll::Pending if self.records.is_within() => {}
-            Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
+            Poll::Pending => self.tracker.iter_mut().for_each(ReadTracker::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 self.records.follow(&buf.filled()[before..]);
-                self.evidence.iter_mut().for_each(Evidence::came);
+                self.tracker.iter_mut().for_each(ReadTracker::came);
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
                 // For a few turns at most, and then hyper has to look again.
-                if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+                if self.tracker.as_ref().is_some_and(ReadTracker::is_holding) {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -225,14 +225,14 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     /// `TimedOut` where the client keeps sending past a bound, and does not read
     /// meanwhile.
     fn wait_to_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(evidence) = &mut self.evidence else {
+        let Some(tracker) = &mut self.tracker else {
             return Ok(());
         };
-        evidence.stall(true);
-        if evidence.is_cut() {
+        tracker.stall(true);
+        if tracker.is_cut() {
             return Err(self.cut(StopReason::Timeout));
         }
-        if !evidence.is_closing() || self.peer_closed {
+        if !tracker.is_closing() || self.peer_closed {
             return Ok(());
         }
         let Some(io) = &mut self.io else {
@@ -270,9 +270,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     /// only when a third of the buffer is free (`sk_stream_is_writeable`), and to a client that
     /// reads slowly from a buffer of 4 MiB that may take longer than the stall's timeout.
     fn probe(&mut self, begin: &[u8]) -> Option<usize> {
-        self.evidence
+        self.tracker
             .as_ref()
-            .filter(|evidence| evidence.is_stalled())?;
+            .filter(|tracker| tracker.is_stalled())?;
         let now = Instant::now().into_std();
         let probed = self.probed.get_or_insert(now);
         if now.saturating_duration_since(*probed) < self.linger.stall_timeout_now() / 8 {
@@ -283,8 +283,8 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     }
 
     fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
-        match &self.evidence {
-            Some(evidence) => evidence.poll_may_write(cx),
+        match &self.tracker {
+            Some(tracker) => tracker.poll_may_write(cx),
             None => Poll::Ready(()),
         }
     }
@@ -313,10 +313,10 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             }
             Poll::Ready(Ok(_)) => {
                 self.written = self.written.after(begin);
-                if let Some(evidence) = &mut self.evidence {
+                if let Some(tracker) = &mut self.tracker {
                     // The next request may have begun meanwhile. hyper asks for its answer
                     // before it flushes, and not again after (`proto/h1/dispatch.rs`).
-                    if evidence.wrote() {
+                    if tracker.wrote() {
                         cx.waker().wake_by_ref();
                     }
                 }
@@ -396,8 +396,8 @@ impl<T> LingerIo<T> {
         if self.records.is_handshake() {
             return Owes::PerhapsAnother;
         }
-        match &self.evidence {
-            Some(evidence) if evidence.all_read() => match evidence.may_be_asked_again() {
+        match &self.tracker {
+            Some(tracker) if tracker.all_read() => match tracker.may_be_asked_again() {
                 true => Owes::PerhapsAnother,
                 false => Owes::Nothing,
             },
@@ -409,8 +409,8 @@ impl<T> LingerIo<T> {
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
         // Nothing is written any more, and a drain that waits for it has nothing to wait for.
-        if let Some(evidence) = &mut self.evidence {
-            evidence.stall(false);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.stall(false);
         }
         let owes = self.owes();
         if owes == Owes::Nothing {

@@ -12,11 +12,11 @@
 mod config;
 mod descriptors;
 mod discard;
-mod evidence;
 mod handle;
 mod io;
 mod left;
 mod peer_key;
+mod read_tracker;
 mod records;
 mod shutdown;
 mod stats;

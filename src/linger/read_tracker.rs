@@ -20,7 +20,7 @@ use crate::shared::connection::Connection;
 ///
 /// Whatever is not known lingers.
 #[derive(Debug)]
-pub(super) struct Evidence {
+pub(super) struct ReadTracker {
     connection: Arc<Connection>,
     /// The latest read found nothing.
     quiet: bool,
@@ -31,7 +31,7 @@ pub(super) struct Evidence {
     stalled: bool,
 }
 
-impl Evidence {
+impl ReadTracker {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
         Self {
             connection,
@@ -115,77 +115,77 @@ impl Evidence {
 mod tests {
     use super::*;
 
-    fn joined() -> (Arc<Connection>, Evidence) {
+    fn joined() -> (Arc<Connection>, ReadTracker) {
         let connection = Arc::new(Connection::default());
-        (Arc::clone(&connection), Evidence::new(connection))
+        (Arc::clone(&connection), ReadTracker::new(connection))
     }
 
     #[test]
     fn a_request_without_a_body_is_read() {
-        let (connection, mut evidence) = joined();
-        evidence.came();
+        let (connection, mut tracker) = joined();
+        tracker.came();
         connection.finish(connection.begin());
-        assert!(!evidence.all_read(), "hyper may have more in its buffer");
-        evidence.found_nothing();
-        assert!(evidence.all_read());
+        assert!(!tracker.all_read(), "hyper may have more in its buffer");
+        tracker.found_nothing();
+        assert!(tracker.all_read());
     }
 
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
-        let (connection, mut evidence) = joined();
-        evidence.came();
+        let (connection, mut tracker) = joined();
+        tracker.came();
         let request = connection.begin();
-        evidence.came();
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
+        tracker.came();
+        tracker.found_nothing();
+        assert!(!tracker.all_read());
         connection.finish(request);
-        assert!(evidence.all_read());
+        assert!(tracker.all_read());
     }
 
     #[test]
     fn half_a_head_is_not_read() {
-        let (connection, mut evidence) = joined();
-        evidence.came();
+        let (connection, mut tracker) = joined();
+        tracker.came();
         connection.finish(connection.begin());
-        evidence.came();
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
+        tracker.came();
+        tracker.found_nothing();
+        assert!(!tracker.all_read());
         connection.finish(connection.begin());
-        evidence.found_nothing();
-        assert!(evidence.all_read(), "the head belongs to the second");
+        tracker.found_nothing();
+        assert!(tracker.all_read(), "the head belongs to the second");
     }
 
     /// In one read with the request before it: hyper has it in its buffer, answers,
     /// and only then asks for the rest.
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
-        let (connection, mut evidence) = joined();
-        evidence.came();
+        let (connection, mut tracker) = joined();
+        tracker.came();
         connection.finish(connection.begin());
-        evidence.wrote();
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
+        tracker.wrote();
+        tracker.found_nothing();
+        assert!(!tracker.all_read());
     }
 
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
-        let (_, mut evidence) = joined();
-        evidence.came();
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
+        let (_, mut tracker) = joined();
+        tracker.came();
+        tracker.found_nothing();
+        assert!(!tracker.all_read());
     }
 
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
-        let (connection, mut evidence) = joined();
-        evidence.came();
+        let (connection, mut tracker) = joined();
+        tracker.came();
         let first = connection.begin();
-        evidence.came();
+        tracker.came();
         let second = connection.begin();
         connection.finish(first);
-        evidence.found_nothing();
-        assert!(!evidence.all_read());
+        tracker.found_nothing();
+        assert!(!tracker.all_read());
         connection.finish(second);
-        assert!(evidence.all_read());
+        assert!(tracker.all_read());
     }
 }
