@@ -18,8 +18,8 @@ use super::{
     handle::Permit,
     left::{HalfClosed, Left, Owes, Written},
     read_tracker::ReadTracker,
-    records::Records,
     task,
+    tls_records::TlsRecordTracker,
 };
 use crate::{
     budget::{Bounds, Discarding, Stall, StopReason},
@@ -75,7 +75,7 @@ pub struct LingerIo<T> {
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
     hand_over: fn(Left<T>),
-    records: Records,
+    records: TlsRecordTracker,
     /// What delivery knows, where it is joined.
     tracker: Option<ReadTracker>,
     /// What was discarded while the answer waited for room; from then on reads
@@ -112,7 +112,7 @@ impl<T> LingerIo<T> {
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
-            records: Records::default(),
+            records: TlsRecordTracker::default(),
             tracker: None,
             discarding: None,
             stall: Stall::default(),

@@ -17,10 +17,10 @@ mod io;
 mod left;
 mod peer_key;
 mod read_tracker;
-mod records;
 mod shutdown;
 mod stats;
 mod task;
+mod tls_records;
 
 pub use self::{
     config::LingerConfig, handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats,

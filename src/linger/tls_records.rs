@@ -15,7 +15,7 @@ const PROXY_HEADS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 /// bytes of length. What TLS has of a record that has not come whole is in nobody's
 /// hands yet, however quiet the socket is.
 #[derive(Debug, Default)]
-pub(super) enum Records {
+pub(super) enum TlsRecordTracker {
     /// Nothing has come.
     #[default]
     Unknown,
@@ -33,7 +33,7 @@ pub(super) enum Records {
     },
 }
 
-impl Records {
+impl TlsRecordTracker {
     fn begin(bytes: &[u8]) -> Self {
         // A head that came in parts is a rare thing, and to take another for it only costs a
         // lingering close.
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn is_within(pieces: &[&[u8]]) -> bool {
-        let mut records = Records::default();
+        let mut records = TlsRecordTracker::default();
         pieces.iter().for_each(|piece| records.follow(piece));
         records.is_within()
     }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn handshake_ends_with_application_data() {
-        let mut records = Records::default();
+        let mut records = TlsRecordTracker::default();
         assert!(!records.is_handshake());
         records.follow(b"\x16\x03\x01\0\x02hi\x14\x03\x03\0\x01\x01");
         assert!(records.is_handshake());
