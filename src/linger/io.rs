@@ -16,7 +16,7 @@ use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
     handle::Permit,
-    left::{HalfClosed, Left, Owes, Written},
+    handoff::{HalfClosed, LingerHandoff, Owes, Written},
     read_tracker::ReadTracker,
     task,
     tls_records::TlsRecordTracker,
@@ -74,7 +74,7 @@ pub struct LingerIo<T> {
     linger: Linger,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
-    hand_over: fn(Left<T>),
+    hand_over: fn(LingerHandoff<T>),
     records: TlsRecordTracker,
     /// What delivery knows, where it is joined.
     tracker: Option<ReadTracker>,
@@ -422,7 +422,7 @@ impl<T> Drop for LingerIo<T> {
         }
         if let Some(io) = self.io.take() {
             let permit = self.permit.take();
-            (self.hand_over)(Left {
+            (self.hand_over)(LingerHandoff {
                 io,
                 peer: self.connection().map(|connection| connection.peer()),
                 half_closed: self.half_closed,

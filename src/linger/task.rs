@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     handle::Permit,
-    left::{HalfClosed, Left, Owes},
+    handoff::{HalfClosed, LingerHandoff, Owes},
 };
 use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 
@@ -28,7 +28,7 @@ const ANOTHER: Duration = Duration::from_secs(1);
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
 /// Closes its sending side first, where that is open.
-pub(super) fn linger<T>(left: Left<T>)
+pub(super) fn linger<T>(left: LingerHandoff<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::{Linger, LingerConfig};
 
-    fn left<T>(io: T, linger: &Linger) -> Left<T> {
-        Left {
+    fn left<T>(io: T, linger: &Linger) -> LingerHandoff<T> {
+        LingerHandoff {
             io,
             peer: None,
             half_closed: HalfClosed(true),
@@ -256,7 +256,7 @@ mod tests {
             let linger = Linger::default();
             let start = Instant::now();
             let (mut client, server) = duplex(64);
-            super::linger(Left {
+            super::linger(LingerHandoff {
                 owes: Owes::PerhapsAnother,
                 ..left(server, &linger)
             });

@@ -4,7 +4,7 @@ use super::handle::Permit;
 use crate::{budget::Discarding, shared::peer::Peer};
 
 /// What is left of a connection when the server lets go of it.
-pub(super) struct Left<T> {
+pub(super) struct LingerHandoff<T> {
     pub(super) io: T,
     /// Whose slot it takes.
     /// Known for a connection that is shared with delivery.
