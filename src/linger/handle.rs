@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     config::LingerConfig,
-    descriptors::Descriptors,
+    fd_limit::FdLimit,
     stats::{Counters, Stats},
 };
 use crate::{
@@ -87,7 +87,7 @@ pub struct Linger(Arc<Shared>);
 
 struct Shared {
     config: LingerConfig,
-    descriptors: Descriptors,
+    fd_limit: FdLimit,
     /// The handle that this one is a [child](Linger::child) of.
     parent: Option<Linger>,
     delivery: Arc<delivery::State>,
@@ -116,13 +116,12 @@ impl Linger {
     /// ```
     #[must_use]
     pub fn new(config: LingerConfig) -> Self {
-        let descriptors = Descriptors::read();
+        let fd_limit = FdLimit::read();
         let max_connections = config.max_connections;
-        let max_connections =
-            max_connections.unwrap_or_else(|| descriptors.default_max_connections());
+        let max_connections = max_connections.unwrap_or_else(|| fd_limit.default_max_connections());
         let delivery = delivery::State::new(&config.delivery);
         let tasks = Tasks::new(max_connections);
-        Self::of(config, descriptors, None, delivery, tasks)
+        Self::of(config, fd_limit, None, delivery, tasks)
     }
 
     /// Returns a handle for one of several servers that stop at different times.
@@ -155,7 +154,7 @@ impl Linger {
     pub fn child(&self) -> Self {
         Self::of(
             self.0.config.clone(),
-            self.0.descriptors,
+            self.0.fd_limit,
             Some(self.clone()),
             self.delivery().child(),
             self.0.tasks.child(),
@@ -229,8 +228,8 @@ impl Linger {
     /// A new connection has taken a descriptor. If few are left, a lingering connection gives
     /// one back.
     pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
-        let descriptors = self.0.descriptors;
-        if self.0.tasks.taken() > 0 && descriptors.are_scarce_for(socket) {
+        let fd_limit = self.0.fd_limit;
+        if self.0.tasks.taken() > 0 && fd_limit.are_scarce_for(socket) {
             self.evict();
         }
     }
@@ -290,14 +289,14 @@ impl Linger {
 
     fn of(
         config: LingerConfig,
-        descriptors: Descriptors,
+        fd_limit: FdLimit,
         parent: Option<Self>,
         delivery: Arc<delivery::State>,
         tasks: Tasks,
     ) -> Self {
         Self(Arc::new(Shared {
             config,
-            descriptors,
+            fd_limit,
             parent,
             delivery,
             tasks: Arc::new(tasks),

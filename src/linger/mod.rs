@@ -10,8 +10,8 @@
 //! nothing for a client that sends.
 
 mod config;
-mod descriptors;
 mod discard;
+mod fd_limit;
 mod handle;
 mod handoff;
 mod io;

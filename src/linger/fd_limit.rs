@@ -12,9 +12,9 @@ const RESERVE: u64 = 32;
 
 /// The soft limit, as it was when it was read; `None` where nobody can be asked.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Descriptors(Option<u64>);
+pub(super) struct FdLimit(Option<u64>);
 
-impl Descriptors {
+impl FdLimit {
     pub(super) fn read() -> Self {
         Self(soft_limit())
     }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_quarter_may_linger() {
-        let default = |limit| Descriptors(limit).default_max_connections();
+        let default = |limit| FdLimit(limit).default_max_connections();
         assert_eq!(default(Some(256)), 64);
         assert_eq!(default(Some(u64::MAX)), MOST);
         assert_eq!(default(None), CAUTIOUS);
