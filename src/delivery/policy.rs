@@ -1,4 +1,4 @@
-//! The decision on a body that is still owed: facts in, a action out.
+//! The decision on a body that is still owed: facts in, an action out.
 
 /// What is known when an HTTP/1 answer is there, or the body is let go of later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

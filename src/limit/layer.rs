@@ -4,8 +4,7 @@ use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
 use super::{BodyGuard, Custom, Limit, PlainText, settings::Settings};
-use crate::refusal::Refusal;
-use crate::{budget::Least, observe::Observer};
+use crate::{budget::Least, observe::Observer, refusal::Refusal};
 
 /// Limits the bodies of the requests to a service.
 ///

@@ -12,8 +12,10 @@ use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
 use super::{rate_meter::RateMeter, upload::Upload};
-use crate::BoxError;
-use crate::refusal::{Kind, write_limit};
+use crate::{
+    BoxError,
+    refusal::{Kind, write_limit},
+};
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.

@@ -14,8 +14,7 @@ use super::{
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
-use crate::BoxError;
-use crate::refusal::Asked;
+use crate::{BoxError, refusal::Asked};
 
 /// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ use super::{
     content_length::{Malformed, content_length},
     policy::Found,
 };
-use crate::refusal::{Asked, Call, Captured, Kind, Refusal};
 use crate::{
     budget::Least,
     observe::{Event, Observer},
+    refusal::{Asked, Call, Captured, Kind, Refusal},
 };
 
 /// What no body comes to.

@@ -9,10 +9,8 @@ use std::{
 
 use super::{
     group::Group,
-    standing::{Rank, Shared, Standing, dormant_below},
-};
-use super::{
     peer::Peer,
+    standing::{Rank, Shared, Standing, dormant_below},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
