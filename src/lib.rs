@@ -55,7 +55,7 @@
 //! # What is promised
 //!
 //! - A client that sends its whole body before it reads gets the whole answer, and
-//!   none of its writes fails, as long as it keeps within the [bounds](Linger).
+//!   none of its writes fails, as long as it keeps within the limits of the [config](LingerConfig).
 //! - The answer is not held back until the body has been read.
 //! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
 //!   chunked coding alike.

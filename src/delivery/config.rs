@@ -131,7 +131,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// With the default bounds.
+    /// Returns the default limits.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -225,7 +225,7 @@ pub struct StreamLinger {
 }
 
 impl StreamLinger {
-    /// With the default bounds.
+    /// Returns the default limits.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What is to become of a request's body, as far as its head says.
+//! What delivery does with an unread body, as far as the request's head decides.
 
 use std::sync::Arc;
 
@@ -22,9 +22,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Disposition {
     pub(super) shared: Arc<State>,
-    /// Of a joined connection of HTTP/2, where the request declares a length.
+    /// The connection whose write gate to hold: HTTP/2, combined, with a declared length.
     pub(super) gate: Option<Arc<Connection>>,
-    /// Whose slots it takes.
+    /// The client whose slots a drain takes.
     pub(super) peer: Peer,
     /// HTTP/2: the body's stream ends by itself, and its connection goes on.
     pub(super) multiplexed: bool,
@@ -33,7 +33,7 @@ pub(super) struct Disposition {
 }
 
 impl Disposition {
-    /// What the answer says of its connection.
+    /// Takes note of what the response says of its connection.
     pub(super) fn apply_response<B>(&mut self, response: &Response<B>) {
         let says_close = has_token(response.headers(), &CONNECTION, "close");
         self.persistent &= !says_close && !is_too_slow(response);

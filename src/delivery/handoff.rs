@@ -1,4 +1,4 @@
-//! The body on its way through the service, and back.
+//! Hands a request body from the service back to the response.
 
 use std::{
     mem,
@@ -8,51 +8,51 @@ use std::{
 
 use super::unread_body::UnreadBody;
 
-/// Where a body is that was given to the service: the service's side of it is a
-/// [`TrackedBody`](super::TrackedBody), the answer's side asks once, when the answer is there.
+/// Shared by a [`TrackedBody`](super::TrackedBody), which the service has, and the response's
+/// future, which asks for the body once, when the response is ready.
 ///
-/// `P` is what the answer's side leaves for a body that is still held then.
+/// `P` is what the future leaves behind for a body that the service still holds then.
 pub(super) struct BodyHandoff<B, P>(Arc<Mutex<Shared<B, P>>>);
 
 struct Shared<B, P> {
     state: State<B, P>,
-    /// How many parts of the answer the server has taken.
+    /// How many parts of the response the server has taken.
     taken: u64,
-    /// The server has the whole answer, and who waits for that.
+    /// The server has the whole response.
     answered: bool,
+    /// The task that waits for `answered`.
     waiting: Option<Waker>,
 }
 
 enum State<B, P> {
-    /// With the service, before the answer.
+    /// The service holds it, and the response is not ready.
     Held,
-    /// With somebody still, after the answer: who takes care of it when it is let
-    /// go of.
+    /// The response is ready, and the service still holds it.
     HeldOn(OnRelease<B, P>),
     /// Dropped by the service before its end.
     Released(UnreadBody<B>),
     /// It ended in an error.
     Failed,
-    /// At its end, or nobody's business any more.
+    /// It was read to its end, or has been handed over.
     Over,
 }
 
-/// What to do with a body that is let go of after the answer. No closure: that
-/// would cost an allocation.
+/// Runs when the service drops a body after the response is ready. It is no closure, because
+/// that would cost an allocation.
 pub(super) struct OnRelease<B, P> {
     pub(super) disposition: P,
     pub(super) release: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
 }
 
-/// What the answer's side finds.
+/// What the response's future finds.
 pub(super) enum Settled<B> {
-    /// Nothing is owed.
+    /// The body was read to its end.
     Over,
-    /// It ended in an error: the server reads nothing more of this connection.
+    /// The body ended in an error: the server reads nothing more from this connection.
     Failed,
-    /// Somebody holds on.
+    /// The service still holds the body.
     Held,
-    /// The service has let go of this.
+    /// The service has dropped this before its end.
     Released(UnreadBody<B>),
 }
 
@@ -66,11 +66,11 @@ impl<B, P> BodyHandoff<B, P> {
         })))
     }
 
-    /// What has become of the body; if it is held on to, what `on_release` makes gets it,
-    /// once.
+    /// Takes the body if the service has dropped it. Otherwise registers `on_release`, which
+    /// runs once, when the service drops it.
     #[inline]
     pub(super) fn settle(&mut self, on_release: impl FnOnce() -> OnRelease<B, P>) -> Settled<B> {
-        // The service's side is gone, and nobody to be kept out: no lock is needed.
+        // The service has dropped its side: no lock is needed.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
             return match mem::replace(&mut shared.state, State::Over) {

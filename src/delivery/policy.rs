@@ -1,33 +1,33 @@
-//! The decision on a body that is still owed: facts in, an action out.
+//! Decides what happens to an unread body: facts in, an action out.
 
-/// What is known when an HTTP/1 answer is there, or the body is let go of later.
+/// What is known when an HTTP/1 response is ready, or when the body is dropped later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     /// How many bytes are yet to come; `None` with chunked coding.
     pub(super) owed: Option<u64>,
-    /// Somebody has asked for the body: then a waiting client was told to go on.
+    /// The service has polled the body: then hyper has sent `100 Continue` to a waiting client.
     pub(super) touched: bool,
     /// The client waits for `100 Continue` before it sends.
     pub(super) expects_continue: bool,
-    /// The answer refuses the body as too large.
+    /// The response refuses the body as too large.
     pub(super) too_large: bool,
     /// Both sides would keep the connection: HTTP/1.1, and none says `close`.
     pub(super) persistent: bool,
 }
 
-/// What to do with the rest of the body.
+/// What to do with the unread body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyAction {
     /// Read it, and keep the connection.
     Drain,
-    /// Take what has arrived already, without waiting. Keep the connection if that was all
-    /// of it; otherwise as `Close`. hyper, too, reads once more before it gives a body up
+    /// Read what has arrived already, without waiting. Keep the connection if that was all of
+    /// it, and close it otherwise. hyper, too, reads once more before it gives a body up
     /// (`proto/h1/conn.rs`, `poll_drain_or_close_read`).
     TakeOrClose,
-    /// Close the connection after the answer; what comes meanwhile is of no use.
+    /// Close the connection after the response.
     Close,
-    /// As `Close`, and do not even ask for the body: asking would have hyper send
-    /// `100 Continue`, and with it the upload (RFC 9110 §10.1.1).
+    /// Close the connection, and never poll the body: a poll makes hyper send `100 Continue`,
+    /// and the client its upload (RFC 9110 §10.1.1).
     CloseUnasked,
 }
 

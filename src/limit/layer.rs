@@ -191,8 +191,8 @@ impl<R> BodyGuardLayer<R> {
     /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
     /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
     /// is more: a fast beginning does not pay for silence later. A body with
-    /// [no limit](Limit::none) has no rate to keep, and `None` or 0 sets none. It costs
-    /// three allocations for each body, and another for one that is waited for.
+    /// [no limit](Limit::none) has no rate to keep. A rate of `None` or 0 sets none. The rate
+    /// costs three allocations for each body, and another for one that is waited for.
     ///
     /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
     /// read its body can take it from all others. That time is not the client's either; only

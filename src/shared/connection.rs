@@ -182,13 +182,14 @@ impl Drop for Held {
 pub(crate) struct WriteHold(Arc<Connection>);
 
 impl WriteHold {
-    /// Returns `None` if somebody holds it already or has only just done so, and while it rests.
+    /// Takes the gate. Returns `None` if a task holds it, if nothing was written since the last
+    /// hold, and while it rests.
     pub(crate) fn hold(connection: &Arc<Connection>, now: Instant) -> Option<Self> {
         let held = connection.gate.hold(now);
         held.then(|| Self(Arc::clone(connection)))
     }
 
-    /// Lets go: the response is not there in time.
+    /// Releases the gate because the response is late.
     pub(crate) fn give_up(self, now: Instant) {
         self.0.gate.rest(now);
     }

@@ -1,4 +1,4 @@
-//! The word that a request body has for its answer.
+//! Signals from a request body to its response.
 
 use std::task::Context;
 
@@ -7,8 +7,7 @@ use super::{
     waker_slot::WakerSlot,
 };
 
-/// Tells the answer's side that the request body went past its limit, or came too
-/// slowly.
+/// Notifies the response that the request body went over its limit, or came too slowly.
 ///
 /// It happens at most once.
 #[derive(Debug)]
@@ -22,10 +21,10 @@ pub(crate) struct LimitSignal {
     answer: WakerSlot,
 }
 
-/// What a request body has done.
+/// How a request body broke its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// It went past its limit; so many bytes had come.
+    /// It went over its limit, after so many bytes.
     TooLong { received: u64 },
     /// It was slower than so many bytes per second.
     TooSlow { rate: u64 },

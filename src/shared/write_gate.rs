@@ -1,4 +1,4 @@
-//! Has the parts of an answer leave together.
+//! Makes the parts of an HTTP/2 response leave together.
 
 use std::{
     sync::PoisonError,
@@ -11,21 +11,22 @@ use super::{
     waker_slot::WakerSlot,
 };
 
-/// Keeps a connection of HTTP/2 from writing while somebody holds it.
+/// Keeps an HTTP/2 connection from writing while a task holds the gate.
 ///
-/// curl 7.88 ends its stream at once when it reads the head of an error, short of the
-/// length that it declared. h2 answers that with a reset (RFC 9113 §8.1.1), and throws
-/// away what it has not written of the answer. So the head does not leave alone.
+/// curl 7.88 ends its stream as soon as it reads the head of an error, short of the length that
+/// it declared. h2 then resets the stream (RFC 9113 §8.1.1), and discards the part of the
+/// response that it has not written. So the head must not leave alone.
 ///
-/// One holds it at a time, and after that nobody before the connection has been free to
-/// write: however many streams are refused, it waits no longer than one holds it. The
-/// answers of the others leave with that one's, most often.
+/// # Invariants
 ///
-/// A response that is not there in time was held for nothing, and so may the next one be. So
-/// nobody holds it for [`REST`] after that: other streams of the connection lose a twenty-fifth
-/// of their time at most, however many uploads are refused.
-///
-/// What its holder has done is there when the connection is free to write.
+/// 1. Only one task holds the gate at a time, and no task can take it again until the connection
+///    has been able to write. However many streams are refused, the connection waits for one
+///    hold. Most often their responses leave together with that one.
+/// 2. When a response is late, it was held for nothing, and so may the next one be. So no task
+///    takes the gate for [`REST`] after that. Other streams of the connection lose a twenty-fifth
+///    of their time at most.
+/// 3. Everything that the holder did before it released the gate is visible to the connection
+///    when that is free to write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteGate {
     state: AtomicU8,
@@ -33,7 +34,8 @@ pub(crate) struct WriteGate {
     rests_until: Mutex<Option<Instant>>,
 }
 
-/// How long a response is waited for. A service that has it whole gives it to hyper in less.
+/// How long a task holds the gate at most. A service that has the whole response gives it to
+/// hyper sooner.
 pub(crate) const HOLD: Duration = Duration::from_millis(2);
 
 const REST: Duration = HOLD.saturating_mul(25);
@@ -44,12 +46,11 @@ const HELD: u8 = 1;
 const SPENT: u8 = 2;
 
 impl WriteGate {
-    /// Ready while nobody holds it.
+    /// Ready while no task holds the gate. Call it only before a write.
     pub(crate) fn poll_free(&self, cx: &Context<'_>) -> Poll<()> {
         self.writer.poll_until(cx, || self.is_free())
     }
 
-    /// Who asks is about to write.
     fn is_free(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             HELD => false,
@@ -61,7 +62,8 @@ impl WriteGate {
         }
     }
 
-    /// Returns `false` if somebody holds it already or has only just done so, and while it rests.
+    /// Takes the gate. Returns `false` if a task holds it, if nothing was written since the last
+    /// hold, and while it rests.
     pub(super) fn hold(&self, now: Instant) -> bool {
         if self.rests_until().is_some_and(|until| now < until) {
             return false;
@@ -72,13 +74,13 @@ impl WriteGate {
         held.is_ok()
     }
 
-    /// The holder is done: the connection may write.
+    /// Lets the connection write.
     pub(super) fn release(&self) {
         self.state.store(SPENT, Ordering::Release);
         self.writer.wake();
     }
 
-    /// Nobody holds it for a while: a response was not there in time.
+    /// Begins the rest after a late response.
     pub(super) fn rest(&self, now: Instant) {
         *self.rests_until() = now.checked_add(REST);
     }
