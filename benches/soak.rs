@@ -42,7 +42,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// allocator is never quite still.
 const MARGIN: (u64, u64) = (5, 1024);
 
-/// `Linger::total`, and some time to notice it.
+/// `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
 /// To see that it does nothing when there is nothing to do.

@@ -52,7 +52,7 @@ const THE_HONEST: u64 = 16 * 1024;
 /// and go between them.
 const BEGINNING: u64 = AT_ONCE as u64;
 
-/// `Linger::total`, and some time to notice it.
+/// `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
 #[derive(Parser)]

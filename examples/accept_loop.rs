@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(addr.map_or("127.0.0.1:3000", String::as_str)).await?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     println!("listening on {scheme}://{}", listener.local_addr()?);
-    let linger = Linger::new();
+    let linger = Linger::default();
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(linger.on(tokio::signal::ctrl_c()));
     loop {

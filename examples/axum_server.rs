@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .as_deref()
         .unwrap_or("127.0.0.1:3000")
         .parse()?;
-    let linger = Linger::new();
+    let linger = Linger::default();
     let handle = Handle::new();
     let stop = linger.on(tokio::signal::ctrl_c());
     tokio::spawn({

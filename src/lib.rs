@@ -55,7 +55,7 @@
 //! # What is promised
 //!
 //! - A client that sends its whole body before it reads gets the whole answer, and
-//!   none of its writes fails, as long as it keeps within the [bounds](Linger).
+//!   none of its writes fails, as long as it keeps within the limits of the [config](LingerConfig).
 //! - The answer is not held back until the body has been read.
 //! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
 //!   chunked coding alike.
@@ -75,34 +75,25 @@
 //! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bounds;
-mod connection;
-mod cork;
-mod counters;
+mod budget;
 pub mod delivery;
 mod error;
-mod event;
-mod flow;
-
 pub mod limit;
 pub mod linger;
-mod patience;
-mod peer;
+mod observe;
+mod refusal;
 mod serve;
-mod stall;
-mod sync;
+mod shared;
 mod tasks;
-mod telemetry;
-mod waiter;
 
 pub use self::{
-    bounds::Ended,
-    counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
-    delivery::{Delivery, DeliveryLayer, Drain, StreamLinger},
+    budget::StopReason,
+    delivery::{Delivery, DeliveryConfig, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
-    event::{Discarded, Event, Observer},
-    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit, Refusal},
-    linger::{Linger, LingerIo},
+    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},
+    linger::{Linger, LingerConfig, LingerIo},
+    observe::{Counters, Discarded, DiscardedCount, Event, Observer, RefusedCount, Snapshot},
+    refusal::Refusal,
 };
 
 #[cfg(feature = "axum")]

@@ -39,7 +39,7 @@ use tokio::{
     sync::oneshot,
 };
 use tokio_rustls::rustls::version::TLS13;
-use tower_bodyguard::{Drain, Linger};
+use tower_bodyguard::{Drain, Linger, LingerConfig};
 
 /// Far above what the sockets' buffers take.
 const LONG: u64 = 16 * MIB;
@@ -49,9 +49,9 @@ const PIECE: usize = 192 * 1024;
 const PAUSE: Duration = Duration::from_millis(15);
 
 /// Bounds that are over long before the client has read [`LONG`].
-fn short() -> Linger {
-    Linger::new()
-        .drain(Drain::new().total(Duration::from_millis(50)))
+fn short() -> LingerConfig {
+    LingerConfig::new()
+        .drain(Drain::new().timeout(Duration::from_millis(50)))
         .stall_timeout(Duration::from_millis(400))
 }
 
@@ -124,7 +124,7 @@ impl Socket for UnixStream {
 
 impl Socket for TlsClient {
     fn half_close(&mut self) -> io::Result<()> {
-        TlsClient::half_close(self)
+        Self::half_close(self)
     }
 }
 
@@ -321,7 +321,7 @@ fn read_unfinished(served: &Served, case: &Unfinished) -> Vec<u8> {
 
 #[test]
 fn long_response_that_is_read_steadily_is_never_cut() {
-    let servers = stock_and_combined(&short());
+    let servers = stock_and_combined(&Linger::new(short()));
     thread::scope(|scope| {
         for served in &servers {
             for case in &UNFINISHED {
@@ -348,7 +348,7 @@ fn long_response_that_is_read_steadily_is_never_cut() {
 /// The end of a shutdown's grace does not cut it either.
 #[test]
 fn long_response_that_is_read_steadily_outlives_the_grace() {
-    let linger = short().grace(Duration::from_millis(100));
+    let linger = Linger::new(short().shutdown_timeout(Duration::from_millis(100)));
     let (stop, stopped) = oneshot::channel::<()>();
     let (ended, has_ended) = oneshot::channel();
     let server = Server::run_with(linger, |listener, linger| async move {
@@ -384,7 +384,7 @@ fn long_response_that_is_read_steadily_outlives_the_grace() {
 /// One that only sends is: the response makes no progress, and holds nothing up.
 #[test]
 fn long_response_to_a_client_that_only_sends_is_cut() {
-    let server = combined(short());
+    let server = combined(Linger::new(short()));
     let mut socket = connect(server.addr);
     let framing = "Transfer-Encoding: chunked";
     socket
@@ -411,7 +411,7 @@ fn long_response_to_a_client_that_only_sends_is_cut() {
 #[cfg(target_os = "linux")]
 #[test]
 fn long_response_that_is_read_slowly_is_never_cut() {
-    let server = combined(short());
+    let server = combined(Linger::new(short()));
     let mut socket = connect(server.addr);
     let framing = "Transfer-Encoding: chunked";
     let request = head("/partly", framing) + "5\r\nfive.\r\n";
@@ -429,7 +429,7 @@ fn long_response_that_is_read_slowly_is_never_cut() {
 /// The client sends a whole request, closes its side of the connection, and reads only then.
 #[test]
 fn client_that_half_closes_gets_what_a_stock_server_sends() {
-    let servers = stock_and_combined(&Linger::new());
+    let servers = stock_and_combined(&Linger::default());
     let requests = ["Content-Length", "Transfer-Encoding"].map(|framing| {
         [1000, 20_000, 100_000, 400_000].map(|length| {
             let mut request = Vec::new();
@@ -472,7 +472,7 @@ fn client_that_half_closes_gets_what_a_stock_server_sends() {
 
 #[test]
 fn small_chunked_body_that_came_whole_keeps_the_connection() {
-    for served in stock_and_combined(&Linger::new()) {
+    for served in stock_and_combined(&Linger::default()) {
         let mut socket = served.connect();
         for number in 0..10 {
             let request = head("/early", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n";
@@ -486,7 +486,7 @@ fn small_chunked_body_that_came_whole_keeps_the_connection() {
 
 #[test]
 fn chunked_body_that_did_not_come_whole_closes_the_connection() {
-    for served in stock_and_combined(&Linger::new()) {
+    for served in stock_and_combined(&Linger::default()) {
         let mut socket = served.connect();
         let request = head("/early", "Transfer-Encoding: chunked") + "5\r\nhello\r\n";
         socket.write_all(request.as_bytes()).unwrap();
@@ -502,7 +502,7 @@ fn chunked_body_that_did_not_come_whole_closes_the_connection() {
 
 #[test]
 fn http10_connection_that_is_to_be_kept_is_kept() {
-    for served in stock_and_combined(&Linger::new()) {
+    for served in stock_and_combined(&Linger::default()) {
         let mut socket = served.connect();
         for _ in 0..3 {
             let request = b"POST /early HTTP/1.0\r\nConnection: keep-alive\r\n\
@@ -533,7 +533,7 @@ fn request_behind_a_close_of_the_servers_meets_no_broken_pipe() {
     let stock = Server::plain(app());
     // Whether the reset comes between the two segments is a race.
     assert!((0..500).any(|_| is_broken_behind(stock.addr, request)));
-    let combined = combined(Linger::new());
+    let combined = combined(Linger::default());
     for _ in 0..50 {
         assert!(!is_broken_behind(combined.addr, request));
     }
@@ -559,14 +559,14 @@ fn send_first(server: SocketAddr, request: &str) -> Vec<u8> {
 
 #[test]
 fn client_that_sends_first_gets_a_long_response_though_it_expects_to_be_told() {
-    let server = combined(Linger::new());
+    let server = combined(Linger::default());
     let framing = format!("Content-Length: {}\r\nExpect: 100-continue", 32 * MIB);
     assert_long(&send_first(server.addr, &head("/holds", &framing)));
 }
 
 #[test]
 fn client_that_sends_first_gets_a_long_response_to_a_malformed_body() {
-    let server = combined(Linger::new());
+    let server = combined(Linger::default());
     let request = head("/fails", "Transfer-Encoding: chunked") + "no size\r\n";
     assert_long(&send_first(server.addr, &request));
 }
@@ -580,7 +580,7 @@ fn response_to_a_failed_body_says_close() {
         "5\r\nhello!\r\n0\r\n\r\n",
         &trailers,
     ];
-    let (stock, combined) = (Server::plain(app()), combined(Linger::new()));
+    let (stock, combined) = (Server::plain(app()), combined(Linger::default()));
     for body in malformed {
         let says_close = |server: &Server| {
             let mut socket = connect(server.addr);

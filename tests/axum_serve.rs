@@ -157,7 +157,7 @@ fn refused(server: &Server, linger: &Linger) -> TcpStream {
 
 #[test]
 fn connections_beyond_the_limit_wait_and_lingering_ones_do_not_count() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let server = server(|listener| {
         serve(listener, app())
             .with_linger(&linger)
@@ -294,7 +294,7 @@ fn wrapped_listener_panics_at_start() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let _context = runtime.enter();
-    drop(serve(Linger::new().listener(listener), app()));
+    drop(serve(Linger::default().listener(listener), app()));
 }
 
 /// The compiler checks that the future can be spawned.

@@ -13,7 +13,7 @@ use http_body_util::{
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    DeliveryLayer, Drain, StreamLinger,
+    DeliveryConfig, DeliveryLayer, Drain, StreamLinger,
     delivery::{DeliveredBody, TrackedBody},
 };
 
@@ -44,7 +44,7 @@ where
         let response = handler.take().expect("one request")(request);
         async { Ok::<_, Infallible>(response.await) }
     });
-    DeliveryLayer::new()
+    DeliveryLayer::default()
         .layer(service)
         .oneshot(request)
         .await
@@ -205,7 +205,8 @@ async fn a_stream_of_http_2_lingers() {
 async fn a_stream_without_a_place_is_held() {
     let (mut sender, mut request) = upload();
     *request.version_mut() = Version::HTTP_2;
-    let none = DeliveryLayer::new().stream_linger(StreamLinger::new().at_once(0));
+    let none =
+        DeliveryLayer::new(DeliveryConfig::new().stream_linger(StreamLinger::new().max_streams(0)));
     let unread = service_fn(|_: Request<TrackedBody<Upload>>| async { Ok::<_, Infallible>(ok()) });
     drop(none.layer(unread).oneshot(request).await.unwrap());
     sleep(Duration::from_millis(10)).await;
@@ -229,12 +230,15 @@ async fn a_stream_without_a_place_is_held() {
 /// evicted for the fourth.
 #[tokio::test(start_paused = true)]
 async fn streams_beyond_slots_evict_client_with_most() {
-    let streams = || DeliveryLayer::new().stream_linger(StreamLinger::new().at_once(3));
-    let by_client = streams().peer_key(|head| head.headers.get("client").cloned());
-    for (layer, expected) in [
+    let streams = DeliveryConfig::new().stream_linger(StreamLinger::new().max_streams(3));
+    let by_client = streams
+        .clone()
+        .peer_key(|head| head.headers.get("client").cloned());
+    for (config, expected) in [
         (by_client, [false, true, true, true]),
-        (streams(), [true, true, false, true]),
+        (streams, [true, true, false, true]),
     ] {
+        let layer = DeliveryLayer::new(config);
         let mut senders = Vec::new();
         for (client, bytes) in [("one", 1000), ("one", 2000), ("two", 1), ("three", 1)] {
             let (mut sender, mut request) = upload();
@@ -306,7 +310,8 @@ async fn a_body_dropped_on_an_error_is_not_lost() {
 #[tokio::test(start_paused = true)]
 async fn without_a_drain_nothing_is_waited_for() {
     let (_sender, request) = upload();
-    let none = DeliveryLayer::new().drain(Drain::new().total(Duration::ZERO));
+    let none =
+        DeliveryLayer::new(DeliveryConfig::new().drain(Drain::new().timeout(Duration::ZERO)));
     let service = service_fn(|request: Request<TrackedBody<Upload>>| async move {
         drop(request);
         Ok::<_, Infallible>(ok())
@@ -330,7 +335,7 @@ async fn hints_pass() {
     let request = Request::post("/")
         .body(http_body_util::Full::from("hello"))
         .unwrap();
-    DeliveryLayer::new()
+    DeliveryLayer::default()
         .layer(service)
         .oneshot(request)
         .await
@@ -354,7 +359,7 @@ async fn a_rest_without_an_end_does_not_hold_the_answer() {
         request.into_body().frame().await.unwrap().unwrap();
         Ok(ok())
     }
-    let service = DeliveryLayer::new().layer(service_fn(one));
+    let service = DeliveryLayer::default().layer(service_fn(one));
     let request = Request::post("/").body(endless).unwrap();
     let answer = service.oneshot(request).await.unwrap();
     assert!(says_close(&answer));

@@ -54,7 +54,7 @@ use tokio::{
 };
 use tokio_rustls::rustls::version::TLS13;
 use tower::Service;
-use tower_bodyguard::{BodyGuardLayer, Drain, Linger, StreamLinger};
+use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, StreamLinger};
 
 use differential::{
     stock::{
@@ -127,16 +127,16 @@ fn long() -> Response {
 /// A mode that never gives up on a body that it reads: a response that waits for that body
 /// waits for its client.
 fn patient() -> Linger {
-    let drain = Drain::new().total(FOREVER);
-    let streams = StreamLinger::new().total(FOREVER).idle_timeout(FOREVER);
-    Linger::new().drain(drain).stream_linger(streams)
+    let drain = Drain::new().timeout(FOREVER);
+    let streams = StreamLinger::new().timeout(FOREVER).idle_timeout(FOREVER);
+    Linger::new(LingerConfig::new().drain(drain).stream_linger(streams))
 }
 
 /// The app without this crate.
 fn stock(app: Router, certificate: Option<&Certificate>) -> Server {
     match certificate {
         None => Server::plain(app),
-        Some(certificate) => tls(certificate, Linger::new(), move |_, socket| {
+        Some(certificate) => tls(certificate, Linger::default(), move |_, socket| {
             (socket, app.clone())
         }),
     }
@@ -378,7 +378,7 @@ fn assert_none(found: &[String]) {
 /// Plays to the combined mode and to stock.
 #[track_caller]
 fn assert_fares_as_stock(version: Version, certificate: Option<&Certificate>) {
-    let ours = combined(app(), certificate, Linger::new());
+    let ours = combined(app(), certificate, Linger::default());
     let stock = stock(app(), certificate);
     let transport = Transport::new(version, certificate, Kind::All);
     assert_none(&differences(&transport, &ours, &stock, PATIENCE, MANY));
@@ -388,7 +388,7 @@ fn assert_fares_as_stock(version: Version, certificate: Option<&Certificate>) {
 #[track_caller]
 fn assert_stock_fares_worse(version: Version, certificate: Option<&Certificate>) {
     let ours = stock(app(), certificate);
-    let stock = combined(app(), certificate, Linger::new());
+    let stock = combined(app(), certificate, Linger::default());
     let transport = Transport::new(version, certificate, Kind::All);
     let found = differences(&transport, &ours, &stock, SILENCE, 1);
     assert!(!found.is_empty(), "no difference");

@@ -31,7 +31,7 @@ use tokio::{
     runtime::Runtime,
     time::{interval, sleep, timeout},
 };
-use tower_bodyguard::{Linger, StreamLinger};
+use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
 
 const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -55,7 +55,7 @@ fn until_lingering(server: &Server, connections: u64) {
 /// 66 connections for 64 slots, a byte each 100 ms, 7 new connections a second; honest
 /// clients send 60 kB each 300 ms.
 fn many_dripping_connections(from: IpAddr, times: u32) {
-    let server = served(Linger::new().at_once(64));
+    let server = served(Linger::new(LingerConfig::new().max_connections(64)));
     let drip = Drip {
         from,
         first: 66,
@@ -92,7 +92,7 @@ fn dripping_connections_from_another_address_leave_slots() {
 /// One client that sends faster in each of 66 connections, and honest clients in one each.
 #[test]
 fn many_fast_connections_leave_slots_to_slower_client() {
-    let server = served(Linger::new().at_once(64));
+    let server = served(Linger::new(LingerConfig::new().max_connections(64)));
     let drip = Drip {
         from: OTHER,
         first: 66,
@@ -113,8 +113,13 @@ fn many_fast_connections_leave_slots_to_slower_client() {
 
 /// More than half of 64 slots; honest clients need three times the timeout, at 200 kB/s.
 fn pressure(from: IpAddr, times: u32) {
-    let linger = Linger::new().at_once(64).total(Duration::from_secs(2));
-    let server = served(linger.good_rate(100 * 1024, Duration::from_secs(60)));
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(64)
+            .timeout(Duration::from_secs(2))
+            .extended_timeout(100 * 1024, Duration::from_secs(60)),
+    );
+    let server = served(linger);
     let drip = Drip {
         from,
         first: 40,
@@ -186,7 +191,7 @@ async fn open_streams(clients: Vec<Client>, per_second: u32, piece: usize) {
 /// does.
 fn many_streams(from: IpAddr, times: u32) {
     const LENGTH: u64 = 20_000_000;
-    let server = served(Linger::new());
+    let server = served(Linger::default());
     Runtime::new().unwrap().block_on(async {
         let attacker = client(from, server.addr).await;
         let attack = tokio::spawn(open_streams(vec![attacker], 36 * times, 0));
@@ -228,8 +233,8 @@ fn streams_from_another_address_leave_slots() {
 /// One client that sends faster in each of 100 connections, and an honest client in one.
 #[test]
 fn many_fast_streams_leave_slots_to_slower_client() {
-    let streams = StreamLinger::new().total(Duration::from_secs(10));
-    let server = served(Linger::new().stream_linger(streams));
+    let streams = StreamLinger::new().timeout(Duration::from_secs(10));
+    let server = served(Linger::new(LingerConfig::new().stream_linger(streams)));
     Runtime::new().unwrap().block_on(async {
         let attackers = join_all((0..100).map(|_| client(OTHER, server.addr))).await;
         let attack = tokio::spawn(open_streams(attackers, 50, 1_000));

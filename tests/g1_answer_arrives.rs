@@ -214,7 +214,7 @@ fn a_long_answer_gets_past_a_client_that_sends_first() {
         "/",
         post(|| async { (StatusCode::FORBIDDEN, "n".repeat(PAGE)) }),
     );
-    let by_layer = Server::hooked(app.clone().layer(DeliveryLayer::new()));
+    let by_layer = Server::hooked(app.clone().layer(DeliveryLayer::default()));
     for server in [Server::joined(app), by_layer] {
         for framing in FRAMINGS {
             let response = SendFirst::post("/", framing, LARGE)
@@ -243,7 +243,7 @@ fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
 #[test]
 fn delivery_as_a_layer_delivers_without_a_hook() {
     let (app, answers) = givers();
-    let server = Server::plain(app.layer(DeliveryLayer::new()));
+    let server = Server::plain(app.layer(DeliveryLayer::default()));
     for (path, status) in answers {
         SendFirst::post(path, Framing::ContentLength, LARGE)
             .to(server.addr)

@@ -25,7 +25,7 @@ fn app() -> Router {
 
 fn servers() -> [Server; 3] {
     let [hooked, joined] = Server::both(&app());
-    let by_layer = Server::hooked(app().layer(DeliveryLayer::new()));
+    let by_layer = Server::hooked(app().layer(DeliveryLayer::default()));
     [hooked, joined, by_layer]
 }
 

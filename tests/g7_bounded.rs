@@ -17,7 +17,7 @@ use support::{
     client::{Framing, PATIENCE, read_response},
     server::Server,
 };
-use tower_bodyguard::{Counters, Drain, Ended, Linger};
+use tower_bodyguard::{Counters, Drain, Linger, LingerConfig, StopReason};
 
 fn app() -> Router {
     Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
@@ -54,7 +54,11 @@ fn until_cut(server: &Server, cut: u64) {
 #[test]
 fn a_silent_client_is_left() {
     let hours = Duration::from_secs(10_000);
-    let server = with(Linger::new().idle(Duration::from_millis(100)).total(hours));
+    let server = with(Linger::new(
+        LingerConfig::new()
+            .idle_timeout(Duration::from_millis(100))
+            .timeout(hours),
+    ));
     let mut socket = refused(&server, LARGE);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the FIN comes at once");
     until_cut(&server, 1);
@@ -62,9 +66,11 @@ fn a_silent_client_is_left() {
 
 #[test]
 fn a_client_that_sends_for_ever_is_cut_at_the_total() {
-    let bounded = Linger::new().total(Duration::from_millis(300));
-    // However fast it sends.
-    let server = with(bounded.good_rate(u64::MAX, Duration::ZERO));
+    let bounded = LingerConfig::new()
+        .timeout(Duration::from_millis(300))
+        // However fast it sends.
+        .extended_timeout(0, None);
+    let server = with(Linger::new(bounded));
     let mut socket = refused(&server, 1 << 60);
     while socket.write_all(&[0; 64 * 1024]).is_ok() {}
     until_cut(&server, 1);
@@ -73,7 +79,7 @@ fn a_client_that_sends_for_ever_is_cut_at_the_total() {
 
 #[test]
 fn a_flood_is_cut_at_the_byte_bound() {
-    let server = with(Linger::new().bytes(8 << 20));
+    let server = with(Linger::new(LingerConfig::new().max_bytes(8 << 20)));
     let mut socket = refused(&server, 1 << 60);
     while socket.write_all(&[0; 64 * 1024]).is_ok() {}
     until_cut(&server, 1);
@@ -85,8 +91,8 @@ fn a_flood_is_cut_at_the_byte_bound() {
 /// A drain that takes too long is a connection that closes.
 #[test]
 fn a_drain_that_stalls_ends() {
-    let drain = Drain::new().total(Duration::from_millis(100));
-    let server = with(Linger::new().drain(drain));
+    let drain = Drain::new().timeout(Duration::from_millis(100));
+    let server = with(Linger::new(LingerConfig::new().drain(drain)));
     let mut socket = refused(&server, 100_000);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
 }
@@ -94,8 +100,12 @@ fn a_drain_that_stalls_ends() {
 #[test]
 fn drain_beyond_max_connections_evicts_another() {
     let counters = Counters::default();
-    let drain = Drain::new().max_connections(2).total(PATIENCE);
-    let server = with(Linger::new().drain(drain).observer(counters.observer()));
+    let drain = Drain::new().max_connections(2).timeout(PATIENCE);
+    let server = with(Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .observer(counters.observer()),
+    ));
     let mut sockets = Vec::new();
     for count in 1..=3 {
         sockets.push(refused(&server, 100_000));
@@ -109,20 +119,27 @@ fn drain_beyond_max_connections_evicts_another() {
         socket.write_all(&[0; 100_000]).unwrap();
     }
     let drains = || counters.snapshot().drains;
-    while drains().ended(Ended::Complete) < 2 {
+    while drains().with_reason(StopReason::Completed) < 2 {
         thread::yield_now();
     }
-    assert_eq!(drains().ended(Ended::Evicted), 1);
+    assert_eq!(drains().with_reason(StopReason::Evicted), 1);
 }
 
 #[test]
 fn drain_without_slots_is_evicted_at_once() {
     let counters = Counters::default();
-    let drain = Drain::new().max_connections(0).total(PATIENCE);
-    let server = with(Linger::new().drain(drain).observer(counters.observer()));
+    let drain = Drain::new().max_connections(0).timeout(PATIENCE);
+    let server = with(Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .observer(counters.observer()),
+    ));
     let mut socket = refused(&server, 100_000);
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
-    assert_eq!(counters.snapshot().drains.ended(Ended::Evicted), 1);
+    assert_eq!(
+        counters.snapshot().drains.with_reason(StopReason::Evicted),
+        1
+    );
 }
 
 /// Chunked coding says no length: the drain is bounded by what comes.
@@ -143,7 +160,7 @@ fn a_drain_without_an_end_ends() {
 #[test]
 fn discarding_beside_a_stalled_answer_ends() {
     let page = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
-    let linger = Linger::new().total(Duration::from_millis(300));
+    let linger = Linger::new(LingerConfig::new().timeout(Duration::from_millis(300)));
     let server = Server::run_with(linger, move |listener, linger| async move {
         let app = Router::new().route("/", post(page));
         tower_bodyguard::axum::serve(listener, app)

@@ -120,7 +120,7 @@ fn a_guard_costs_one_allocation_where_the_length_is_unknown() {
 
 #[test]
 fn delivery_costs_one_allocation_where_there_is_a_body() {
-    let mut delivered = DeliveryLayer::new().layer(service_fn(read));
+    let mut delivered = DeliveryLayer::default().layer(service_fn(read));
     assert_eq!(allocations(&mut delivered, nothing()), 0);
     assert_eq!(
         allocations(&mut delivered, content(Framing::ContentLength)),
@@ -132,7 +132,7 @@ fn delivery_costs_one_allocation_where_there_is_a_body() {
 #[test]
 fn both_parts_cost_one_each() {
     let guarded = BodyGuardLayer::new(1 << 20).layer(service_fn(read));
-    let mut both = DeliveryLayer::new().layer(guarded);
+    let mut both = DeliveryLayer::default().layer(guarded);
     assert_eq!(allocations(&mut both, nothing()), 0);
     assert_eq!(allocations(&mut both, content(Framing::ContentLength)), 1);
     assert_eq!(allocations(&mut both, content(Framing::Chunked)), 2);

@@ -38,7 +38,7 @@ async fn until_none_linger(linger: &Linger) {
 
 #[tokio::test]
 async fn the_socket_outlives_its_wrapper() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     server.write_all(b"answer").await.unwrap();
@@ -59,7 +59,7 @@ async fn the_socket_outlives_its_wrapper() {
 
 #[tokio::test]
 async fn reads_pass_after_a_half_close() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     server.shutdown().await.unwrap();
@@ -72,7 +72,7 @@ async fn reads_pass_after_a_half_close() {
 #[tokio::test]
 async fn a_shutdown_may_be_repeated() {
     let (_client, server) = tcp_pair().await;
-    let mut server = LingerIo::new(server, &Linger::new());
+    let mut server = LingerIo::new(server, &Linger::default());
     for _ in 0..3 {
         server.shutdown().await.unwrap();
     }
@@ -80,7 +80,7 @@ async fn a_shutdown_may_be_repeated() {
 
 #[tokio::test]
 async fn no_linger_for_a_client_that_closed_first() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     drop(client);
@@ -92,7 +92,7 @@ async fn no_linger_for_a_client_that_closed_first() {
 
 #[tokio::test]
 async fn a_client_that_is_gone_does_no_harm() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     // Closed with unread data in it, so that the kernel resets.
@@ -112,7 +112,7 @@ async fn a_client_that_is_gone_does_no_harm() {
 /// hyper drops without a shutdown on some paths, and an answer may be out there.
 #[tokio::test]
 async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     server.write_all(b"HTTP/1.1 500 \r\n").await.unwrap();
@@ -130,7 +130,7 @@ async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
 /// There the end of the connection may be the end of the answer.
 #[tokio::test]
 async fn an_answer_of_http_1_0_that_broke_off_does_not_look_whole() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     client.write_all(b"unread").await.unwrap();
@@ -147,7 +147,7 @@ async fn an_answer_of_http_1_0_that_broke_off_does_not_look_whole() {
 
 #[tokio::test]
 async fn no_linger_where_nothing_was_written() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (_client, server) = tcp_pair().await;
     drop(LingerIo::new(server, &linger));
     assert_eq!(linger.stats().started, 0);
@@ -155,7 +155,7 @@ async fn no_linger_where_nothing_was_written() {
 
 #[tokio::test]
 async fn into_inner_gives_the_socket_back_for_good() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (_client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     server.shutdown().await.unwrap();
@@ -220,7 +220,7 @@ impl AsyncWrite for Writes {
 
 #[tokio::test]
 async fn vectored_writes_pass_through() {
-    let mut io = LingerIo::new(Writes::default(), &Linger::new());
+    let mut io = LingerIo::new(Writes::default(), &Linger::default());
     assert!(io.is_write_vectored());
     let bufs = [IoSlice::new(b"one"), IoSlice::new(b"two")];
     assert_eq!(io.write_vectored(&bufs).await.unwrap(), 6);
@@ -235,7 +235,7 @@ async fn vectored_writes_pass_through() {
 async fn a_client_that_closed_is_not_asked_again() {
     let writes = Writes::default();
     let reads = Arc::clone(&writes.reads);
-    let mut io = LingerIo::new(writes, &Linger::new());
+    let mut io = LingerIo::new(writes, &Linger::default());
     assert_eq!(io.read(&mut [0]).await.unwrap(), 0);
     io.shutdown().await.unwrap();
     drop(io);
@@ -244,7 +244,7 @@ async fn a_client_that_closed_is_not_asked_again() {
 
 #[test]
 fn a_drop_outside_a_runtime_closes() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (client, server) = runtime.block_on(async {
         let (client, server) = tcp_pair().await;
@@ -259,7 +259,7 @@ fn a_drop_outside_a_runtime_closes() {
 
 #[test]
 fn a_runtime_that_ends_cuts_its_lingering() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _client = runtime.block_on(async {
         let (client, server) = tcp_pair().await;
@@ -275,7 +275,7 @@ fn a_runtime_that_ends_cuts_its_lingering() {
 /// What a server awaits after its graceful shutdown.
 #[tokio::test]
 async fn closed_waits_for_the_last_linger() {
-    let linger = Linger::new();
+    let linger = Linger::default();
     linger.closed().await;
     let (client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);

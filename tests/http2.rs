@@ -22,7 +22,7 @@ use support::{
     server::{Server, counting},
 };
 use tokio::net::TcpStream;
-use tower_bodyguard::{BodyGuardLayer, Linger, StreamLinger};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
 
 fn app() -> Router {
     async fn trailer(body: Body) -> String {
@@ -44,7 +44,7 @@ async fn server() -> Server {
 }
 
 async fn server_with(settings: StreamLinger) -> Server {
-    let linger = Linger::new().stream_linger(settings);
+    let linger = Linger::new(LingerConfig::new().stream_linger(settings));
     serving(linger, app()).await
 }
 
@@ -75,7 +75,7 @@ async fn assert_unharmed(client: &Client) {
 
 #[tokio::test]
 async fn a_client_that_sends_everything_gets_its_answer() {
-    let server = server_with(StreamLinger::new().total(PATIENCE)).await;
+    let server = server_with(StreamLinger::new().timeout(PATIENCE)).await;
     let client = connect(&server).await;
     for path in ["/", "/early"] {
         let seen = upload(&client, path, 20_000_000).await;
@@ -89,7 +89,7 @@ async fn a_client_that_sends_everything_gets_its_answer() {
 /// RFC 9113 §8.1: the answer's end, and then a reset with `NO_ERROR`.
 #[tokio::test]
 async fn a_client_that_sends_on_is_reset_without_an_error() {
-    let server = server_with(StreamLinger::new().total(Duration::from_millis(100))).await;
+    let server = server_with(StreamLinger::new().timeout(Duration::from_millis(100))).await;
     let client = connect(&server).await;
     for path in ["/", "/early"] {
         let seen = upload(&client, path, 1 << 40).await;
@@ -101,7 +101,7 @@ async fn a_client_that_sends_on_is_reset_without_an_error() {
 
 #[tokio::test]
 async fn a_stream_is_read_on_to_its_bound_of_bytes() {
-    let server = server_with(StreamLinger::new().bytes(3 * MIB).total(PATIENCE)).await;
+    let server = server_with(StreamLinger::new().max_bytes(3 * MIB).timeout(PATIENCE)).await;
     let client = connect(&server).await;
     let seen = upload(&client, "/early", 2 * MIB).await;
     assert_eq!(seen.reset, None);
@@ -111,7 +111,7 @@ async fn a_stream_is_read_on_to_its_bound_of_bytes() {
 
 #[tokio::test]
 async fn a_hundred_refused_in_a_row_do_no_harm() {
-    let server = server_with(StreamLinger::new().total(Duration::from_millis(20))).await;
+    let server = server_with(StreamLinger::new().timeout(Duration::from_millis(20))).await;
     let client = connect(&server).await;
     for _ in 0..100 {
         let seen = upload(&client, "/early", 1 << 40).await;
@@ -124,7 +124,7 @@ async fn a_hundred_refused_in_a_row_do_no_harm() {
 /// More than may linger at once: the others are held for a moment, and reset.
 #[tokio::test]
 async fn a_hundred_refused_at_once_do_no_harm() {
-    let server = server_with(StreamLinger::new().at_once(10)).await;
+    let server = server_with(StreamLinger::new().max_streams(10)).await;
     let client = connect(&server).await;
     let uploads = (0..100).map(|_| upload(&client, "/early", 2_000_000));
     for seen in join_all(uploads).await {
@@ -156,7 +156,7 @@ async fn other_streams_go_on() {
 /// read would use it up.
 #[tokio::test]
 async fn thousands_of_small_frames_do_not_end_the_connection() {
-    let server = server_with(StreamLinger::new().total(PATIENCE)).await;
+    let server = server_with(StreamLinger::new().timeout(PATIENCE)).await;
     let client = connect(&server).await;
     let request = Request::post("http://test/early").body(()).unwrap();
     let mut ready = client.clone().ready().await.unwrap();
@@ -265,7 +265,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
                 .for_axum(),
         );
     let app = Router::new().route("/unread", post(unread)).merge(paced);
-    let server = serving(Linger::new(), app).await;
+    let server = serving(Linger::default(), app).await;
     let client = connect(&server).await;
 
     let request = Request::post("http://test/unread").body(()).unwrap();
@@ -296,7 +296,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
 #[tokio::test]
 async fn min_rate_refuses_a_slow_client_over_http2() {
     let guard = BodyGuardLayer::new(MIB).min_rate(1000, Duration::from_millis(100));
-    let server = serving(Linger::new(), counting().layer(guard)).await;
+    let server = serving(Linger::default(), counting().layer(guard)).await;
     let client = connect(&server).await;
     let request = Request::post("http://test/").body(()).unwrap();
     let mut sender = client.clone().ready().await.unwrap();
@@ -328,9 +328,11 @@ async fn response_is_whole_though_its_request_is_never_finished() {
         Body::from_stream(pieces)
     };
     for (stall, bytes) in [(10_000, 1 << 20), (5, 1 << 20), (10_000, 10)] {
-        let linger = Linger::new()
-            .stall_timeout(Duration::from_millis(stall))
-            .stream_linger(StreamLinger::new().bytes(bytes));
+        let linger = Linger::new(
+            LingerConfig::new()
+                .stall_timeout(Duration::from_millis(stall))
+                .stream_linger(StreamLinger::new().max_bytes(bytes)),
+        );
         let app = Router::new().route("/", post(respond));
         let server = serving(linger, app).await;
         let client = connect(&server).await;

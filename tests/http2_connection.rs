@@ -31,7 +31,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
-use tower_bodyguard::{Linger, StreamLinger};
+use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
 
 /// RFC 9113 §3.4, and a SETTINGS frame of nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -96,7 +96,7 @@ fn late() -> Router {
 
 /// A connection by pipe: where time is paused, it passes when all have to wait.
 async fn piped(app: Router) -> SendRequest<Bytes> {
-    piped_with(&Linger::new(), app, &h2::client::Builder::new()).await
+    piped_with(&Linger::default(), app, &h2::client::Builder::new()).await
 }
 
 async fn piped_with(
@@ -120,7 +120,7 @@ async fn piped_with(
 /// its stream, and yet it is read, for others are on the connection.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_takes_no_answer_does_not_starve_others() {
-    let linger = Linger::new().stream_linger(StreamLinger::new().at_once(0));
+    let linger = Linger::new(LingerConfig::new().stream_linger(StreamLinger::new().max_streams(0)));
     let app = counting().merge(late());
     let mut takes_nothing = h2::client::Builder::new();
     takes_nothing.initial_window_size(0);

@@ -18,7 +18,7 @@ use support::{
     server::{Server, guarded},
 };
 use tower_bodyguard::{
-    BodyGuardLayer, Counters, Ended as How, Event, Linger, Observer, limit::Kind,
+    BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How, limit::Kind,
 };
 use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
@@ -53,7 +53,11 @@ fn until_started(server: &Server, connections: u64) {
 #[test]
 fn the_longest_silent_gives_way() {
     let counters = Counters::default();
-    let linger = Linger::new().at_once(2).observer(counters.observer());
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(2)
+            .observer(counters.observer()),
+    );
     let server = served(linger, early());
     let mut sockets: Vec<_> = (1..=3)
         .map(|count| {
@@ -62,7 +66,7 @@ fn the_longest_silent_gives_way() {
             socket
         })
         .collect();
-    while counters.snapshot().lingers.ended(How::Evicted) == 0 {
+    while counters.snapshot().lingers.with_reason(How::Evicted) == 0 {
         thread::yield_now();
     }
     assert_eq!(server.linger.stats().lingering(), 2);
@@ -79,14 +83,17 @@ fn the_longest_silent_gives_way() {
     }
     let lingers = counters.snapshot().lingers;
     assert_eq!(
-        (lingers.ended(How::Complete), lingers.by_end().count()),
+        (
+            lingers.with_reason(How::Completed),
+            lingers.by_reason().count()
+        ),
         (2, 8)
     );
 }
 
 #[test]
 fn with_no_place_there_is_no_linger() {
-    let server = served(Linger::new().at_once(0), early());
+    let server = served(Linger::new(LingerConfig::new().max_connections(0)), early());
     let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
     assert!(outcome.was_reset(), "{outcome:?}");
 }
@@ -97,8 +104,8 @@ fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
     Observer::new(move |event: &Event<'_>| {
         let word = match event {
             Event::Refused(refusal) => format!("refused {}", refusal.status().as_u16()),
-            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.ended),
-            Event::Lingered(lingered) => format!("lingered {:?}", lingered.ended),
+            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.reason),
+            Event::Lingered(lingered) => format!("lingered {:?}", lingered.reason),
             _ => "another".to_owned(),
         };
         words.lock().unwrap().push(word);
@@ -110,7 +117,7 @@ fn one_observer_is_told_of_all() {
     let words = Arc::default();
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(5 * MIB).observer(told(&words)));
-    let server = served(Linger::new().observer(told(&words)), app);
+    let server = served(Linger::new(LingerConfig::new().observer(told(&words))), app);
     // Over the outer limit, and over the inner one, which tells nobody.
     for length in [LARGE, 5 * MIB] {
         let upload = SendFirst::post("/", Framing::ContentLength, length);
@@ -123,9 +130,9 @@ fn one_observer_is_told_of_all() {
     assert_eq!(read_response(&mut socket).unwrap().status, 404);
     let expected = [
         "refused 413",
-        "lingered Complete",
-        "lingered Complete",
-        "drained 1000 Complete",
+        "lingered Completed",
+        "lingered Completed",
+        "drained 1000 Completed",
     ];
     while words.lock().unwrap().len() < expected.len() {
         thread::yield_now();
@@ -142,7 +149,7 @@ fn an_observer_that_panics_harms_nobody() {
     let observer = || Observer::new(|_| panic!("as the test wants it"));
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
-    let server = served(Linger::new().observer(observer()), app);
+    let server = served(Linger::new(LingerConfig::new().observer(observer())), app);
     for _ in 0..3 {
         SendFirst::post("/", Framing::ContentLength, LARGE)
             .to(server.addr)
@@ -166,7 +173,7 @@ fn a_slow_upload_is_refused() {
     for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
         let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
         let app = support::server::counting().layer(guard.observer(observer.clone()));
-        let server = served(Linger::new(), app);
+        let server = served(Linger::default(), app);
         let mut socket = connect(server.addr);
         let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
         socket.write_all(upload.head().as_bytes()).unwrap();
@@ -196,7 +203,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
         app().layer(RequestBodyDeadlineLayer::new(BRIEF)),
     ];
     for app in apps {
-        let server = served(Linger::new(), app);
+        let server = served(Linger::default(), app);
         let mut socket = connect(server.addr);
         let upload = SendFirst::post("/bytes", Framing::ContentLength, LARGE);
         socket.write_all(upload.head().as_bytes()).unwrap();
@@ -213,7 +220,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
 #[test]
 fn a_fast_upload_is_not() {
     let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
-    let server = served(Linger::new(), support::server::counting().layer(guard));
+    let server = served(Linger::default(), support::server::counting().layer(guard));
     let upload = SendFirst::post("/", Framing::Chunked, 16 * MIB).header("Connection: close");
     let outcome = upload.to(server.addr);
     assert_eq!(outcome.assert_delivered(200).body, (16 * MIB).to_string());

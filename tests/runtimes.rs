@@ -32,7 +32,7 @@ fn on_one_thread<F>(serve: impl FnOnce(TcpListener, Linger) -> F + Send + 'stati
 where
     F: Future<Output = ()> + 'static,
 {
-    let linger = Linger::new();
+    let linger = Linger::default();
     let (tell, told) = mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = thread::spawn({
@@ -108,5 +108,5 @@ fn runtime_without_timers_panics_at_start() {
         assert!(words.contains("enable_time"), "{words}");
     };
     panics(&|| drop(tower_bodyguard::axum::serve(listener(), app())));
-    panics(&|| drop(Linger::new().join(tokio::io::empty(), app())));
+    panics(&|| drop(Linger::default().join(tokio::io::empty(), app())));
 }

@@ -18,7 +18,7 @@ use support::{
     server::Server,
 };
 use tokio::sync::oneshot;
-use tower_bodyguard::{Drain, Linger};
+use tower_bodyguard::{Drain, Linger, LingerConfig};
 
 /// The bound of a shutdown that is to be cut short.
 const SOON: Duration = Duration::from_millis(200);
@@ -83,7 +83,7 @@ fn refused(server: &Server, connections: u64) -> Vec<TcpStream> {
 
 #[test]
 fn ten_refused_uploads_in_mid_sending_finish() {
-    let mut stopping = stopping(Linger::new().grace(PATIENCE));
+    let mut stopping = stopping(Linger::new(LingerConfig::new().shutdown_timeout(PATIENCE)));
     let mut clients = refused(&stopping.server, 10);
     stopping.stop();
     for socket in &mut clients {
@@ -98,7 +98,7 @@ fn ten_refused_uploads_in_mid_sending_finish() {
 
 #[test]
 fn those_that_do_not_are_cut_at_the_bound() {
-    let mut stopping = stopping(Linger::new().grace(SOON));
+    let mut stopping = stopping(Linger::new(LingerConfig::new().shutdown_timeout(SOON)));
     let mut clients = refused(&stopping.server, 3);
     stopping.stop();
     assert_eq!(stopping.outcome(), (0, 3));
@@ -109,8 +109,12 @@ fn those_that_do_not_are_cut_at_the_bound() {
 /// axum waits for its connections without a bound, and a drain holds one up.
 #[test]
 fn a_drain_ends_when_the_grace_is_over() {
-    let drain = Drain::new().total(PATIENCE * 2);
-    let linger = Linger::new().drain(drain).grace(Duration::from_secs(1));
+    let drain = Drain::new().timeout(PATIENCE * 2);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .shutdown_timeout(Duration::from_secs(1)),
+    );
     let mut stopping = stopping(linger);
     let mut socket = connect(stopping.server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
@@ -130,8 +134,12 @@ fn a_drain_ends_when_the_grace_is_over() {
 /// connections alone.
 #[test]
 fn shutdown_of_a_server_leaves_others_of_its_handle_alone() {
-    let drain = Drain::new().total(PATIENCE * 2);
-    let linger = Linger::new().drain(drain).grace(Duration::ZERO);
+    let drain = Drain::new().timeout(PATIENCE * 2);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .drain(drain)
+            .shutdown_timeout(Duration::ZERO),
+    );
     let [mut stopped, other] = [(); 2].map(|()| stopping(linger.clone()));
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
     let mut drained = [&stopped, &other].map(|stopping| {
@@ -169,7 +177,9 @@ fn shutdown_of_a_server_leaves_others_of_its_handle_alone() {
 
 #[test]
 fn nothing_to_wait_for_is_over_at_once() {
-    let mut stopping = stopping(Linger::new().grace(PATIENCE * 2));
+    let mut stopping = stopping(Linger::new(
+        LingerConfig::new().shutdown_timeout(PATIENCE * 2),
+    ));
     stopping.stop();
     assert_eq!(stopping.outcome(), (0, 0));
 }

@@ -11,7 +11,7 @@ use support::{
     client::PATIENCE,
     server::{Server, counting},
 };
-use tower_bodyguard::{BodyGuardLayer, Event, Linger, Observer};
+use tower_bodyguard::{BodyGuardLayer, Event, Linger, LingerConfig, Observer};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What was written.
@@ -59,7 +59,7 @@ fn both_are_told() {
     });
     let observer = Observer::tracing().and(Observer::metrics()).and(last);
     let guard = BodyGuardLayer::new(4 * MIB).observer(observer.clone());
-    let linger = Linger::new().observer(observer);
+    let linger = Linger::new(LingerConfig::new().observer(observer));
     let server = Server::run_with(linger, |listener, linger| async move {
         tower_bodyguard::axum::serve(listener, counting().layer(guard))
             .with_linger(&linger)
@@ -93,7 +93,7 @@ fn both_are_told() {
         [
             r#"bodyguard_linger_bytes_total [] 1"#,
             r#"bodyguard_linger_duration_seconds [] 1"#,
-            r#"bodyguard_lingers_total ["complete"] 1"#,
+            r#"bodyguard_lingers_total ["completed"] 1"#,
             r#"bodyguard_refusals_total ["declared"] 1"#,
         ]
     );
@@ -115,7 +115,7 @@ fn both_are_told() {
     }
     let lingered = line("tower_bodyguard: lingered");
     assert!(
-        lingered.contains("DEBUG") && lingered.contains("ended=\"complete\""),
+        lingered.contains("DEBUG") && lingered.contains("reason=\"completed\""),
         "{lingered}"
     );
 }

@@ -21,7 +21,7 @@ const PORTS: usize = 20_000;
 /// How many of them connect at once: not all in one breath, for the backlog's sake.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// Longer than `Linger::idle`.
+/// Longer than `LingerConfig::idle_timeout`.
 const SILENT_FOR: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Copy)]

@@ -279,7 +279,7 @@ async fn drip(addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Longer than `Linger::idle`.
+/// Longer than `LingerConfig::idle_timeout`.
 async fn silent(addr: SocketAddr) -> io::Result<()> {
     let mut socket = TcpStream::connect(addr).await?;
     socket.write_all(&upload(OVER)[..1000]).await?;

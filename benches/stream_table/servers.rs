@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
-use tower_bodyguard::{BodyGuardLayer, Linger, MIB, StreamLinger};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, StreamLinger};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use super::programs::{Kind, Running};
@@ -43,7 +43,7 @@ type Start = Box<dyn FnOnce(&Runtime) -> Option<Server>>;
 
 /// Each with its name. `None` where it is not installed.
 pub(crate) fn all() -> Vec<(String, Start)> {
-    let patient = StreamLinger::new().total(PATIENT);
+    let patient = StreamLinger::new().timeout(PATIENT);
     vec![
         row("drops the body, reset at once: axum, tower-http's limit", {
             |runtime| bare(runtime, stock())
@@ -61,7 +61,7 @@ pub(crate) fn all() -> Vec<(String, Start)> {
             joined(runtime, StreamLinger::new())
         }),
         row(
-            "**this crate**, `StreamLinger::total` 20 s",
+            "**this crate**, `StreamLinger::timeout` 20 s",
             move |runtime| joined(runtime, patient),
         ),
         program(Kind::Nginx),
@@ -140,7 +140,7 @@ fn bare(runtime: &Runtime, app: Router) -> Server {
 
 fn joined(runtime: &Runtime, streams: StreamLinger) -> Server {
     let app = counting().layer(BodyGuardLayer::new(LIMIT));
-    let linger = Linger::new().stream_linger(streams);
+    let linger = Linger::new(LingerConfig::new().stream_linger(streams));
     serve(runtime, move |socket| linger.join(socket, app.clone()))
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
-use tower_bodyguard::{BodyGuardLayer, Linger};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig};
 
 use crate::upload::Upload;
 
@@ -99,7 +99,7 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     writeln!(stdout, "listening on http://{}", tcp.local_addr()?)?;
     stdout.flush()?;
 
-    let linger = Linger::new().grace(GRACE);
+    let linger = Linger::new(LingerConfig::new().shutdown_timeout(GRACE));
     let stopped = linger.on(stop.clone().cancelled_owned());
     let server = Server::builder()
         .layer(linger.layer())

@@ -39,7 +39,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Counters, Linger, StreamLinger};
+use tower_bodyguard::{Counters, Linger, LingerConfig, StreamLinger};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
@@ -92,21 +92,20 @@ async fn serve(
         token: flags.token.clone(),
     };
     let counters = Counters::default();
-    let linger = Linger::new()
-        .observer(counters.observer())
-        .idle(*flags.linger_idle)
-        .total(*flags.linger_total)
-        .bytes(flags.linger_bytes.0)
-        .stream_linger(
-            StreamLinger::new()
-                .total(*flags.stream_linger)
-                .idle_timeout(*flags.stream_linger / 2),
-        )
-        .grace(*flags.grace);
-    let linger = match flags.linger_max {
-        Some(connections) => linger.at_once(connections),
-        None => linger,
-    };
+    let linger = Linger::new(
+        LingerConfig::new()
+            .observer(counters.observer())
+            .idle_timeout(*flags.linger_idle)
+            .timeout(*flags.linger_total)
+            .max_bytes(flags.linger_bytes.0)
+            .stream_linger(
+                StreamLinger::new()
+                    .timeout(*flags.stream_linger)
+                    .idle_timeout(*flags.stream_linger / 2),
+            )
+            .max_connections(flags.linger_max)
+            .shutdown_timeout(*flags.grace),
+    );
     let app = match flags.plain {
         true => plain::app(&config)?,
         false => app::app(&config, &counters, &linger),

@@ -74,14 +74,9 @@ fn write(text: &mut String, sources: &Sources) -> fmt::Result {
 
 fn discarded(text: &mut String, what: &str, help: &str, count: DiscardedCount) -> fmt::Result {
     let name = format!("bodyguard_{what}s_total");
-    head(
-        text,
-        &name,
-        "counter",
-        &format!("{help}, by what ended them."),
-    )?;
-    for (ended, count) in count.by_end() {
-        writeln!(text, "{name}{{ended=\"{}\"}} {count}", ended.as_str())?;
+    head(text, &name, "counter", &format!("{help}, by reason."))?;
+    for (reason, count) in count.by_reason() {
+        writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.as_str())?;
     }
     let name = format!("bodyguard_{what}_bytes_total");
     head(

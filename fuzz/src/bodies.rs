@@ -22,13 +22,14 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    BodyGuardLayer, BoxError, Counters, Drain, GuardedBody, Limit, Linger, Refusal, StreamLinger,
+    BodyGuardLayer, BoxError, Counters, Drain, GuardedBody, Limit, Linger, LingerConfig, Refusal,
+    StreamLinger,
     delivery::{DeliveredBody, TrackedBody},
     limit::{BrokenOff, ResponseBody, TooSlow},
 };
 
 use crate::{
-    LINGER, SLACK,
+    SLACK,
     body::{self, Script, Source, Step},
     millis, paused,
 };
@@ -338,13 +339,15 @@ impl Input {
 
     fn linger(&self) -> Linger {
         let (bytes, total) = self.drain;
-        let drain = Drain::new().bytes(bytes.into()).total(millis(total));
+        let drain = Drain::new()
+            .max_bytes(u64::from(bytes))
+            .timeout(millis(total));
         let (bytes, total, at_once) = self.stream_linger;
         let streams = StreamLinger::new()
-            .bytes(bytes.into())
-            .total(millis(total))
-            .at_once((at_once % 4).into());
-        LINGER.clone().drain(drain).stream_linger(streams)
+            .max_bytes(u64::from(bytes))
+            .timeout(millis(total))
+            .max_streams((at_once % 4).into());
+        Linger::new(LingerConfig::new().drain(drain).stream_linger(streams))
     }
 
     fn guard(&self, counters: &Counters) -> BodyGuardLayer {
@@ -356,7 +359,7 @@ impl Input {
             guard = guard.keep_handler_response();
         }
         if let Some((rate, grace)) = self.rate {
-            guard = guard.min_rate(rate.into(), millis(100u64) * grace.into());
+            guard = guard.min_rate(u64::from(rate), millis(100u64) * grace.into());
         }
         guard
     }

@@ -23,10 +23,11 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    BodyGuardLayer, BoxError, Drain, GuardedBody, Limit, Linger, delivery::TrackedBody,
+    BodyGuardLayer, BoxError, Drain, GuardedBody, Limit, Linger, LingerConfig,
+    delivery::TrackedBody,
 };
 
-use crate::{LINGER, millis, paused, wire};
+use crate::{millis, paused, wire};
 
 #[derive(Arbitrary, Debug)]
 pub struct Input {
@@ -255,9 +256,9 @@ async fn drive(input: &Input) {
 
     let (drain_bytes, drain_total) = input.drain;
     let drain = Drain::new()
-        .bytes(drain_bytes.into())
-        .total(millis(drain_total));
-    let linger = LINGER.clone().drain(drain);
+        .max_bytes(u64::from(drain_bytes))
+        .timeout(millis(drain_total));
+    let linger = Linger::new(LingerConfig::new().drain(drain));
     let calls = Calls::default();
     let (near, far) = duplex(usize::from(input.buffer).max(500));
     let server = tokio::spawn(serve(near, &linger, input, &calls));

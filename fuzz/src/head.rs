@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
-    BodyGuardLayer, Counters, DeliveryLayer, Drain, GuardedBody, Limit, Refusal,
+    BodyGuardLayer, Counters, DeliveryConfig, DeliveryLayer, Drain, GuardedBody, Limit, Refusal,
     delivery::TrackedBody,
     limit::{HtmlPage, Kind, Negotiated, OnRefusal, PlainText, ProblemJson},
 };
@@ -373,7 +373,9 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let delivery = DeliveryLayer::new().drain(Drain::new().bytes(input.budget.into()));
+    let delivery = DeliveryLayer::new(
+        DeliveryConfig::new().drain(Drain::new().max_bytes(u64::from(input.budget))),
+    );
     let service = delivery.layer(guard.layer(handler));
     let response = service.oneshot(request).await.expect("no error was made");
     let polls = seen.told().polls;

@@ -9,13 +9,9 @@ pub mod machines;
 mod socket;
 mod wire;
 
-use std::{future::Future, sync::LazyLock, time::Duration};
+use std::{future::Future, time::Duration};
 
 use arbitrary::Arbitrary;
-use tower_bodyguard::Linger;
-
-/// The handle whose settings are changed for each input: a new one asks the system.
-static LINGER: LazyLock<Linger> = LazyLock::new(Linger::new);
 
 /// Tokio's timers go off at the next millisecond.
 const SLACK: Duration = Duration::from_millis(3);

@@ -6,7 +6,7 @@ use std::{
 
 use loom::{future::block_on, model, thread};
 
-use crate::connection::Connection;
+use crate::shared::connection::Connection;
 
 fn with<T: 'static>(
     connection: &Arc<Connection>,

@@ -6,26 +6,10 @@
 #![cfg(test)]
 #![allow(dead_code, reason = "a model uses a part of what it includes")]
 
-#[path = "../../src/connection.rs"]
-mod connection;
-#[path = "../../src/cork.rs"]
-mod cork;
-#[path = "../../src/flow.rs"]
-mod flow;
-#[path = "../../src/tasks/group.rs"]
-mod group;
-mod limit;
-#[path = "../../src/peer.rs"]
-mod peer;
-#[path = "../../src/tasks/registry.rs"]
-mod registry;
-#[path = "../../src/tasks/standing.rs"]
-mod standing;
-#[path = "../../src/sync.rs"]
-mod sync;
-#[path = "../../src/waiter.rs"]
-mod waiter;
+#[path = "../../src/shared/mod.rs"]
+mod shared;
 
 mod connection_models;
-mod cork_models;
+mod limit_signal_models;
 mod registry_models;
+mod write_gate_models;

@@ -5,7 +5,7 @@ use std::{
 
 use loom::{model, thread};
 
-use crate::{group::Group, peer::Peer, registry::Registry, standing::Standing};
+use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
 
 /// What ends a task is its name. Which were ended is of no matter to the order of events,
 /// and so in a lock of std's.

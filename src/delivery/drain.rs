@@ -11,103 +11,12 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{
-    exchange::{Exchange, Remainder},
-    shared::Shared,
-};
+use super::{handoff::ResponseProgress, state::State, unread_body::UnreadBody};
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
-    event::{Discarded, Event, Observer},
-    patience::Patience,
-    peer::Peer,
-    stall::{STALL_TIMEOUT_AT_SHUTDOWN, Stall},
+    budget::{Bounds, DeadlineTimer, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
+    observe::{Discarded, Event, Observer},
+    shared::{connection::Connection, peer::Peer},
 };
-
-/// What a kept connection is worth: how much of a refused body is read on, and
-/// for how long.
-///
-/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new
-/// TCP and TLS connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
-/// allows.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_bodyguard::{Drain, Linger, MIB};
-///
-/// let drain = Drain::new().bytes(4 * MIB).total(Duration::from_secs(2));
-/// let linger = Linger::new().drain(drain);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
-    bytes: u64,
-    total: Duration,
-    max_connections: usize,
-}
-
-impl Drain {
-    /// With the default bounds.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            bytes: 1 << 20,
-            total: Duration::from_secs(5),
-            max_connections: 1024,
-        }
-    }
-
-    /// How many bytes are read to keep a connection. 0 keeps none that would have
-    /// to wait.
-    #[must_use]
-    pub const fn bytes(mut self, bytes: u64) -> Self {
-        self.bytes = bytes;
-        self
-    }
-
-    /// How long a drain takes at most.
-    #[must_use]
-    pub const fn total(mut self, total: Duration) -> Self {
-        self.total = total;
-        self
-    }
-
-    /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
-    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
-    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
-    /// hyper closes the connection of an evicted drain once its answer is out.
-    #[must_use]
-    pub const fn max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections;
-        self
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.max_connections
-    }
-
-    pub(super) fn budget(&self) -> u64 {
-        self.bytes
-    }
-
-    /// To keep the connection.
-    pub(super) fn to_keep(self) -> Bounds {
-        Bounds::new(self.total, self.total, Some(self.bytes))
-    }
-
-    /// To deliver an answer where no hook will: as much as comes in that time.
-    pub(super) fn to_deliver(self) -> Bounds {
-        Bounds {
-            bytes: None,
-            ..self.to_keep()
-        }
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What a body is read on for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,25 +39,25 @@ const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(
-    rest: Remainder<B>,
-    shared: &Shared,
+    rest: UnreadBody<B>,
+    shared: &State,
     purpose: Purpose,
-    exchange: Exchange<B>,
+    response: Arc<dyn ResponseProgress>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
 {
     let discarding = Discarding::new(Instant::now().into_std());
-    go_on(rest, shared, purpose, discarding, exchange, peer);
+    go_on(rest, shared, purpose, discarding, response, peer);
 }
 
 /// As [`spawn`], where a part has been read already.
 pub(super) fn go_on<B>(
-    rest: Remainder<B>,
-    shared: &Shared,
+    rest: UnreadBody<B>,
+    shared: &State,
     purpose: Purpose,
     discarding: Discarding,
-    exchange: Exchange<B>,
+    response: Arc<dyn ResponseProgress>,
     peer: Peer,
 ) where
     B: Body + Unpin + Send + 'static,
@@ -157,7 +66,7 @@ pub(super) fn go_on<B>(
         Purpose::Keep => shared.drain.to_keep(),
         Purpose::Deliver => shared.drain.to_deliver(),
     };
-    let mut draining = Draining::new(rest, bounds, discarding, exchange, shared);
+    let mut draining = Draining::new(rest, bounds, discarding, response, shared);
     if purpose == Purpose::Deliver {
         draining.delivering = draining.rest.as_ref().and_then(Delivering::of);
     }
@@ -165,12 +74,12 @@ pub(super) fn go_on<B>(
 }
 
 /// Runs a drain in a slot.
-fn run<B>(mut draining: Draining<B>, shared: &Shared, peer: Peer)
+fn run<B>(mut draining: Draining<B>, shared: &State, peer: Peer)
 where
     B: Body + Unpin + Send + 'static,
 {
     if shared.tasks.most() == 0 {
-        draining.end = Some(Ended::Evicted);
+        draining.end = Some(StopReason::Evicted);
     }
     let now = Instant::now().into_std();
     shared.tasks.spawn(now, peer, |standing| {
@@ -196,7 +105,7 @@ struct Delivering {
 
 impl Delivering {
     /// `None` where the connection is not known.
-    fn of<B>(rest: &Remainder<B>) -> Option<Self> {
+    fn of<B>(rest: &UnreadBody<B>) -> Option<Self> {
         let connection = Arc::clone(rest.connection()?);
         Some(Self {
             stalls: connection.stalls(),
@@ -230,21 +139,21 @@ pin_project! {
     /// once the response is out.
     struct Draining<B: Drainable> {
         // `None` once it has been dropped.
-        rest: Option<Remainder<B>>,
-        exchange: Exchange<B>,
+        rest: Option<UnreadBody<B>>,
+        response: Arc<dyn ResponseProgress>,
         discarding: Discarding,
         bounds: Bounds,
         delivering: Option<Delivering>,
         stall_timeout: Duration,
         // The bound that it came to, once it has.
-        bound: Option<Ended>,
+        bound: Option<StopReason>,
         // What ended it, once something has.
-        end: Option<Ended>,
+        end: Option<StopReason>,
         // Told to end, it goes on for a stalled response; not twice.
         may_go_on: bool,
         observer: Observer,
         #[pin]
-        patience: Patience,
+        timer: DeadlineTimer,
     }
 
     impl<B: Drainable> PinnedDrop for Draining<B> {
@@ -254,8 +163,8 @@ pin_project! {
                 return;
             }
             let end = this.end.unwrap_or(match this.discarding.is_evicted() {
-                true => Ended::Evicted,
-                false => Ended::Shutdown,
+                true => StopReason::Evicted,
+                false => StopReason::Shutdown,
             });
             let drained = Event::Drained(Discarded::new(&this.discarding, end));
             this.observer.observe(&drained);
@@ -265,15 +174,15 @@ pin_project! {
 
 impl<B: Drainable> Draining<B> {
     fn new(
-        rest: Remainder<B>,
+        rest: UnreadBody<B>,
         bounds: Bounds,
         discarding: Discarding,
-        exchange: Exchange<B>,
-        shared: &Shared,
+        response: Arc<dyn ResponseProgress>,
+        shared: &State,
     ) -> Self {
         Self {
             rest: Some(rest),
-            exchange,
+            response,
             discarding,
             bounds,
             delivering: None,
@@ -282,7 +191,7 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: true,
             observer: shared.observer.clone(),
-            patience: Patience::default(),
+            timer: DeadlineTimer::default(),
         }
     }
 
@@ -291,7 +200,7 @@ impl<B: Drainable> Draining<B> {
     /// take it from a client that reads.
     fn go_on(self: Pin<&mut Self>) -> Option<Self> {
         let this = self.project();
-        let is_stalled = |rest: &mut Remainder<B>| {
+        let is_stalled = |rest: &mut UnreadBody<B>| {
             let connection = rest.connection();
             connection.is_some_and(|connection| connection.is_stalled())
         };
@@ -303,7 +212,7 @@ impl<B: Drainable> Draining<B> {
         Some(Self {
             delivering: Delivering::of(&rest),
             rest: Some(rest),
-            exchange: this.exchange.clone(),
+            response: this.response.clone(),
             discarding: this.discarding.clone(),
             bounds: *this.bounds,
             stall_timeout: STALL_TIMEOUT_AT_SHUTDOWN.min(*this.stall_timeout),
@@ -311,12 +220,12 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: false,
             observer: this.observer.clone(),
-            patience: Patience::default(),
+            timer: DeadlineTimer::default(),
         })
     }
 
     /// The body is at its end.
-    fn finish(self: Pin<&mut Self>, end: Ended) -> Poll<()> {
+    fn finish(self: Pin<&mut Self>, end: StopReason) -> Poll<()> {
         let this = self.project();
         if let Some(rest) = this.rest.take() {
             rest.finish();
@@ -326,32 +235,32 @@ impl<B: Drainable> Draining<B> {
     }
 
     /// Within the bounds.
-    fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         let Some(rest) = this.rest else {
-            return Poll::Ready(Ended::Complete);
+            return Poll::Ready(StopReason::Completed);
         };
         if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, this.bounds) {
             return Poll::Ready(end);
         }
-        this.patience.poll_over(cx, this.discarding, this.bounds)
+        this.timer.poll_over(cx, this.discarding, this.bounds)
     }
 
     /// Past the bounds. `Complete` when the response is out, or the body at its end.
-    fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let mut this = self.project();
         let (Some(rest), Some(delivering)) = (this.rest, this.delivering) else {
-            return Poll::Ready(Ended::Complete);
+            return Poll::Ready(StopReason::Completed);
         };
         while delivering.poll_changed(cx).is_ready() {}
         if !delivering.is_stalled() {
-            ready!(this.exchange.poll_answered(cx));
+            ready!(this.response.poll_answered(cx));
             if !mem::replace(&mut delivering.flushing, true) {
                 this.discarding.restart(Instant::now().into_std());
-                this.patience.set(Patience::default());
+                this.timer.set(DeadlineTimer::default());
             }
-            let flushed = this.patience.poll_over(cx, this.discarding, &FLUSH);
-            return flushed.map(|_| Ended::Complete);
+            let flushed = this.timer.poll_over(cx, this.discarding, &FLUSH);
+            return flushed.map(|_| StopReason::Completed);
         }
         let before = this.discarding.discarded();
         if let Poll::Ready(end) = rest.poll_discard(cx, this.discarding, &UNBOUNDED) {
@@ -360,7 +269,7 @@ impl<B: Drainable> Draining<B> {
         let heard = this.discarding.discarded() > before;
         let now = Instant::now().into_std();
         if heard && delivering.stall.heard(now, *this.stall_timeout) {
-            return Poll::Ready(Ended::Total);
+            return Poll::Ready(StopReason::Timeout);
         }
         Poll::Pending
     }
@@ -373,7 +282,7 @@ impl<B: Drainable> Future for Draining<B> {
         if self.delivering.is_none() {
             let end = ready!(self.as_mut().poll_within(cx));
             let this = self.as_mut().project();
-            if matches!(end, Ended::Complete | Ended::Reset) {
+            if matches!(end, StopReason::Completed | StopReason::Reset) {
                 return self.finish(end);
             }
             *this.delivering = this.rest.as_ref().and_then(Delivering::of);
@@ -385,16 +294,16 @@ impl<B: Drainable> Future for Draining<B> {
         }
         let end = ready!(self.as_mut().poll_delivered(cx));
         let this = self.as_mut().project();
-        let is_body_over = this.rest.as_ref().is_some_and(Remainder::is_end_stream);
+        let is_body_over = this.rest.as_ref().is_some_and(UnreadBody::is_end_stream);
         match end {
-            Ended::Complete if !is_body_over => *this.end = this.bound.or(Some(end)),
-            Ended::Complete | Ended::Reset => return self.finish(end),
+            StopReason::Completed if !is_body_over => *this.end = this.bound.or(Some(end)),
+            StopReason::Completed | StopReason::Reset => return self.finish(end),
             cut => {
                 if let Some(rest) = this.rest.take() {
                     rest.cut();
                 }
                 let last = !*this.may_go_on;
-                *this.end = Some(if last { Ended::Shutdown } else { cut });
+                *this.end = Some(if last { StopReason::Shutdown } else { cut });
             }
         }
         Poll::Ready(())
@@ -415,13 +324,16 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{delivery::StreamLinger, stall::STALL_TIMEOUT};
+    use crate::{
+        budget::STALL_TIMEOUT,
+        delivery::{DeliveryConfig, Drain, handoff::BodyHandoff},
+    };
 
     struct Drained {
         sender: Sender<Bytes, Infallible>,
         connection: Arc<Connection>,
-        exchange: Exchange<Channel<Bytes, Infallible>>,
-        shared: Arc<Shared>,
+        response: Arc<dyn ResponseProgress>,
+        shared: Arc<State>,
     }
 
     /// A body with its sender, on a connection; time is paused.
@@ -429,25 +341,20 @@ mod tests {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
-        let rest = Remainder::new(body, false, Some((Arc::clone(&connection), request)));
-        let exchange = Exchange::new();
-        let shared = Shared::new(
-            drain,
-            STALL_TIMEOUT,
-            StreamLinger::new(),
-            Observer::default(),
-        );
+        let rest = UnreadBody::new(body, false, Some((Arc::clone(&connection), request)));
+        let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
+        let shared = State::new(&DeliveryConfig::new().drain(drain));
         spawn(
             rest,
             &shared,
             Purpose::Keep,
-            exchange.clone(),
+            Arc::clone(&response),
             Peer::alone(),
         );
         Drained {
             sender,
             connection,
-            exchange,
+            response,
             shared,
         }
     }
@@ -502,27 +409,33 @@ mod tests {
     async fn the_end_is_where_the_length_says_so() {
         let connection = Arc::new(Connection::default());
         let request = connection.begin();
-        let rest = Remainder::new(Unsaid(9), false, Some((Arc::clone(&connection), request)));
+        let rest = UnreadBody::new(Unsaid(9), false, Some((Arc::clone(&connection), request)));
         let ends = Arc::new(Mutex::new(Vec::new()));
         let observer = Observer::new({
             let ends = Arc::clone(&ends);
             move |event: &Event<'_>| {
                 if let Event::Drained(drained) = event {
-                    ends.lock().unwrap().push((drained.bytes, drained.ended));
+                    ends.lock().unwrap().push((drained.bytes, drained.reason));
                 }
             }
         });
-        let shared = Shared::new(Drain::new(), STALL_TIMEOUT, StreamLinger::new(), observer);
-        spawn(rest, &shared, Purpose::Keep, Exchange::new(), Peer::alone());
+        let shared = State::new(&DeliveryConfig::new().observer(observer));
+        spawn(
+            rest,
+            &shared,
+            Purpose::Keep,
+            BodyHandoff::<Unsaid, ()>::new().progress(),
+            Peer::alone(),
+        );
         shared.tasks.ended().await;
-        assert_eq!(*ends.lock().unwrap(), [(9, Ended::Complete)]);
+        assert_eq!(*ends.lock().unwrap(), [(9, StopReason::Completed)]);
         assert!(connection.is_finished());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_takes_too_long_is_let_go_of() {
         let mut drained = draining(Drain::new());
-        drained.exchange.note().answered();
+        drained.response.answered();
         let start = Instant::now();
         until_gone(&mut drained.sender).await;
         assert_eq!(start.elapsed().as_secs(), 5);
@@ -531,8 +444,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_that_is_too_long_is_let_go_of() {
-        let mut drained = draining(Drain::new().bytes(1000));
-        drained.exchange.note().answered();
+        let mut drained = draining(Drain::new().max_bytes(1000));
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1000).await);
         assert!(send(&mut drained.sender, 1).await);
         until_gone(&mut drained.sender).await;
@@ -543,8 +456,8 @@ mod tests {
     /// what the hook is told must not outlive the request.
     #[tokio::test(start_paused = true)]
     async fn letting_go_says_nothing_of_the_connection() {
-        let mut drained = draining(Drain::new().bytes(1000));
-        drained.exchange.note().answered();
+        let mut drained = draining(Drain::new().max_bytes(1000));
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_closing() && !drained.connection.is_cut());
@@ -552,13 +465,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_answer_is_read_for_past_the_bounds() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         for _ in 0..20 {
             assert!(send(&mut drained.sender, 1000).await);
             sleep(Duration::from_secs(1)).await;
         }
-        drained.exchange.note().answered();
+        drained.response.answered();
         sleep(Duration::from_secs(1)).await;
         assert!(
             send(&mut drained.sender, 1000).await,
@@ -572,9 +485,9 @@ mod tests {
     /// Nothing comes any more, and so nothing else wakes it.
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_stall_is_noticed() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
-        drained.exchange.note().answered();
+        drained.response.answered();
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
@@ -586,7 +499,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn response_that_makes_progress_is_never_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         for _ in 0..100 {
             assert!(send(&mut drained.sender, 1000).await);
@@ -599,7 +512,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn response_to_a_silent_client_is_never_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(600)).await;
@@ -610,14 +523,14 @@ mod tests {
     /// Its body is dropped only when the response is out: until then that is slow, not stalled.
     #[tokio::test(start_paused = true)]
     async fn response_that_does_not_stall_is_not_read_for() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(600)).await;
         // One waits in the channel.
         assert!(send(&mut drained.sender, 1).await);
         let sent = drained.sender.try_send(Frame::data(Bytes::from("a")));
         assert!(sent.is_err(), "nothing is read");
-        drained.exchange.note().answered();
+        drained.response.answered();
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_cut());
     }
@@ -625,7 +538,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn shutdown_cuts_a_stalled_response_only_without_progress() {
         for progresses in [true, false] {
-            let mut drained = draining(Drain::new().bytes(1000));
+            let mut drained = draining(Drain::new().max_bytes(1000));
             drained.connection.stall(true);
             assert!(send(&mut drained.sender, 1001).await);
             drained.shared.tasks.end();
@@ -645,19 +558,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_stays_stalled_is_cut() {
-        let mut drained = draining(Drain::new().bytes(1000));
+        let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         let start = Instant::now();
         while send(&mut drained.sender, 1000).await {
             sleep(Duration::from_millis(100)).await;
         }
-        assert_eq!(start.elapsed().as_secs(), 30);
+        assert_eq!(start.elapsed().as_secs(), STALL_TIMEOUT.as_secs());
         assert!(drained.connection.is_cut());
     }
 
     #[test]
     fn to_deliver_an_answer_only_time_counts() {
-        let bounds = Drain::new().bytes(1000).to_deliver();
+        let bounds = Drain::new().max_bytes(1000).to_deliver();
         assert_eq!((bounds.bytes, bounds.total), (None, Duration::from_secs(5)));
     }
 }

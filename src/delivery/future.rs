@@ -6,23 +6,25 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Response, StatusCode, header::CONNECTION};
+use http::{Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::{
     DeliveredBody,
+    disposition::Disposition,
     drain::{self, Purpose},
-    exchange::{Exchange, FRAMES_PER_TURN, Later, Remainder, Settled},
-    plan::Plan,
-    verdict::{IN_PASSING, Verdict},
+    handoff::{BodyHandoff, OnRelease, Settled},
+    headers::say_close,
+    policy::{BodyAction, IN_PASSING},
+    unread_body::{FRAMES_PER_TURN, UnreadBody},
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Held,
-    event::{Discarded, Event},
-    limit::Refusal,
+    budget::{Bounds, Discarding, StopReason},
+    observe::{Discarded, Event},
+    refusal::Refusal,
+    shared::connection::Held,
 };
 
 /// How often an answer may step back, without waiting, for what has arrived
@@ -50,14 +52,14 @@ pin_project! {
             watch: Option<Watch<ReqB>>,
         },
         // Boxed, for else every future would be as large.
-        Taking { taking: Option<Box<Taking<ReqB, ResB>>> },
+        Draining { drain: Option<Box<InlineDrain<ReqB, ResB>>> },
     }
 }
 
 /// What it takes to judge a body when the answer is there.
 pub(super) struct Watch<B> {
-    pub(super) exchange: Exchange<B>,
-    pub(super) plan: Plan,
+    pub(super) handoff: BodyHandoff<B, Disposition>,
+    pub(super) disposition: Disposition,
 }
 
 /// What is to be done with an answer.
@@ -65,16 +67,16 @@ enum Judged<ReqB, ResB> {
     /// Nothing waits.
     Send(Response<DeliveredBody<ResB>>),
     /// The connection is to be kept.
-    Take(Box<Taking<ReqB, ResB>>),
+    Take(Box<InlineDrain<ReqB, ResB>>),
 }
 
 /// An answer on a connection to keep, while the rest of the body is taken in
 /// passing.
-struct Taking<ReqB, ResB> {
+struct InlineDrain<ReqB, ResB> {
     response: Response<ResB>,
-    rest: Remainder<ReqB>,
-    exchange: Exchange<ReqB>,
-    plan: Plan,
+    rest: UnreadBody<ReqB>,
+    handoff: BodyHandoff<ReqB, Disposition>,
+    disposition: Disposition,
     discarding: Discarding,
     /// Of what is not there now the rest is drained, rather than the connection closed.
     drains: bool,
@@ -82,7 +84,7 @@ struct Taking<ReqB, ResB> {
     /// From the first step back on.
     held: Option<Held>,
     /// The bound that it came to: the connection is not worth more.
-    over: Option<Ended>,
+    over: Option<StopReason>,
 }
 
 impl<F, ReqB, ResB> ResponseFuture<F, ReqB, ResB> {
@@ -127,12 +129,12 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
         // The service is dropped first: some futures keep the body until then.
-        self.set(Self::Taking { taking: None });
+        self.set(Self::Draining { drain: None });
         match watch.judge(response) {
             Judged::Send(response) => Poll::Ready(response),
             Judged::Take(begun) => {
-                let taking = Some(begun);
-                self.set(Self::Taking { taking });
+                let drain = Some(begun);
+                self.set(Self::Draining { drain });
                 self.poll_rest(cx)
             }
         }
@@ -142,13 +144,13 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
-        let StateProj::Taking { taking } = self.project() else {
-            unreachable!("`Called` has become `Taking` by now");
+        let StateProj::Draining { drain } = self.project() else {
+            unreachable!("`Called` has become `Draining` by now");
         };
-        let begun = taking.as_mut();
+        let begun = drain.as_mut();
         let begun = begun.expect("a future is not polled after it was ready");
         ready!(begun.poll_rest(cx));
-        let taken = taking.take();
+        let taken = drain.take();
         Poll::Ready(taken.expect("it was there before").into_response())
     }
 }
@@ -160,58 +162,63 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return send(response);
         }
-        let plan = &mut self.plan;
-        let settled = self.exchange.settle(|| {
-            plan.heed(&response);
-            Later {
-                plan: plan.clone(),
-                let_go: Plan::let_go,
+        let disposition = &mut self.disposition;
+        let settled = self.handoff.settle(|| {
+            disposition.apply_response(&response);
+            OnRelease {
+                disposition: disposition.clone(),
+                release: Disposition::release,
             }
         });
-        let Self { exchange, mut plan } = self;
+        let Self {
+            handoff,
+            mut disposition,
+        } = self;
         let rest = match settled {
             Settled::Over => return send(response),
             Settled::Failed => {
-                if !plan.multiplexed {
+                if !disposition.multiplexed {
                     say_close(&mut response);
                 }
                 return send(response);
             }
             Settled::Held => {
                 return Judged::Send(
-                    response.map(|body| DeliveredBody::noted(body, exchange.note())),
+                    response.map(|body| DeliveredBody::noted(body, handoff.progress())),
                 );
             }
-            Settled::LetGo(rest) => rest,
+            Settled::Released(rest) => rest,
         };
         if rest.is_end_stream() {
             rest.finish();
             return send(response);
         }
 
-        if plan.multiplexed {
-            plan.let_go(rest, &exchange);
-            return Judged::Send(response.map(|body| DeliveredBody::noted(body, exchange.note())));
+        if disposition.multiplexed {
+            disposition.release(rest, &handoff);
+            return Judged::Send(
+                response.map(|body| DeliveredBody::noted(body, handoff.progress())),
+            );
         }
 
-        plan.heed(&response);
-        let facts = rest.facts(is_too_large(&response), plan.persistent);
-        let verdict = facts.verdict(plan.shared.drain.budget());
-        match verdict {
-            Verdict::Drain | Verdict::TakeOrClose => Judged::Take(Box::new(Taking {
+        disposition.apply_response(&response);
+        let facts = rest.facts(is_too_large(&response), disposition.persistent);
+        let action = facts.action(disposition.shared.drain.budget());
+        match action {
+            BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(InlineDrain {
                 response,
                 rest,
-                exchange,
-                plan,
+                handoff,
+                disposition,
                 discarding: Discarding::new(Instant::now().into_std()),
-                drains: verdict == Verdict::Drain,
+                drains: action == BodyAction::Drain,
                 turns: 0,
                 held: None,
                 over: None,
             })),
-            Verdict::Close | Verdict::CloseUnasked => {
+            BodyAction::Close | BodyAction::CloseUnasked => {
                 say_close(&mut response);
-                plan.close(rest, &exchange, verdict == Verdict::Close);
+                disposition.close(rest, &handoff, action == BodyAction::Close);
                 send(response)
             }
         }
@@ -223,12 +230,6 @@ fn in_passing() -> Bounds {
     Bounds::new(Duration::MAX, Duration::MAX, Some(IN_PASSING))
 }
 
-/// Beside what else the answer says of its connection.
-fn say_close<B>(response: &mut Response<B>) {
-    let close = HeaderValue::from_static("close");
-    response.headers_mut().append(CONNECTION, close);
-}
-
 /// A body that was refused for its length, by a guard of ours or by any other.
 fn is_too_large<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
@@ -236,7 +237,7 @@ fn is_too_large<B>(response: &Response<B>) -> bool {
         || response.status() == StatusCode::PAYLOAD_TOO_LARGE
 }
 
-impl<ReqB, ResB> Taking<ReqB, ResB>
+impl<ReqB, ResB> InlineDrain<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
@@ -244,7 +245,7 @@ where
     /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, turns) = match self.drains {
-            true => (self.plan.shared.drain.to_keep(), TURNS),
+            true => (self.disposition.shared.drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
         let now = Instant::now().into_std();
@@ -285,8 +286,8 @@ where
         let Self {
             mut response,
             rest,
-            exchange,
-            plan,
+            handoff,
+            disposition,
             discarding,
             drains,
             held,
@@ -297,11 +298,14 @@ where
         let drained = |end| {
             if discarding.discarded() > 0 {
                 let drained = Discarded::new(&discarding, end);
-                plan.shared.observer.observe(&Event::Drained(drained));
+                disposition
+                    .shared
+                    .observer
+                    .observe(&Event::Drained(drained));
             }
         };
         if let Some(end) = rest.ended() {
-            if end == Ended::Reset {
+            if end == StopReason::Reset {
                 say_close(&mut response);
             }
             rest.finish();
@@ -310,20 +314,34 @@ where
         }
         if over.is_none() && !drains && !rest.is_joined() {
             say_close(&mut response);
-            let Plan { shared, peer, .. } = &plan;
-            drain::go_on(rest, shared, Purpose::Deliver, discarding, exchange, *peer);
+            let Disposition { shared, peer, .. } = &disposition;
+            drain::go_on(
+                rest,
+                shared,
+                Purpose::Deliver,
+                discarding,
+                handoff.progress(),
+                *peer,
+            );
             return response.map(DeliveredBody::plain);
         }
         if over.is_some() || !drains {
             // The hook takes over.
-            drained(over.unwrap_or(Ended::Complete));
+            drained(over.unwrap_or(StopReason::Completed));
             say_close(&mut response);
-            plan.close(rest, &exchange, true);
+            disposition.close(rest, &handoff, true);
             return response.map(DeliveredBody::plain);
         }
-        let noted = response.map(|body| DeliveredBody::noted(body, exchange.note()));
-        let Plan { shared, peer, .. } = &plan;
-        drain::go_on(rest, shared, Purpose::Keep, discarding, exchange, *peer);
+        let noted = response.map(|body| DeliveredBody::noted(body, handoff.progress()));
+        let Disposition { shared, peer, .. } = &disposition;
+        drain::go_on(
+            rest,
+            shared,
+            Purpose::Keep,
+            discarding,
+            handoff.progress(),
+            *peer,
+        );
         noted
     }
 }

@@ -1,14 +1,12 @@
-use std::{
-    fmt,
-    hash::{BuildHasher, Hash, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use http::request::Parts;
 use tower_layer::Layer;
 
-use super::{Delivery, Drain, StreamLinger, shared::Shared};
-use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
+use super::{
+    Delivery,
+    config::{DeliveryConfig, PeerKey},
+    state::State,
+};
 
 /// Sees to it that early answers go out on an honest connection.
 ///
@@ -25,7 +23,7 @@ use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
 ///
 /// | the rest of the body | |
 /// | --- | --- |
-/// | known, and within the [`Drain`] | the answer goes out at once, the rest is read, the same connection serves the next request |
+/// | known, and within the [`Drain`](super::Drain) | the answer goes out at once, the rest is read, the same connection serves the next request |
 /// | unknown, but partly read | the same |
 /// | unknown, and untouched or refused as too large while it streamed | what has arrived is taken; if that was all of it, the connection is kept, otherwise the answer says `Connection: close` |
 /// | more than the drain, or failed | the answer says `Connection: close` |
@@ -35,13 +33,13 @@ use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
 /// Upgrades are let alone once they are agreed on.
 ///
 /// On HTTP/2 a stream that is owed bytes is read on for a while after its answer
-/// ([`StreamLinger`]), and then reset with `NO_ERROR`. Other streams go on.
+/// ([`StreamLinger`](super::StreamLinger)), and then reset with `NO_ERROR`. Other streams go on.
 ///
 /// # Where it belongs
 ///
 /// Outermost, around every layer that may answer. Joined with the hook, as
 /// `linger.serve` does it for axum, it needs no layer, and loses no answer within the bounds. **As
-/// a layer it reads on for the time of the [`Drain`] to deliver an answer; what a
+/// a layer it reads on for the time of the [`Drain`](super::Drain) to deliver an answer; what a
 /// client sends after that meets a reset.**
 ///
 /// ```
@@ -50,161 +48,37 @@ use crate::{event::Observer, linger::Linger, peer::Peer, stall::STALL_TIMEOUT};
 ///
 /// let app: Router = Router::new()
 ///     .route("/", post(|| async { StatusCode::UNAUTHORIZED }))
-///     .layer(DeliveryLayer::new());
+///     .layer(DeliveryLayer::default());
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeliveryLayer {
-    shared: Arc<Shared>,
+    state: Arc<State>,
     peer_key: PeerKey,
 }
 
 impl DeliveryLayer {
-    /// With the default [`Drain`] and [`StreamLinger`].
+    /// Makes a layer with these settings. The limits on the number of drains and streams count
+    /// for all the services that it makes.
     #[must_use]
-    pub fn new() -> Self {
-        Self::of(Shared::new(
-            Drain::new(),
-            STALL_TIMEOUT,
-            StreamLinger::new(),
-            Observer::default(),
-        ))
+    pub fn new(config: DeliveryConfig) -> Self {
+        Self {
+            state: State::new(&config),
+            peer_key: config.peer_key,
+        }
     }
 
-    fn of(shared: Arc<Shared>) -> Self {
+    /// Makes a layer for the connections of a handle, which has the state.
+    pub(crate) fn of(state: Arc<State>) -> Self {
         Self {
-            shared,
+            state,
             peer_key: PeerKey::default(),
         }
-    }
-
-    /// Sets which requests belong to one client, for its share of the slots: those for which
-    /// `key` returns the same value.
-    ///
-    /// Without a key, a request is a client of its own: so is each one if this is not called.
-    /// It is not asked where the layer knows the connection: see
-    /// [`Linger::peer_key`](crate::Linger::peer_key).
-    ///
-    /// ```
-    /// use std::net::SocketAddr;
-    /// use axum::extract::ConnectInfo;
-    /// use tower_bodyguard::DeliveryLayer;
-    ///
-    /// let layer = DeliveryLayer::new().peer_key(|head| {
-    ///     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    ///     Some(peer.ip())
-    /// });
-    /// ```
-    #[must_use]
-    pub fn peer_key<F, K>(self, key: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
-        K: Hash,
-    {
-        Self {
-            peer_key: PeerKey::new(key),
-            ..self
-        }
-    }
-
-    /// What a kept connection is worth.
-    #[must_use]
-    pub fn drain(self, drain: Drain) -> Self {
-        let shared = &self.shared;
-        Self {
-            shared: Shared::new(
-                drain,
-                shared.stall_timeout,
-                shared.streams.settings(),
-                shared.observer.clone(),
-            ),
-            ..self
-        }
-    }
-
-    /// How long a stream of HTTP/2 is read on after an early answer. The number of
-    /// such streams is counted for all the services that this layer makes.
-    #[must_use]
-    pub fn stream_linger(self, settings: StreamLinger) -> Self {
-        let shared = &self.shared;
-        Self {
-            shared: Shared::new(
-                shared.drain,
-                shared.stall_timeout,
-                settings,
-                shared.observer.clone(),
-            ),
-            ..self
-        }
-    }
-
-    /// Who is told of each drain, and of each stream that lingers.
-    #[must_use]
-    pub fn observer(self, observer: Observer) -> Self {
-        let shared = &self.shared;
-        Self {
-            shared: Shared::new(
-                shared.drain,
-                shared.stall_timeout,
-                shared.streams.settings(),
-                observer,
-            ),
-            ..self
-        }
-    }
-}
-
-impl Linger {
-    /// Delivery by these settings, as a layer: for servers that make no service for
-    /// each connection, tonic's among them. It is the outermost.
-    ///
-    /// Where [`join`](Self::join) or `serve` can be had, delivery is joined already.
-    ///
-    /// ```
-    /// use tower::ServiceBuilder;
-    /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
-    ///
-    /// let linger = Linger::new();
-    /// let layers = ServiceBuilder::new()
-    ///     .layer(linger.layer())
-    ///     .layer(BodyGuardLayer::new(4 * MIB));
-    /// ```
-    #[must_use]
-    pub fn layer(&self) -> DeliveryLayer {
-        DeliveryLayer::of(Arc::clone(self.delivery()))
     }
 }
 
 impl Default for DeliveryLayer {
     fn default() -> Self {
-        Self::new()
-    }
-}
-
-type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
-
-/// Whose slots a request takes, by its head.
-#[derive(Clone, Default)]
-pub(crate) struct PeerKey(Option<Arc<Key>>);
-
-impl PeerKey {
-    fn new<F, K>(key: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
-        K: Hash,
-    {
-        let state = RandomState::new();
-        Self(Some(Arc::new(move |head| Some(state.hash_one(key(head)?)))))
-    }
-
-    pub(super) fn of(&self, head: &Parts) -> Peer {
-        Peer::keyed(self.0.as_ref().and_then(|key| key(head)))
-    }
-}
-
-impl fmt::Debug for PeerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.0.is_some() { ".." } else { "request" };
-        write!(f, "PeerKey({by})")
+        Self::new(DeliveryConfig::default())
     }
 }
 
@@ -212,6 +86,6 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, Arc::clone(&self.shared), self.peer_key.clone())
+        Delivery::new(inner, Arc::clone(&self.state), self.peer_key.clone())
     }
 }

@@ -5,20 +5,28 @@
 //! connection, or say `Connection: close`, truthfully. A body that an extractor
 //! drops on an error comes back to it.
 
+mod config;
+mod disposition;
 mod drain;
-mod exchange;
 mod future;
+mod handoff;
+mod headers;
 mod layer;
-mod plan;
+mod policy;
 mod response_body;
 mod service;
-mod shared;
+mod state;
 mod streams;
-mod unread;
-mod verdict;
+mod tracked_body;
+mod unread_body;
+mod window_hold;
 
-pub(crate) use self::shared::Shared;
+pub(crate) use self::state::State;
 pub use self::{
-    drain::Drain, exchange::TrackedBody, future::ResponseFuture, layer::DeliveryLayer,
-    response_body::DeliveredBody, service::Delivery, streams::StreamLinger,
+    config::{DeliveryConfig, Drain, StreamLinger},
+    future::ResponseFuture,
+    layer::DeliveryLayer,
+    response_body::DeliveredBody,
+    service::Delivery,
+    tracked_body::TrackedBody,
 };

@@ -7,7 +7,7 @@ use std::{
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::exchange::Answered;
+use super::handoff::ResponseProgress;
 
 pin_project! {
     /// The body of a response that passed through [`Delivery`](super::Delivery): the
@@ -28,7 +28,7 @@ impl<B> DeliveredBody<B> {
         Self { inner, note: None }
     }
 
-    pub(super) fn noted(inner: B, answered: Arc<dyn Answered>) -> Self {
+    pub(super) fn noted(inner: B, answered: Arc<dyn ResponseProgress>) -> Self {
         let note = Some(Note(answered));
         Self { inner, note }
     }
@@ -43,7 +43,7 @@ impl<B> DeliveredBody<B> {
     }
 }
 
-struct Note(Arc<dyn Answered>);
+struct Note(Arc<dyn ResponseProgress>);
 
 impl Drop for Note {
     fn drop(&mut self) {
@@ -62,7 +62,7 @@ impl<B: Body> Body for DeliveredBody<B> {
         let this = self.project();
         let polled = this.inner.poll_frame(cx);
         if let (Some(Note(answer)), true) = (this.note, polled.is_ready()) {
-            answer.taken();
+            answer.part_taken();
         }
         polled
     }

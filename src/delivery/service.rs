@@ -3,23 +3,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{
-    HeaderMap, HeaderName, Request, Response, Version,
-    header::{CONNECTION, EXPECT},
-};
+use http::{Request, Response, Version, header::EXPECT};
 use http_body::Body;
 use tower_service::Service;
 
 use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
-    exchange::{Exchange, Remainder},
+    config::PeerKey,
+    disposition::Disposition,
     future::Watch,
-    layer::PeerKey,
-    plan::Plan,
-    shared::Shared,
-    unread::Unread,
+    handoff::BodyHandoff,
+    headers::{closes, has_token},
+    state::State,
+    unread_body::UnreadBody,
+    window_hold::WindowHold,
 };
-use crate::connection::Connection;
+use crate::shared::connection::Connection;
 
 /// The service that [`DeliveryLayer`](super::DeliveryLayer) makes, and
 /// [`Linger::join`](crate::Linger::join).
@@ -36,7 +35,7 @@ use crate::connection::Connection;
 /// let unread = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
 ///     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
-/// let service = DeliveryLayer::new().layer(unread);
+/// let service = DeliveryLayer::default().layer(unread);
 /// // More than is worth reading to keep the connection.
 /// let request = Request::new(Full::from(vec![0; 2_000_000]));
 /// let response = service.oneshot(request).await.unwrap();
@@ -46,14 +45,14 @@ use crate::connection::Connection;
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,
-    shared: Arc<Shared>,
+    shared: Arc<State>,
     /// Used where there is no connection.
     peer_key: PeerKey,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, shared: Arc<Shared>, peer_key: PeerKey) -> Self {
+    pub(crate) fn new(inner: S, shared: Arc<State>, peer_key: PeerKey) -> Self {
         Self {
             inner,
             shared,
@@ -137,52 +136,27 @@ impl<S> Delivery<S> {
             }
             (Arc::clone(connection), connection.begin())
         });
-        let cork = joined
+        let gate = joined
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
-        let unread = joined.filter(|_| !http1).cloned().map(Unread::new);
+        let unread = joined.filter(|_| !http1).cloned().map(WindowHold::new);
         let peer = match joined {
             Some(connection) => connection.peer(),
             None => self.peer_key.of(&parts),
         };
-        let rest = Remainder::new(body, expects_continue, numbered);
-        let exchange = Exchange::new();
+        let rest = UnreadBody::new(body, expects_continue, numbered);
+        let handoff = BodyHandoff::new();
         let watch = Watch {
-            exchange: exchange.clone(),
-            plan: Plan {
+            handoff: handoff.clone(),
+            disposition: Disposition {
                 shared: Arc::clone(&self.shared),
-                cork,
+                gate,
                 peer,
                 multiplexed: !http1,
                 persistent: http1 && !closes,
             },
         };
-        let request = Request::from_parts(parts, TrackedBody::tracked(rest, exchange, unread));
+        let request = Request::from_parts(parts, TrackedBody::tracked(rest, handoff, unread));
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
-}
-
-/// Whether the client takes its connection for closed after the response (RFC 9112 §9.3).
-#[inline]
-fn closes(version: Version, headers: &HeaderMap) -> bool {
-    match version {
-        Version::HTTP_11 => has_token(headers, &CONNECTION, "close"),
-        _ => !has_token(headers, &CONNECTION, "keep-alive"),
-    }
-}
-
-/// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
-#[inline]
-pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    // Most have no such header, and this is the cheaper question.
-    headers.contains_key(name) && list_has_token(headers, name, token)
-}
-
-fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|member| member.trim().eq_ignore_ascii_case(token))
 }

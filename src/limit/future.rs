@@ -9,7 +9,8 @@ use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{OnRefusal, Refusal, ResponseBody, under_way::UnderWay, upload::Upload};
+use super::{OnRefusal, ResponseBody, grpc, under_way::UnderWay, upload::Upload};
+use crate::refusal::Refusal;
 
 pin_project! {
     /// The future of [`BodyGuard`](super::BodyGuard)'s responses.
@@ -116,7 +117,7 @@ impl<R> Watch<R> {
                 return response.map(ResponseBody::of_service);
             }
             let under_way = UnderWay::new(Arc::clone(&self.upload), response.headers());
-            response.map(|body| ResponseBody::unless_overrun(body, under_way))
+            response.map(|body| ResponseBody::unless_over_limit(body, under_way))
         })
     }
 }
@@ -127,7 +128,7 @@ where
     R: OnRefusal<B>,
 {
     let mut response = match refusal.call() {
-        Some(call) => call.refuse(&refusal),
+        Some(call) => grpc::refuse(call, &refusal).map(ResponseBody::from),
         None => respond.respond(&refusal),
     };
     if refusal.by_head() {

@@ -3,8 +3,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 use http::{Response, StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyGuard, Custom, Limit, PlainText, Refusal, settings::Settings};
-use crate::{bounds::Least, event::Observer};
+use super::{BodyGuard, Custom, Limit, PlainText, settings::Settings};
+use crate::{budget::Least, observe::Observer, refusal::Refusal};
 
 /// Limits the bodies of the requests to a service.
 ///
@@ -191,8 +191,8 @@ impl<R> BodyGuardLayer<R> {
     /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
     /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
     /// is more: a fast beginning does not pay for silence later. A body with
-    /// [no limit](Limit::none) has no rate to keep, and a rate of 0 is none. It costs
-    /// three allocations for each body, and another for one that is waited for.
+    /// [no limit](Limit::none) has no rate to keep. A rate of `None` or 0 sets none. The rate
+    /// costs three allocations for each body, and another for one that is waited for.
     ///
     /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
     /// read its body can take it from all others. That time is not the client's either; only
@@ -216,8 +216,9 @@ impl<R> BodyGuardLayer<R> {
     /// let guard = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
     /// ```
     #[must_use]
-    pub fn min_rate(mut self, rate: u64, grace: Duration) -> Self {
-        self.set().least = (rate > 0).then_some(Least { rate, grace });
+    pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
+        let rate = rate.into().filter(|rate| *rate > 0);
+        self.set().least = rate.map(|rate| Least { rate, grace });
         self
     }
 

@@ -4,16 +4,13 @@
 //! while it reads. What the service then answers does not matter: once a body
 //! has gone past its limit, the client gets the [`Refusal`].
 
-mod accept;
 mod content_length;
 mod future;
 mod grpc;
 mod layer;
 mod over_limit;
-mod overrun;
-mod pace;
 mod policy;
-mod refusal;
+mod rate_meter;
 mod request_body;
 mod respond;
 mod response_body;
@@ -21,20 +18,18 @@ mod response_body;
 mod routes;
 mod service;
 mod settings;
-mod size;
 mod under_way;
 mod upload;
 
 pub use self::{
-    accept::Accepted,
     future::ResponseFuture,
     layer::BodyGuardLayer,
     over_limit::OverLimit,
     policy::Limit,
-    refusal::{Kind, Refusal},
     request_body::{GuardedBody, TooSlow},
     respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
     response_body::ResponseBody,
     service::BodyGuard,
     under_way::BrokenOff,
 };
+pub use crate::refusal::{Accepted, Kind, Refusal};

@@ -55,6 +55,6 @@ impl OverLimit {
     /// How many bytes had come when the limit was passed; `None` while it holds.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
-        self.upload.overrun.received()
+        self.upload.signal.received()
     }
 }

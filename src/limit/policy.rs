@@ -1,9 +1,11 @@
+#[cfg(feature = "axum")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, sync::Arc};
 
 use http::request::Parts;
 
 #[cfg(feature = "axum")]
-use super::routes::Routes;
+use super::routes::{Matched, Routes, check};
 
 /// How many bytes a request's body may have: a number, or what the head decides.
 ///
@@ -39,7 +41,7 @@ enum Kind {
     Fixed(Option<u64>),
     By(Arc<ByHead>),
     #[cfg(feature = "axum")]
-    Routes(Arc<Routes>),
+    Routes(Arc<Routes<Limit>>),
 }
 
 /// What a limit by route found in a request's head.
@@ -153,7 +155,13 @@ impl Limit {
             Kind::Routes(routes) => Arc::unwrap_or_clone(routes),
             others => Routes::new(Self(others)),
         };
-        routes.insert(path, limit.into());
+        let limit = limit.into();
+        check(path);
+        assert!(
+            !limit.is_by_route(),
+            "the limit of the route `{path}` is by route itself: give each route one limit"
+        );
+        routes.insert(path, limit);
         Self(Kind::Routes(Arc::new(routes)))
     }
 
@@ -185,8 +193,41 @@ impl Limit {
             Kind::Fixed(bytes) => *bytes,
             Kind::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
-            Kind::Routes(routes) => routes.for_request(head, found),
+            Kind::Routes(routes) => Self::by_route(routes, head, found),
         }
+    }
+
+    /// Without a route, nobody knows which limit was meant for the request, and the smallest
+    /// of all applies.
+    #[cfg(feature = "axum")]
+    fn by_route(routes: &Routes<Self>, head: &Parts, found: &mut Found) -> Option<u64> {
+        let limit = match routes.find(head) {
+            Matched::NoRoute => {
+                let others = routes.others().for_request(head, found);
+                let smallest = routes.own().fold(others, |smallest, limit| {
+                    smaller(smallest, limit.for_request(head, found))
+                });
+                *found = Found::NoRoute {
+                    stricter: smallest != others,
+                };
+                return smallest;
+            }
+            Matched::Both(one, other) => {
+                smaller(one.for_request(head, found), other.for_request(head, found))
+            }
+            Matched::Route(limit) => limit.for_request(head, found),
+        };
+        *found = Found::Route;
+        limit
+    }
+}
+
+/// Returns the smaller of two limits, of which `None` is none.
+#[cfg(feature = "axum")]
+fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (limit, None) | (None, limit) => limit,
     }
 }
 
@@ -205,5 +246,62 @@ impl fmt::Debug for Limit {
             #[cfg(feature = "axum")]
             Kind::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
         }
+    }
+}
+
+/// Whether a layer has met requests with a route, and whether it has said that it met one
+/// without.
+#[cfg(feature = "axum")]
+#[derive(Debug, Default)]
+pub(super) struct Notice {
+    has_route: AtomicBool,
+    said: AtomicBool,
+}
+
+#[cfg(feature = "axum")]
+impl Notice {
+    /// Takes note of a request; whether it is to be said, once, that it has no route. Nothing
+    /// is lost if a fallback gets the limit that most routes have.
+    pub(super) fn is_due(&self, found: Found) -> bool {
+        match found {
+            Found::Unasked => false,
+            Found::Route => {
+                if !self.has_route.load(Ordering::Relaxed) {
+                    self.has_route.store(true, Ordering::Relaxed);
+                }
+                false
+            }
+            Found::NoRoute { stricter } => {
+                (stricter || !self.has_route.load(Ordering::Relaxed))
+                    && !self.said.swap(true, Ordering::Relaxed)
+            }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notice_is_due_once() {
+        let notice = Notice::default();
+        let lost = Found::NoRoute { stricter: true };
+        assert!(!notice.is_due(Found::Unasked));
+        assert!(notice.is_due(lost));
+        assert!(!notice.is_due(lost));
+    }
+
+    #[test]
+    fn notice_is_not_due_if_a_fallback_gets_the_common_limit() {
+        let notice = Notice::default();
+        assert!(!notice.is_due(Found::Route));
+        assert!(!notice.is_due(Found::NoRoute { stricter: false }));
+        assert!(notice.is_due(Found::NoRoute { stricter: true }));
+    }
+
+    #[test]
+    fn notice_is_due_if_no_request_had_a_route() {
+        assert!(Notice::default().is_due(Found::NoRoute { stricter: false }));
     }
 }

@@ -11,8 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{Kind, pace::Pace, size::write_limit, upload::Upload};
-use crate::BoxError;
+use super::{rate_meter::RateMeter, upload::Upload};
+use crate::{
+    BoxError,
+    refusal::{Kind, write_limit},
+};
 
 pin_project! {
     /// A request body that ends in an error once more bytes have come than its limit.
@@ -53,17 +56,17 @@ pin_project! {
         remaining: u64,
         upload: Option<Arc<Upload>>,
         // Boxed, for few have one.
-        pace: Option<Box<Pace>>,
+        meter: Option<Box<RateMeter>>,
     }
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, pace: Option<Pace>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, meter: Option<RateMeter>) -> Self {
         Self {
             inner: Some(inner),
-            remaining: upload.overrun.limit(),
+            remaining: upload.signal.limit(),
             upload: Some(upload),
-            pace: pace.map(Box::new),
+            meter: meter.map(Box::new),
         }
     }
 
@@ -75,7 +78,7 @@ impl<B> GuardedBody<B> {
             inner: Some(inner),
             remaining: limit,
             upload: None,
-            pace: None,
+            meter: None,
         }
     }
 
@@ -107,7 +110,7 @@ impl<B> GuardedBody<B> {
         let mut this = self.project();
         this.inner.set(None);
         *this.upload = None;
-        *this.pace = None;
+        *this.meter = None;
     }
 
     /// The client is being waited for, where there is a rate to keep.
@@ -116,12 +119,12 @@ impl<B> GuardedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, BoxError>>> {
         let this = self.as_mut().project();
-        let (Some(pace), Some(upload)) = (this.pace, this.upload) else {
+        let (Some(meter), Some(upload)) = (this.meter, this.upload) else {
             return Poll::Pending;
         };
-        let received = upload.overrun.limit() - *this.remaining;
-        ready!(pace.poll_too_slow(received, cx));
-        let too_slow = TooSlow { rate: pace.rate() };
+        let received = upload.signal.limit() - *this.remaining;
+        ready!(meter.poll_too_slow(received, cx));
+        let too_slow = TooSlow { rate: meter.rate() };
         upload.refuse(Kind::TooSlow {
             rate: too_slow.rate,
         });
@@ -130,9 +133,9 @@ impl<B> GuardedBody<B> {
     }
 
     #[cold]
-    fn overrun_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
+    fn over_limit_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
         if let Some(upload) = self.upload.as_deref() {
-            let passed = upload.overrun.limit() - self.remaining;
+            let passed = upload.signal.limit() - self.remaining;
             let received = passed.saturating_add(frame);
             upload.refuse(Kind::Streamed { received });
         }
@@ -158,15 +161,15 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        let polled = match this.pace {
+        let polled = match this.meter {
             None => inner.poll_frame(cx),
-            Some(pace) => pace.poll_body(cx, |cx| inner.poll_frame(cx)),
+            Some(meter) => meter.poll_body(cx, |cx| inner.poll_frame(cx)),
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
                 let Some(remaining) = this.remaining.checked_sub(length) else {
-                    return Poll::Ready(Some(Err(self.overrun_by(length))));
+                    return Poll::Ready(Some(Err(self.over_limit_by(length))));
                 };
                 *this.remaining = remaining;
                 Poll::Ready(Some(Ok(frame)))
@@ -251,7 +254,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bounds::Least;
+    use crate::budget::Least;
 
     type Step = Result<Frame<Bytes>, &'static str>;
 
@@ -301,10 +304,10 @@ mod tests {
         let mut body = guarded(4, [data(4), data(1), data(1)]);
         let upload = body.upload.clone().unwrap();
         assert!(next(&mut body).unwrap().is_ok());
-        assert_eq!(upload.overrun.received(), None);
+        assert_eq!(upload.signal.received(), None);
         let error = next(&mut body).unwrap().unwrap_err();
         assert!(error.is::<LengthLimitError>());
-        assert_eq!(upload.overrun.received(), Some(5));
+        assert_eq!(upload.signal.received(), Some(5));
         assert!(next(&mut body).is_none(), "fused");
         assert!(body.is_end_stream());
     }
@@ -349,8 +352,11 @@ mod tests {
             grace: Duration::from_secs(5),
         };
         let upload = Upload::with_limit(9);
-        let mut body =
-            GuardedBody::counted(Unsaid(9), upload.clone(), Some(Pace::new(least, false)));
+        let mut body = GuardedBody::counted(
+            Unsaid(9),
+            upload.clone(),
+            Some(RateMeter::new(least, false)),
+        );
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");

@@ -8,7 +8,8 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, VARY},
 };
 
-use super::{Accepted, Refusal, ResponseBody};
+use super::ResponseBody;
+use crate::refusal::{Accepted, Refusal};
 
 /// Makes the response to a refused request.
 ///

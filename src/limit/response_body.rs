@@ -64,7 +64,7 @@ impl<B> ResponseBody<B> {
     }
 
     /// The service's own, as long as the request body keeps to its limit.
-    pub(super) fn unless_overrun(body: B, under_way: UnderWay) -> Self {
+    pub(super) fn unless_over_limit(body: B, under_way: UnderWay) -> Self {
         let state = State::Service {
             body,
             under_way: Some(under_way),
@@ -89,7 +89,10 @@ impl<B> ResponseBody<B> {
 /// An answer of one's own, in one piece.
 impl<B> From<Bytes> for ResponseBody<B> {
     fn from(text: Bytes) -> Self {
-        let state = State::Text { text };
+        let state = match text.is_empty() {
+            true => State::Ended,
+            false => State::Text { text },
+        };
         Self { state }
     }
 }
@@ -140,7 +143,7 @@ where
         let polled = body.poll_frame(cx);
         if let Some(watched) = under_way {
             if polled.is_pending() {
-                watched.wake_on_overrun(cx);
+                watched.wake_over_limit(cx);
             }
             // After the poll: that may have been what read the request body.
             if let Some(end) = watched.end() {
@@ -157,7 +160,7 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.state {
             State::Service { body, .. } => body.is_end_stream(),
-            State::Text { text } => text.is_empty(),
+            State::Text { .. } => false,
             State::Ended => true,
         }
     }
@@ -209,7 +212,7 @@ mod tests {
     #[test]
     fn a_response_that_waits_is_woken_and_broken_off() {
         let upload = Upload::with_limit(4);
-        let mut body = pin!(ResponseBody::unless_overrun(
+        let mut body = pin!(ResponseBody::unless_over_limit(
             silent(),
             under_way(&upload, "text/plain")
         ));
@@ -218,7 +221,7 @@ mod tests {
         let cx = &mut Context::from_waker(&waker);
 
         assert!(body.as_mut().poll_frame(cx).is_pending());
-        upload.overrun.report(5);
+        upload.signal.report(5);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         let Poll::Ready(Some(Err(error))) = body.as_mut().poll_frame(cx) else {
             panic!("not broken off");
@@ -232,10 +235,10 @@ mod tests {
         let upload = Upload::with_limit(4);
         let reads = Arc::clone(&upload);
         let ends_as_if_all_were_well = StreamBody::new(futures_util::stream::poll_fn(move |_| {
-            reads.overrun.report(5);
+            reads.signal.report(5);
             Poll::Ready(None::<Result<Frame<Bytes>, Infallible>>)
         }));
-        let body = ResponseBody::unless_overrun(
+        let body = ResponseBody::unless_over_limit(
             ends_as_if_all_were_well,
             under_way(&upload, "text/plain"),
         );
@@ -269,9 +272,10 @@ mod tests {
         let upload = Upload::of_call(4, "application/grpc");
         let message = Frame::data(Bytes::from_static(b"message"));
         let body = frames([message, status("0")]);
-        let mut body = ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc"));
+        let mut body =
+            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.overrun.report(5);
+        upload.signal.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_trailers();
         assert_eq!(end.unwrap()["grpc-status"], "8");
         assert!(next(&mut body).await.is_none());
@@ -282,9 +286,9 @@ mod tests {
         let upload = Upload::of_call(4, "application/grpc-web");
         let body = frames([Frame::data(Bytes::from_static(b"\0\0\0\0\x01."))]);
         let mut body =
-            ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc-web"));
+            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.overrun.report(5);
+        upload.signal.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(end[0], 0x80);
         assert_eq!(end[1..5], (end.len() as u32 - 5).to_be_bytes());
@@ -299,9 +303,9 @@ mod tests {
         let halves = [b"\0\0\0\0\x02A" as &[u8], b"\x80"];
         let body = frames(halves.map(|half| Frame::data(Bytes::from_static(half))));
         let mut body =
-            ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc-web"));
+            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.overrun.report(5);
+        upload.signal.report(5);
         assert!(
             next(&mut body)
                 .await
@@ -316,9 +320,10 @@ mod tests {
     async fn grpc_response_to_no_call_is_broken_off() {
         let upload = Upload::with_limit(4);
         let body = frames([Frame::data(Bytes::from_static(b"message"))]);
-        let mut body = ResponseBody::unless_overrun(body, under_way(&upload, "application/grpc"));
+        let mut body =
+            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.overrun.report(5);
+        upload.signal.report(5);
         let error = next(&mut body).await.unwrap().unwrap_err();
         assert!(error.is::<BrokenOff>());
     }
@@ -338,9 +343,9 @@ mod tests {
         ] {
             let upload = Upload::of_call(4, content_type);
             let mut body =
-                ResponseBody::unless_overrun(frames([end]), under_way(&upload, content_type));
+                ResponseBody::unless_over_limit(frames([end]), under_way(&upload, content_type));
             assert!(next(&mut body).await.is_some());
-            upload.overrun.report(5);
+            upload.signal.report(5);
             assert!(next(&mut body).await.is_none(), "{content_type}");
         }
     }

@@ -1,7 +1,4 @@
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::collections::{HashMap, hash_map::Entry};
 
 use axum::{
     Router,
@@ -10,17 +7,25 @@ use axum::{
 };
 use http::request::Parts;
 
-use super::{Limit, policy::Found};
-
-/// Limits by the route that axum has matched.
+/// What a router's routes are mapped to, by the paths that they are written with.
 #[derive(Clone, Debug)]
-pub(super) struct Routes {
-    by_path: HashMap<Box<str>, Limit>,
-    others: Limit,
+pub(super) struct Routes<T> {
+    by_path: HashMap<Box<str>, T>,
+    others: T,
 }
 
-impl Routes {
-    pub(super) fn new(others: Limit) -> Self {
+/// What belongs to a request, by the route that axum has matched.
+pub(super) enum Matched<'a, T> {
+    /// The request has a route.
+    Route(&'a T),
+    /// The route is written both with its full path and as in its nested router.
+    Both(&'a T, &'a T),
+    /// The request has no route.
+    NoRoute,
+}
+
+impl<T> Routes<T> {
+    pub(super) fn new(others: T) -> Self {
         Self {
             by_path: HashMap::new(),
             others,
@@ -28,33 +33,26 @@ impl Routes {
     }
 
     #[track_caller]
-    pub(super) fn insert(&mut self, path: &str, limit: Limit) {
-        check(path);
-        assert!(
-            !limit.is_by_route(),
-            "the limit of the route `{path}` is by route itself: give each route one limit"
-        );
+    pub(super) fn insert(&mut self, path: &str, value: T) {
         match self.by_path.entry(path.into()) {
-            Entry::Vacant(vacant) => vacant.insert(limit),
+            Entry::Vacant(vacant) => vacant.insert(value),
             Entry::Occupied(_) => panic!("the route `{path}` has a limit already: give it one"),
         };
     }
 
-    /// Returns the limit in bytes, and `None` for no limit.
-    ///
-    /// Without a route, nobody knows which limit was meant for the request, and the smallest
-    /// of all applies.
-    pub(super) fn for_request(&self, head: &Parts, found: &mut Found) -> Option<u64> {
+    /// Returns the value of the routes that have none of their own.
+    pub(super) fn others(&self) -> &T {
+        &self.others
+    }
+
+    /// Yields the values of the routes that have one of their own.
+    pub(super) fn own(&self) -> impl Iterator<Item = &T> {
+        self.by_path.values()
+    }
+
+    pub(super) fn find(&self, head: &Parts) -> Matched<'_, T> {
         let Some(matched) = head.extensions.get::<MatchedPath>() else {
-            let others = self.others.for_request(head, found);
-            let limits = self.by_path.values();
-            let smallest = limits.fold(others, |smallest, limit| {
-                smaller(smallest, limit.for_request(head, found))
-            });
-            *found = Found::NoRoute {
-                stricter: smallest != others,
-            };
-            return smallest;
+            return Matched::NoRoute;
         };
         let absolute = matched.as_str();
         let nested = head.extensions.get::<NestedPath>();
@@ -62,23 +60,11 @@ impl Routes {
         let mut written = [Some(absolute), relative]
             .into_iter()
             .filter_map(|path| self.by_path.get(path?));
-        let limit = match (written.next(), written.next()) {
-            (Some(one), Some(other)) => {
-                smaller(one.for_request(head, found), other.for_request(head, found))
-            }
-            (Some(limit), None) => limit.for_request(head, found),
-            (None, _) => self.others.for_request(head, found),
-        };
-        *found = Found::Route;
-        limit
-    }
-}
-
-/// Returns the smaller of two limits, of which `None` is none.
-fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (limit, None) | (None, limit) => limit,
+        match (written.next(), written.next()) {
+            (Some(one), Some(other)) => Matched::Both(one, other),
+            (Some(value), None) => Matched::Route(value),
+            (None, _) => Matched::Route(&self.others),
+        }
     }
 }
 
@@ -92,7 +78,7 @@ fn within<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 
 /// Panics if `Router::route` would.
 #[track_caller]
-fn check(path: &str) {
+pub(super) fn check(path: &str) {
     assert!(
         path.starts_with('/'),
         "the path of a route begins with `/`: write `/{path}` for `{path}`"
@@ -110,34 +96,6 @@ fn check(path: &str) {
     let _ = Router::<()>::new().route(path, MethodRouter::new());
 }
 
-/// Whether a layer has met requests with a route, and whether it has said that it met one
-/// without.
-#[derive(Debug, Default)]
-pub(super) struct Notice {
-    has_route: AtomicBool,
-    said: AtomicBool,
-}
-
-impl Notice {
-    /// Takes note of a request; whether it is to be said, once, that it has no route. Nothing
-    /// is lost if a fallback gets the limit that most routes have.
-    pub(super) fn is_due(&self, found: Found) -> bool {
-        match found {
-            Found::Unasked => false,
-            Found::Route => {
-                if !self.has_route.load(Ordering::Relaxed) {
-                    self.has_route.store(true, Ordering::Relaxed);
-                }
-                false
-            }
-            Found::NoRoute { stricter } => {
-                (stricter || !self.has_route.load(Ordering::Relaxed))
-                    && !self.said.swap(true, Ordering::Relaxed)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,27 +107,5 @@ mod tests {
         assert_eq!(within("/api", "/api"), Some("/"));
         assert_eq!(within("/api", "/apis"), None);
         assert_eq!(within("/api", "/login"), None);
-    }
-
-    #[test]
-    fn notice_is_due_once() {
-        let notice = Notice::default();
-        let lost = Found::NoRoute { stricter: true };
-        assert!(!notice.is_due(Found::Unasked));
-        assert!(notice.is_due(lost));
-        assert!(!notice.is_due(lost));
-    }
-
-    #[test]
-    fn notice_is_not_due_if_a_fallback_gets_the_common_limit() {
-        let notice = Notice::default();
-        assert!(!notice.is_due(Found::Route));
-        assert!(!notice.is_due(Found::NoRoute { stricter: false }));
-        assert!(notice.is_due(Found::NoRoute { stricter: true }));
-    }
-
-    #[test]
-    fn notice_is_due_if_no_request_had_a_route() {
-        assert!(Notice::default().is_due(Found::NoRoute { stricter: false }));
     }
 }

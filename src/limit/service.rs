@@ -10,12 +10,11 @@ use tower_service::Service;
 use super::{
     GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
     future::Watch,
-    pace::Pace,
-    refusal::Asked,
+    rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
-use crate::BoxError;
+use crate::{BoxError, refusal::Asked};
 
 /// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
 #[derive(Clone, Debug)]
@@ -109,9 +108,9 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let watch = watch.filter(|_| counts);
         let body = match &watch {
             Some(Watch { upload, .. }) => {
-                let pace = |least| Pace::new(least, parts.version > Version::HTTP_11);
-                let pace = self.settings.least.map(pace);
-                GuardedBody::counted(body, Arc::clone(upload), pace)
+                let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
+                let meter = self.settings.least.map(meter);
+                GuardedBody::counted(body, Arc::clone(upload), meter)
             }
             None => GuardedBody::bounded(body, most),
         };

@@ -4,15 +4,14 @@ use http::{HeaderMap, StatusCode, request::Parts};
 use http_body::SizeHint;
 
 use super::{
-    Kind, Limit, Refusal,
+    Limit,
     content_length::{Malformed, content_length},
-    grpc::Call,
     policy::Found,
-    refusal::{Asked, Captured},
 };
 use crate::{
-    bounds::Least,
-    event::{Event, Observer},
+    budget::Least,
+    observe::{Event, Observer},
+    refusal::{Asked, Call, Captured, Kind, Refusal},
 };
 
 /// What no body comes to.
@@ -32,7 +31,7 @@ pub(super) struct Settings {
     capture: Option<Arc<Capture>>,
     /// Shared by what is made of one layer: it says a thing once.
     #[cfg(feature = "axum")]
-    notice: Arc<super::routes::Notice>,
+    notice: Arc<super::policy::Notice>,
 }
 
 #[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]

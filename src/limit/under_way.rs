@@ -6,9 +6,9 @@ use http_body::Frame;
 
 use super::{
     grpc::{Begun, End},
-    refusal::Refusal,
     upload::Upload,
 };
+use crate::refusal::Refusal;
 
 /// A response that has begun while bytes of its request may still come.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ impl UnderWay {
     }
 
     /// Has the task woken when the request goes past its limit.
-    pub(super) fn wake_on_overrun(&self, cx: &Context<'_>) {
-        self.upload.overrun.wake_on_report(cx);
+    pub(super) fn wake_over_limit(&self, cx: &Context<'_>) {
+        self.upload.signal.wake_on_report(cx);
     }
 
     /// How the response ends, once the request is past its limit: in a last frame, or

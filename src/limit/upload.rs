@@ -1,12 +1,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Kind, Refusal, grpc::Begun, overrun::Overrun, refusal::Asked, settings::Settings};
+use super::{grpc::Begun, settings::Settings};
+use crate::{
+    refusal::{Asked, Kind, Refusal},
+    shared::limit_signal::{LimitSignal, Violation},
+};
 
 /// An upload that is counted: what its body, the answer's future and the answer's body
 /// share, in one allocation.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub(super) overrun: Overrun,
+    pub(super) signal: LimitSignal,
     asked: Asked,
     pub(super) settings: Arc<Settings>,
     /// The response, where it is one of gRPC's and under way. Only its body asks: the
@@ -17,7 +21,7 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(limit: u64, asked: Asked, settings: Arc<Settings>) -> Self {
         Self {
-            overrun: Overrun::new(limit),
+            signal: LimitSignal::new(limit),
             asked,
             settings,
             begun: Mutex::new(None),
@@ -35,8 +39,8 @@ impl Upload {
         // First, so that nobody sees the response of a refusal that was not counted.
         self.settings.observe(&self.refused(kind));
         match kind {
-            Kind::TooSlow { rate } => self.overrun.report_too_slow(rate),
-            Kind::Streamed { received } => self.overrun.report(received),
+            Kind::TooSlow { rate } => self.signal.report_too_slow(rate),
+            Kind::Streamed { received } => self.signal.report(received),
             Kind::Declared { .. } | Kind::BadLength | Kind::LengthRequired => {
                 unreachable!("the head is judged before there is an upload")
             }
@@ -50,11 +54,15 @@ impl Upload {
 
     /// What is wrong with it, once something is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.overrun.kind().map(|kind| self.refused(kind))
+        let kind = match self.signal.violation()? {
+            Violation::TooLong { received } => Kind::Streamed { received },
+            Violation::TooSlow { rate } => Kind::TooSlow { rate },
+        };
+        Some(self.refused(kind))
     }
 
     fn refused(&self, kind: Kind) -> Refusal {
-        let limit = self.overrun.limit();
+        let limit = self.signal.limit();
         self.settings.streamed(kind, limit, self.asked.clone())
     }
 }
@@ -62,7 +70,7 @@ impl Upload {
 #[cfg(test)]
 impl Upload {
     pub(super) fn with_limit(limit: u64) -> Arc<Self> {
-        let settings = Settings::new(super::Limit::bytes(limit));
+        let settings = Settings::new(crate::Limit::bytes(limit));
         Arc::new(Self::new(limit, Asked::default(), Arc::new(settings)))
     }
 
@@ -70,7 +78,7 @@ impl Upload {
     pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
-        let settings = Settings::new(super::Limit::bytes(limit));
+        let settings = Settings::new(crate::Limit::bytes(limit));
         let asked = settings.asked(&head.into_parts().0);
         Arc::new(Self::new(limit, asked, Arc::new(settings)))
     }

@@ -17,16 +17,15 @@ use tokio::{
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
-    evidence::Evidence,
     handle::Permit,
-    left::{HalfClosed, Left, Owes, Written},
-    records::Records,
+    handoff::{HalfClosed, LingerHandoff, Owes, Written},
+    read_tracker::ReadTracker,
     task,
+    tls_records::TlsRecordTracker,
 };
 use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    connection::Connection,
-    stall::Stall,
+    budget::{Bounds, Discarding, Stall, StopReason},
+    shared::connection::Connection,
 };
 
 /// A socket whose close lets the client finish.
@@ -61,7 +60,7 @@ use crate::{
 /// # let service = tower::service_fn(|_: Request<Incoming>| async {
 /// #     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// # });
-/// let linger = Linger::new();
+/// let linger = Linger::default();
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
 /// loop {
 ///     let (socket, _) = listener.accept().await?;
@@ -77,10 +76,10 @@ pub struct LingerIo<T> {
     linger: Linger,
     /// What to do with a socket that has to linger. A pointer, so that the type
     /// itself, and with it every type around it, needs no bounds for the drop.
-    hand_over: fn(Left<T>),
-    records: Records,
+    hand_over: fn(LingerHandoff<T>),
+    records: TlsRecordTracker,
     /// What delivery knows, where it is joined.
-    evidence: Option<Evidence>,
+    tracker: Option<ReadTracker>,
     /// What may be the client's end within TLS, and is not for hyper to see yet.
     held_end: Vec<u8>,
     /// What was discarded while the answer waited for room; from then on reads
@@ -126,8 +125,8 @@ impl<T> LingerIo<T> {
             io: Some(io),
             linger: linger.clone(),
             hand_over: task::linger,
-            records: Records::default(),
-            evidence: None,
+            records: TlsRecordTracker::default(),
+            tracker: None,
             held_end: Vec::new(),
             discarding: None,
             stall: Stall::default(),
@@ -146,13 +145,13 @@ impl<T> LingerIo<T> {
         T: 'static,
     {
         let connection = Connection::of(self.linger.peer_of(self.get_ref()));
-        self.evidence = Some(Evidence::new(Arc::new(connection)));
+        self.tracker = Some(ReadTracker::new(Arc::new(connection)));
         self
     }
 
     /// What is shared with delivery.
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
-        self.evidence.as_ref().map(Evidence::connection)
+        self.tracker.as_ref().map(ReadTracker::connection)
     }
 
     /// The socket.
@@ -199,15 +198,15 @@ impl<T: Unpin> LingerIo<T> {
     fn came(&mut self, bytes: &[u8]) {
         self.records.follow(bytes);
         let has_ended = self.records.may_have_ended();
-        if let Some(evidence) = &mut self.evidence {
-            evidence.came(has_ended);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.came(has_ended);
         }
     }
 
     /// While an answer is held back, keeps from TLS what may be the client's end, and what follows
     /// it: hyper gives up a client that closes its side before the answer is there.
     fn hold_end(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+        if self.tracker.as_ref().is_some_and(ReadTracker::is_holding) {
             let came = &buf.filled()[before..];
             if let Some(end) = self.records.find_end(came) {
                 self.held_end.extend_from_slice(&came[end..]);
@@ -218,7 +217,7 @@ impl<T: Unpin> LingerIo<T> {
 
     /// Reads what was held when the answer is no longer held back, for which hyper looks again.
     fn read_held_end(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.evidence.as_ref().is_some_and(Evidence::is_holding) {
+        if self.tracker.as_ref().is_some_and(ReadTracker::is_holding) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -250,7 +249,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         match &read {
             // What TLS has of half a record may be another request.
             Poll::Pending if self.records.is_within() => {}
-            Poll::Pending => self.evidence.iter_mut().for_each(Evidence::found_nothing),
+            Poll::Pending => self.tracker.iter_mut().for_each(ReadTracker::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 self.hold_end(buf, before);
                 if buf.filled().len() == before {
@@ -262,7 +261,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
                 // For a few turns at most, and then hyper has to look again.
-                if self.evidence.as_mut().is_some_and(Evidence::defer_end) {
+                if self.tracker.as_mut().is_some_and(ReadTracker::defer_end) {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -283,14 +282,14 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     /// `TimedOut` where the client keeps sending past a bound, and does not read
     /// meanwhile.
     fn wait_to_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(evidence) = &mut self.evidence else {
+        let Some(tracker) = &mut self.tracker else {
             return Ok(());
         };
-        evidence.stall(true);
-        if evidence.is_cut() {
-            return Err(self.cut(Ended::Total));
+        tracker.stall(true);
+        if tracker.is_cut() {
+            return Err(self.cut(StopReason::Timeout));
         }
-        if !evidence.is_closing() || self.peer_closed {
+        if !tracker.is_closing() || self.peer_closed {
             return Ok(());
         }
         let Some(io) = &mut self.io else {
@@ -314,9 +313,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             if self.stall.heard(now, self.linger.stall_timeout_now()) {
                 let is_over = self.linger.delivery().tasks().is_over();
                 return Err(self.cut(if is_over {
-                    Ended::Shutdown
+                    StopReason::Shutdown
                 } else {
-                    Ended::Total
+                    StopReason::Timeout
                 }));
             }
         }
@@ -328,9 +327,9 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     /// only when a third of the buffer is free (`sk_stream_is_writeable`), and to a client that
     /// reads slowly from a buffer of 4 MiB that may take longer than the stall's timeout.
     fn probe(&mut self, begin: &[u8]) -> Option<usize> {
-        self.evidence
+        self.tracker
             .as_ref()
-            .filter(|evidence| evidence.is_stalled())?;
+            .filter(|tracker| tracker.is_stalled())?;
         let now = Instant::now().into_std();
         let probed = self.probed.get_or_insert(now);
         if now.saturating_duration_since(*probed) < self.linger.stall_timeout_now() / 8 {
@@ -340,15 +339,15 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         write_past_readiness(self.io.as_ref()?, begin)
     }
 
-    fn poll_uncorked(&self, cx: &Context<'_>) -> Poll<()> {
-        match &self.evidence {
-            Some(evidence) => evidence.poll_uncorked(cx),
+    fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.tracker {
+            Some(tracker) => tracker.poll_may_write(cx),
             None => Poll::Ready(()),
         }
     }
 
     /// A bound is reached before the answer was out: there is no second linger.
-    fn cut(&mut self, end: Ended) -> io::Error {
+    fn cut(&mut self, end: StopReason) -> io::Error {
         if !std::mem::replace(&mut self.is_cut, true) {
             let nothing = Discarding::new(Instant::now().into_std());
             self.report(self.discarding.as_ref().unwrap_or(&nothing), end);
@@ -371,10 +370,10 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             }
             Poll::Ready(Ok(_)) => {
                 self.written = self.written.after(begin);
-                if let Some(evidence) = &mut self.evidence {
+                if let Some(tracker) = &mut self.tracker {
                     // The next request may have begun meanwhile. hyper asks for its answer
                     // before it flushes, and not again after (`proto/h1/dispatch.rs`).
-                    if evidence.wrote() {
+                    if tracker.wrote() {
                         cx.waker().wake_by_ref();
                     }
                 }
@@ -393,7 +392,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncorked(cx));
+        ready!(self.poll_may_write(cx));
         let write = self.as_mut().socket().poll_write(cx, buf);
         self.after_write(cx, write, buf)
     }
@@ -403,7 +402,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_uncorked(cx));
+        ready!(self.poll_may_write(cx));
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
         let begin = bufs.iter().find(|buf| !buf.is_empty());
         self.after_write(cx, write, begin.map_or(&[], |buf| buf))
@@ -439,7 +438,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 
 impl<T> LingerIo<T> {
     /// Tells of a linger that ended before the socket was closed.
-    fn report(&self, discarding: &Discarding, end: Ended) {
+    fn report(&self, discarding: &Discarding, end: StopReason) {
         self.linger.started();
         self.linger.ended(end, discarding);
     }
@@ -454,8 +453,8 @@ impl<T> LingerIo<T> {
         if self.records.is_handshake() {
             return Owes::PerhapsAnother;
         }
-        match &self.evidence {
-            Some(evidence) if evidence.all_read() => match evidence.may_be_asked_again() {
+        match &self.tracker {
+            Some(tracker) if tracker.all_read() => match tracker.may_be_asked_again() {
                 true => Owes::PerhapsAnother,
                 false => Owes::Nothing,
             },
@@ -467,20 +466,20 @@ impl<T> LingerIo<T> {
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
         // Nothing is written any more, and a drain that waits for it has nothing to wait for.
-        if let Some(evidence) = &mut self.evidence {
-            evidence.stall(false);
+        if let Some(tracker) = &mut self.tracker {
+            tracker.stall(false);
         }
         let owes = self.owes();
         if owes == Owes::Nothing {
             // Whatever was discarded for the response has not been told yet.
             if let Some(discarding) = self.discarding.take().filter(|_| !self.is_cut) {
-                self.report(&discarding, Ended::Complete);
+                self.report(&discarding, StopReason::Completed);
             }
             return;
         }
         if let Some(io) = self.io.take() {
             let permit = self.permit.take();
-            (self.hand_over)(Left {
+            (self.hand_over)(LingerHandoff {
                 io,
                 peer: self.connection().map(|connection| connection.peer()),
                 half_closed: self.half_closed,
@@ -530,7 +529,7 @@ mod tests {
             ),
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Owes::Anything),
         ] {
-            let (mut client, mut server) = joined(&Linger::new());
+            let (mut client, mut server) = joined(&Linger::default());
             client.write_all(bytes).await.unwrap();
             let read = server.read(&mut [0; 64]).await.unwrap();
             assert_eq!(read, bytes.len());
@@ -543,7 +542,7 @@ mod tests {
 
     #[tokio::test]
     async fn handshake_that_failed_is_lingered_for_briefly() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         client.write_all(b"\x16\x03\x01\0\x02hi").await.unwrap();
         server.read_exact(&mut [0; 7]).await.unwrap();
         server.write_all(b"alert").await.unwrap();
@@ -552,7 +551,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_closing_connection_discards_while_it_waits_to_write() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         server.connection().unwrap().close();
         let answer =
             tokio::spawn(async move { server.write_all(&[1; 1000]).await.map(|()| server) });
@@ -567,7 +566,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_goes_on_is_not_robbed() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         client.write_all(b"a request").await.unwrap();
         assert!(server.write_all(&[1; 1000]).now_or_never().is_none());
         let mut request = [0; 9];
@@ -577,7 +576,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_bounds_count_from_the_answers_last_progress() {
-        let (mut client, mut server) = joined(&Linger::new());
+        let (mut client, mut server) = joined(&Linger::default());
         server.connection().unwrap().close();
         let answer = tokio::spawn(async move { server.write_all(&[1; 1000]).await });
         // It sends on, and reads a little every 20 s.

@@ -9,18 +9,21 @@
 //! This is no `SO_LINGER`: that option is about what is yet to be sent, and does
 //! nothing for a client that sends.
 
-mod descriptors;
+mod config;
 mod discard;
-mod evidence;
+mod fd_limit;
 mod handle;
+mod handoff;
 mod io;
-mod left;
 mod peer_key;
-mod records;
+mod read_tracker;
 mod shutdown;
 mod stats;
 mod task;
+mod tls_records;
 
 #[cfg(feature = "axum")]
 pub(crate) use self::io::is_wrapped;
-pub use self::{handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats};
+pub use self::{
+    config::LingerConfig, handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats,
+};

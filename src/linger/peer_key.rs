@@ -10,7 +10,7 @@ use std::{
 
 use tokio::net::TcpStream;
 
-use crate::peer::Peer;
+use crate::shared::peer::Peer;
 
 type Key = dyn Fn(SocketAddr) -> Option<u64> + Send + Sync;
 

@@ -25,21 +25,22 @@ impl Linger {
     ///
     /// A server that shuts down waits for its connections, and they for the bodies
     /// that are read on in them: drains, and lingering streams of HTTP/2. These end at
-    /// the latest when the [`grace`](Self::grace) is over, counted from the signal. A client
+    /// the latest at the
+    /// [`shutdown_timeout`](crate::LingerConfig::shutdown_timeout), counted from the signal. A client
     /// that neither sends nor reads its answer is not among them: it holds a server up as
     /// any slow reader does. A response that its client reads goes on to its end.
     ///
     /// The signal counts for all servers of this handle, of its clones and of its children.
-    /// Servers that stop at different times need a [`child`](Self::child) each: after the grace
+    /// Servers that stop at different times need a [`child`](Self::child) each: after that timeout
     /// no body is drained for any server of this handle.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")]
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
     /// use std::time::Duration;
-    /// use tower_bodyguard::Linger;
+    /// use tower_bodyguard::{Linger, LingerConfig};
     ///
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let ctrl_c = async {
     ///     let _ = tokio::signal::ctrl_c().await;
     /// };
@@ -58,9 +59,9 @@ impl Linger {
             signal.await;
             linger.stats_before_shutdown();
             let delivery = Arc::clone(linger.delivery());
-            let grace = linger.grace_setting();
+            let timeout = linger.shutdown_timeout();
             tokio::spawn(async move {
-                sleep(grace).await;
+                sleep(timeout).await;
                 delivery.end();
             });
         }

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bounds::Ended;
+use crate::budget::StopReason;
 
 #[derive(Default)]
 pub(super) struct Counters {
@@ -15,7 +15,7 @@ pub(super) struct Counters {
 /// ```
 /// use tower_bodyguard::Linger;
 ///
-/// let linger = Linger::new();
+/// let linger = Linger::default();
 /// let stats = linger.stats();
 /// assert_eq!((stats.started, stats.lingering()), (0, 0));
 /// ```
@@ -66,10 +66,10 @@ impl Counters {
         self.started.fetch_add(1, Ordering::Release);
     }
 
-    pub(super) fn ended(&self, end: Ended, discarded: u64) {
+    pub(super) fn ended(&self, end: StopReason, discarded: u64) {
         self.discarded.fetch_add(discarded, Ordering::Relaxed);
         let ends = match end {
-            Ended::Complete => &self.delivered,
+            StopReason::Completed => &self.delivered,
             _ => &self.cut,
         };
         ends.fetch_add(1, Ordering::Release);

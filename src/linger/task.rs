@@ -18,12 +18,9 @@ use tokio::{
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
     handle::Permit,
-    left::{HalfClosed, Left, Owes},
+    handoff::{HalfClosed, LingerHandoff, Owes},
 };
-use crate::{
-    bounds::{Bounds, Discarding, Ended},
-    patience::Patience,
-};
+use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 
 /// For a request that was sent before the client saw that the connection closes: more than a
 /// round trip, on most paths.
@@ -31,7 +28,7 @@ const ANOTHER: Duration = Duration::from_secs(1);
 
 /// Lingers for a socket, in a task of its own where there is something to wait for.
 /// Closes its sending side first, where that is open.
-pub(super) fn linger<T>(left: Left<T>)
+pub(super) fn linger<T>(left: LingerHandoff<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -61,7 +58,7 @@ where
             connection.discarding.compete(standing);
             Lingering {
                 connection,
-                patience: Patience::default(),
+                timer: DeadlineTimer::default(),
             }
         });
     }
@@ -83,7 +80,7 @@ impl<T> Connection<T> {
         self.counted = true;
     }
 
-    fn end(&mut self, end: Ended) {
+    fn end(&mut self, end: StopReason) {
         if std::mem::take(&mut self.counted) {
             self.permit.linger().ended(end, &self.discarding);
         }
@@ -93,9 +90,9 @@ impl<T> Connection<T> {
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
         self.end(if self.discarding.is_evicted() {
-            Ended::Evicted
+            StopReason::Evicted
         } else {
-            Ended::Shutdown
+            StopReason::Shutdown
         });
     }
 }
@@ -103,10 +100,10 @@ impl<T> Drop for Connection<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     /// Discards at most so many chunks. `Pending` where no more is there now, or
     /// the turn is over.
-    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<Ended> {
+    fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
         if !self.half_closed.0 {
             if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(Ended::Reset);
+                return Poll::Ready(StopReason::Reset);
             }
             self.half_closed = HalfClosed(true);
         }
@@ -116,8 +113,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
-                Ok(Found::End) => Some(Ended::Complete),
-                Err(_) => Some(Ended::Reset),
+                Ok(Found::End) => Some(StopReason::Completed),
+                Err(_) => Some(StopReason::Reset),
             };
             if let Some(end) = end {
                 return Poll::Ready(end);
@@ -132,12 +129,12 @@ pin_project! {
     struct Lingering<T> {
         connection: Connection<T>,
         #[pin]
-        patience: Patience,
+        timer: DeadlineTimer,
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);
@@ -150,16 +147,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
         } = this.connection;
         let bounds = permit.linger().bounds();
         if *owes == Owes::Anything || discarding.discarded() > 0 {
-            return this.patience.poll_over(cx, discarding, bounds);
+            return this.timer.poll_over(cx, discarding, bounds);
         }
         let bounds = Bounds {
             idle: bounds.idle.min(ANOTHER),
             ..*bounds
         };
-        let over = this.patience.poll_over(cx, discarding, &bounds);
+        let over = this.timer.poll_over(cx, discarding, &bounds);
         // Silent, it has lost nothing.
         over.map(|end| match end {
-            Ended::Idle => Ended::Complete,
+            StopReason::IdleTimeout => StopReason::Completed,
             end => end,
         })
     }
@@ -183,10 +180,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::Linger;
+    use crate::{Linger, LingerConfig};
 
-    fn left<T>(io: T, linger: &Linger) -> Left<T> {
-        Left {
+    fn left<T>(io: T, linger: &Linger) -> LingerHandoff<T> {
+        LingerHandoff {
             io,
             peer: None,
             half_closed: HalfClosed(true),
@@ -219,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ends_when_the_client_closes() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         client.write_all(&[0; 10_000]).await.unwrap();
@@ -233,16 +230,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_task_for_a_client_that_has_closed() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let (client, server) = duplex(64);
         drop(client);
         let_go(server, &linger);
-        assert_eq!(linger.stats(), Linger::new().stats());
+        assert_eq!(linger.stats(), Linger::default().stats());
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_idle_bound() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         sleep(Duration::from_secs(3)).await;
@@ -256,10 +253,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn client_that_may_ask_again_is_waited_for_briefly() {
         for sends in [false, true] {
-            let linger = Linger::new();
+            let linger = Linger::default();
             let start = Instant::now();
             let (mut client, server) = duplex(64);
-            super::linger(Left {
+            super::linger(LingerHandoff {
                 owes: Owes::PerhapsAnother,
                 ..left(server, &linger)
             });
@@ -279,7 +276,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_drip_ends_at_the_total() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let start = Instant::now();
         let mut client = lingering(&linger);
         while client.write_all(b".").await.is_ok() {
@@ -292,7 +289,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_ends_at_the_byte_bound() {
-        let linger = Linger::new().bytes(100_000);
+        let linger = Linger::new(LingerConfig::new().max_bytes(100_000));
         let mut client = lingering(&linger);
         while client.write_all(&[0; 64]).await.is_ok() {}
         let discarded = linger.stats().discarded_bytes;
@@ -301,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_leaves_others_their_turn() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
         let_go(endless, &linger);
         // On one thread this goes on only where the task yields.
@@ -313,7 +310,7 @@ mod tests {
 
     #[test]
     fn without_a_runtime_the_socket_is_closed() {
-        let linger = Linger::new();
+        let linger = Linger::default();
         let (_client, server) = duplex(64);
         let_go(server, &linger);
         assert_eq!(linger.stats().started, 0);

@@ -25,7 +25,7 @@ impl Linger {
     /// use tower_bodyguard::Linger;
     ///
     /// # async fn run() -> std::io::Result<()> {
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let app = Router::new().route("/", post(|body: String| async { body }));
     /// axum_server::bind("0.0.0.0:3000".parse::<std::net::SocketAddr>().unwrap())
     ///     .acceptor(linger.acceptor())
@@ -42,7 +42,7 @@ impl Linger {
     /// use tower_bodyguard::Linger;
     ///
     /// # async fn run(config: RustlsConfig) -> std::io::Result<()> {
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let app = Router::new().route("/", post(|body: String| async { body }));
     /// axum_server::bind_rustls("0.0.0.0:3000".parse::<std::net::SocketAddr>().unwrap(), config)
     ///     .map(|tls| tls.acceptor(linger.acceptor()))

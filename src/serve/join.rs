@@ -31,7 +31,7 @@ impl Linger {
     ///
     /// # async fn run() -> std::io::Result<()> {
     /// let app = Router::new().route("/", post(|body: String| async { body })).with_state(());
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// loop {
     ///     let (socket, _) = listener.accept().await?;

@@ -5,6 +5,7 @@
 pub mod axum;
 #[cfg(feature = "axum-server")]
 pub mod axum_server;
+mod delivery_layer;
 mod join;
 #[cfg(feature = "tonic")]
 pub mod tonic;

@@ -24,7 +24,7 @@ impl Linger {
     /// use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
     ///
     /// # async fn run(routes: tonic::service::Routes) -> Result<(), Box<dyn std::error::Error>> {
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let tcp = TcpIncoming::bind("0.0.0.0:50051".parse()?)?;
     /// Server::builder()
     ///     .layer(linger.layer())

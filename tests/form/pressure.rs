@@ -66,7 +66,7 @@ fn metrics() {
         1
     );
     assert_eq!(
-        figure(addr, "bodyguard_lingers_total{ended=\"complete\"} "),
+        figure(addr, "bodyguard_lingers_total{reason=\"completed\"} "),
         1
     );
     assert_eq!(figure(addr, "bodyguard_reading_on "), 0);
@@ -88,7 +88,7 @@ fn linger_max() {
     let sockets: Vec<_> = (1..=5)
         .map(|count| {
             let socket = silent(addr);
-            let evicted = || figure(addr, "bodyguard_lingers_total{ended=\"evicted\"} ");
+            let evicted = || figure(addr, "bodyguard_lingers_total{reason=\"evicted\"} ");
             let lingering = || figure(addr, "bodyguard_lingering ");
             until("it lingers", || evicted() + lingering() == count);
             socket
@@ -121,7 +121,7 @@ fn few_descriptors() -> Result<(), Failed> {
         let addr = form.addr();
         let sockets: Vec<_> = (0..200).map(|_| silent(addr)).collect();
         assert_eq!(get(addr, "/").status, 200);
-        assert!(figure(addr, "bodyguard_lingers_total{ended=\"evicted\"} ") >= 130);
+        assert!(figure(addr, "bodyguard_lingers_total{reason=\"evicted\"} ") >= 130);
         drop(sockets);
     }
     Ok(())

@@ -89,7 +89,7 @@ async fn refusals_at_once_do_no_harm() {
 
 /// The guard with these settings.
 async fn client_of(guard: BodyGuardLayer) -> Client {
-    let linger = Linger::new();
+    let linger = Linger::default();
     Client::connect(serve_by(Server::builder(), &linger, Form::Layered, guard).await).await
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use prost::Message;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::Server;
-use tower_bodyguard::{BodyGuardLayer, Linger, StreamLinger};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
 
 use super::stage::{FORMS, Form, LIMIT, LIMIT_IN_WORDS, PUT, serve, serve_by};
 use crate::client::PATIENCE;
@@ -112,7 +112,8 @@ async fn a_streamed_overrun_is_refused_by_trailers_only() {
 /// hook alone it is reset.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_delivery_the_stream_lingers() {
-    let linger = Linger::new().stream_linger(StreamLinger::new().total(PATIENCE));
+    let linger =
+        Linger::new(LingerConfig::new().stream_linger(StreamLinger::new().timeout(PATIENCE)));
     for form in FORMS {
         let guard = BodyGuardLayer::new(LIMIT);
         let addr = serve_by(Server::builder(), &linger, form, guard).await;

@@ -39,7 +39,7 @@ async fn behind_tls_the_certificate_is_known_too() {
         .domain_name("localhost");
     for form in FORMS {
         let server = Server::builder().tls_config(server_tls.clone()).unwrap();
-        let addr = serve_by(server, &Linger::new(), form, BodyGuardLayer::new(LIMIT)).await;
+        let addr = serve_by(server, &Linger::default(), form, BodyGuardLayer::new(LIMIT)).await;
         let endpoint = Endpoint::from_shared(format!("https://{addr}")).unwrap();
         let endpoint = endpoint.tls_config(client_tls.clone()).unwrap();
         let calls = Client::connect_by(endpoint).await;

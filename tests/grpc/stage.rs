@@ -142,7 +142,7 @@ pub(crate) const FORMS: [Form; 2] = [Form::Layered, Form::Hooked];
 
 pub(crate) async fn serve(form: Form, limit: impl Into<Limit>) -> SocketAddr {
     let guard = BodyGuardLayer::new(limit);
-    serve_by(Server::builder(), &Linger::new(), form, guard).await
+    serve_by(Server::builder(), &Linger::default(), form, guard).await
 }
 
 /// On the runtime of the test.
@@ -176,7 +176,7 @@ pub(crate) async fn serve_by(
 /// With what translates gRPC-Web inside of the guard.
 pub(crate) async fn serve_web() -> SocketAddr {
     let (tcp, addr) = listen().await;
-    let linger = Linger::new();
+    let linger = Linger::default();
     tokio::spawn(
         Server::builder()
             .accept_http1(true)

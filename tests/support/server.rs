@@ -28,7 +28,7 @@ impl Server {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::run_with(Linger::new(), serve)
+        Self::run_with(Linger::default(), serve)
     }
 
     pub fn run_with<F>(linger: Linger, serve: impl FnOnce(TcpListener, Linger) -> F) -> Self

@@ -6,7 +6,6 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use axum::{
@@ -20,7 +19,7 @@ use axum::{
 use clap::Parser;
 use futures_util::StreamExt;
 use tokio::{net::TcpListener, runtime::Handle};
-use tower_bodyguard::{BodyGuardLayer, Drain, Linger, StreamLinger};
+use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, StreamLinger};
 
 use super::states::LIMIT;
 use crate::support::LARGE;
@@ -55,13 +54,15 @@ struct Shared {
 
 async fn serve(flags: &Flags) {
     let bound = *flags.bounds;
-    let linger = Linger::new()
-        .at_once(1000)
-        .idle(bound)
-        .total(bound)
-        .good_rate(1, Duration::ZERO)
-        .drain(Drain::new().total(bound))
-        .stream_linger(StreamLinger::new().total(bound).idle_timeout(bound));
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(1000)
+            .idle_timeout(bound)
+            .timeout(bound)
+            .extended_timeout(0, None)
+            .drain(Drain::new().timeout(bound))
+            .stream_linger(StreamLinger::new().timeout(bound).idle_timeout(bound)),
+    );
     let guard = BodyGuardLayer::new(LIMIT).min_rate(1000, *flags.slow_after);
     let shared = Shared {
         linger: linger.clone(),

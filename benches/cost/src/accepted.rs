@@ -207,7 +207,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let mut theirs = RequestBodyLimitLayer::new(LIMIT).layer(service_fn(handler));
     let guard = BodyGuardLayer::new(LIMIT as u64);
     let mut guarded = guard.clone().layer(service_fn(handler));
-    let mut both = DeliveryLayer::new().layer(guard.layer(service_fn(handler)));
+    let mut both = DeliveryLayer::default().layer(guard.layer(service_fn(handler)));
 
     let mut rows = Vec::new();
     let mut targets = Vec::new();

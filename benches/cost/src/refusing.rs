@@ -26,7 +26,7 @@ use tokio::{
     time::interval,
 };
 use tokio_rustls::{TlsAcceptor, rustls};
-use tower_bodyguard::{BodyGuardLayer, Drain, Linger, MIB};
+use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, MIB};
 
 /// As ours takes.
 const CHUNK: usize = 256 << 10;
@@ -66,9 +66,13 @@ async fn listen() -> TcpListener {
 }
 
 fn linger(idle: Duration) -> Linger {
-    let drain = Drain::new().bytes(1 << 36).total(LONG);
-    let linger = Linger::new().idle(idle).total(LONG).at_once(1 << 20);
-    linger.drain(drain)
+    let drain = Drain::new().max_bytes(1 << 36).timeout(LONG);
+    let config = LingerConfig::new()
+        .idle_timeout(idle)
+        .timeout(LONG)
+        .max_connections(1 << 20)
+        .drain(drain);
+    Linger::new(config)
 }
 
 /// Uploads to `/upload` are refused by their head; those to `/read` are read and dropped,

@@ -19,7 +19,7 @@ use axum::{
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tower::layer::util::Identity;
-use tower_bodyguard::{BodyGuardLayer, Linger};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::process::{Cores, Process, all_descriptors};
@@ -233,7 +233,7 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
                 axum::serve(listener, app).await
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
-            Around::Hook => axum::serve(Linger::new().listener(listener), app()).await,
+            Around::Hook => axum::serve(Linger::default().listener(listener), app()).await,
             Around::Joined => tower_bodyguard::axum::serve(listener, guard.around(app())).await,
             Around::JoinedLayer => tower_bodyguard::axum::serve(listener, app().layer(guard)).await,
         }
@@ -244,7 +244,12 @@ fn serve_lingering() -> io::Result<()> {
     all_descriptors();
     let long = Duration::from_secs(3600);
     // Under no pressure: with fewer places, bounds would end what is to be measured.
-    let linger = Linger::new().at_once(1 << 20).idle(long).total(long);
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(1 << 20)
+            .idle_timeout(long)
+            .timeout(long),
+    );
     on_one_worker(async move {
         let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
         tower_bodyguard::axum::serve(listen().await?, app).with_linger(&linger).await

@@ -15,10 +15,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::{ServiceExt, service_fn};
-use tower_bodyguard::{Discarded, Ended, Event, Linger, LingerIo, Observer, delivery::TrackedBody};
+use tower_bodyguard::{
+    Discarded, Event, Linger, LingerConfig, LingerIo, Observer, StopReason, delivery::TrackedBody,
+};
 
 use crate::{
-    LINGER, Number, SLACK, Span, millis,
+    Number, SLACK, Span, millis,
     socket::{Client, Log, Logged, Socket},
 };
 
@@ -93,27 +95,24 @@ impl Settings {
     }
 
     fn linger(&self, events: &Events) -> Linger {
-        let mut linger = LINGER
-            .clone()
-            .idle(self.idle)
-            .total(self.total)
-            .bytes(self.bytes);
+        let mut config = LingerConfig::new()
+            .idle_timeout(self.idle)
+            .timeout(self.total)
+            .max_bytes(self.bytes)
+            .max_connections(self.at_once);
         if let Some((rate, grace)) = self.least {
-            linger = linger.min_rate(rate, grace);
+            config = config.min_rate(rate, grace);
         }
         if let Some((rate, total)) = self.good {
-            linger = linger.good_rate(rate, total);
-        }
-        if let Some(places) = self.at_once {
-            linger = linger.at_once(places);
+            config = config.extended_timeout(rate, total);
         }
         let events = Arc::clone(events);
-        linger.observer(Observer::new(move |event| {
+        Linger::new(config.observer(Observer::new(move |event| {
             let Event::Lingered(discarded) = event else {
                 unreachable!("{event:?}");
             };
             events.lock().expect("no panic within").push(*discarded);
-        }))
+        })))
     }
 
     fn longest(&self) -> Duration {
@@ -182,9 +181,12 @@ pub(super) async fn drive(input: Input) {
     let count = |is: fn(&Discarded) -> bool| events.iter().filter(|event| is(event)).count() as u64;
     assert_eq!(
         stats.delivered,
-        count(|event| event.ended == Ended::Complete)
+        count(|event| event.reason == StopReason::Completed)
     );
-    assert_eq!(stats.cut, count(|event| event.ended != Ended::Complete));
+    assert_eq!(
+        stats.cut,
+        count(|event| event.reason != StopReason::Completed)
+    );
     let bytes: u64 = events.iter().map(|event| event.bytes).sum();
     assert_eq!(stats.discarded_bytes, bytes);
 
@@ -199,10 +201,18 @@ pub(super) async fn drive(input: Input) {
         .at_once
         .is_none_or(|places| places / 2 >= let_go.len())
     {
-        assert!(events.iter().all(|event| event.ended != Ended::Evicted));
+        assert!(
+            events
+                .iter()
+                .all(|event| event.reason != StopReason::Evicted)
+        );
     }
     if ends {
-        assert!(events.iter().all(|event| event.ended != Ended::Shutdown));
+        assert!(
+            events
+                .iter()
+                .all(|event| event.reason != StopReason::Shutdown)
+        );
     }
 }
 
@@ -333,15 +343,17 @@ impl LetGo {
             return;
         };
         assert_eq!(event.bytes, all);
-        let is_over = match event.ended {
-            Ended::Complete => logged.has_ended,
-            Ended::Reset => logged.has_failed,
-            Ended::Idle => dropped - heard >= settings.idle,
-            Ended::Total => lasted >= settings.total,
-            Ended::Bytes => settings.bytes.is_some_and(|most| all > most),
-            Ended::Rate => least.is_some_and(|(grace, kept)| lasted >= grace && lasted > kept),
-            Ended::Evicted => settings.at_once == Some(0),
-            Ended::Shutdown => !ends,
+        let is_over = match event.reason {
+            StopReason::Completed => logged.has_ended,
+            StopReason::Reset => logged.has_failed,
+            StopReason::IdleTimeout => dropped - heard >= settings.idle,
+            StopReason::Timeout => lasted >= settings.total,
+            StopReason::MaxBytes => settings.bytes.is_some_and(|most| all > most),
+            StopReason::MinRate => {
+                least.is_some_and(|(grace, kept)| lasted >= grace && lasted > kept)
+            }
+            StopReason::Evicted => settings.at_once == Some(0),
+            StopReason::Shutdown => !ends,
             _ => false,
         };
         assert!(is_over, "{event:?} {:?}", Brief(&logged));

@@ -12,10 +12,12 @@ use http::{Request, Response, Version};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_bodyguard::{Drain, Ended, Event, Observer, StreamLinger, delivery::TrackedBody};
+use tower_bodyguard::{
+    Drain, Event, Linger, LingerConfig, Observer, StopReason, StreamLinger, delivery::TrackedBody,
+};
 
 use crate::{
-    LINGER, Number, SLACK, Span,
+    Number, SLACK, Span,
     body::{Script, Source},
     millis,
 };
@@ -53,16 +55,16 @@ pub(super) async fn drive(input: &Input) {
         }
     });
     let (bytes, total) = (input.bytes.get(), input.total.get());
-    let linger = LINGER
-        .clone()
-        .drain(Drain::new().bytes(bytes).total(total))
+    let config = LingerConfig::new()
+        .drain(Drain::new().max_bytes(bytes).timeout(total))
         .stream_linger(
             StreamLinger::new()
-                .bytes(bytes)
-                .total(total)
-                .at_once(usize::from(!input.no_place)),
+                .max_bytes(bytes)
+                .timeout(total)
+                .max_streams(usize::from(!input.no_place)),
         )
         .observer(observer);
+    let linger = Linger::new(config);
     let (source, seen) = input.request.source();
     let mut request = Request::new(source);
     if input.is_http2 {
@@ -109,10 +111,10 @@ pub(super) async fn drive(input: &Input) {
     let read: u64 = events.iter().map(|(_, event)| event.bytes).sum();
     assert_eq!(read, seen.told().bytes);
     assert!(event.lasted <= dropped - begun + SLACK);
-    match event.ended {
-        Ended::Complete => assert!(seen.told().is_over || input.request.is_exact()),
-        Ended::Reset => assert!(seen.told().is_over),
-        Ended::Bytes => {
+    match event.reason {
+        StopReason::Completed => assert!(seen.told().is_over || input.request.is_exact()),
+        StopReason::Reset => assert!(seen.told().is_over),
+        StopReason::MaxBytes => {
             assert!(event.bytes > bytes);
             let most = if is_stream {
                 bytes.saturating_mul(2)
@@ -121,19 +123,24 @@ pub(super) async fn drive(input: &Input) {
             };
             assert!(event.bytes <= most.saturating_add(FRAME));
         }
-        Ended::Idle => {
+        StopReason::IdleTimeout => {
             assert!(is_stream && total > IDLE);
             assert!(event.lasted + SLACK >= IDLE);
         }
-        Ended::Total => assert!(event.lasted + SLACK >= total.min(ANSWER)),
-        Ended::Evicted => {
+        StopReason::Timeout => assert!(event.lasted + SLACK >= total.min(ANSWER)),
+        StopReason::Evicted => {
             assert!(is_stream && input.no_place);
             assert!(event.lasted <= holds.min(ANSWER) + HELD + SLACK);
         }
-        Ended::Shutdown => assert!(!ends),
+        StopReason::Shutdown => assert!(!ends),
         other => panic!("{other:?}"),
     }
-    if is_stream && !matches!(event.ended, Ended::Complete | Ended::Reset | Ended::Bytes) {
+    if is_stream
+        && !matches!(
+            event.reason,
+            StopReason::Completed | StopReason::Reset | StopReason::MaxBytes
+        )
+    {
         let read_on = if input.no_place { HELD } else { total };
         assert!(!ends || event.lasted <= holds.min(ANSWER) + read_on + SLACK);
     }

@@ -3,7 +3,8 @@ use std::io::IoSlice;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Buf;
 
-use super::TRAILERS;
+/// The first byte of a frame of gRPC-Web that holds trailers, uncompressed.
+pub(super) const TRAILERS: u8 = 0x80;
 
 /// Follows the messages of gRPC-Web in a body: one byte that says what it is, four of
 /// its length, and the message. A service may cut them into frames of HTTP as it likes.

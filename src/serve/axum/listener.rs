@@ -25,7 +25,7 @@ impl Linger {
     /// use tower_bodyguard::Linger;
     ///
     /// # async fn run() -> std::io::Result<()> {
-    /// let linger = Linger::new();
+    /// let linger = Linger::default();
     /// let app = Router::new().route("/", post(|body: String| async { body }));
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// axum::serve(linger.listener(listener), app).await

@@ -80,7 +80,7 @@ where
         "the sockets of this listener are wrapped already, and would linger twice: give `serve` \
          the listener itself"
     );
-    let linger = Linger::new();
+    let linger = Linger::default();
     linger.check_timers();
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new());
@@ -169,7 +169,7 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     /// is reached, the server accepts the next connection after another has ended.
     ///
     /// Lingering connections are not among them:
-    /// [`Linger::at_once`](crate::Linger::at_once) limits those.
+    /// [`LingerConfig::max_connections`](crate::LingerConfig::max_connections) limits those.
     pub fn max_connections(mut self, max_connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = max_connections.into();
         self
@@ -179,8 +179,8 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     /// done.
     ///
     /// The server stops accepting, and each connection ends after its request. Bodies are drained
-    /// for the [grace](Linger::grace) of the handle at most. Then the server waits for lingering
-    /// connections, for the grace again, and closes those that are left.
+    /// for the [shutdown timeout](crate::LingerConfig::shutdown_timeout) at most. Then the server waits for lingering
+    /// connections, for as long again, and closes those that are left.
     ///
     /// A slow handler, or a client that reads its response slowly, has no limit here: put the
     /// future into `tokio::time::timeout` to have one.
@@ -283,7 +283,7 @@ where
         // An error says that there is no connection.
         let _ = stop.send(());
         stop.closed().await;
-        linger.shutdown(linger.grace_setting()).await;
+        linger.shutdown(linger.shutdown_timeout()).await;
     }
 }
 
@@ -296,7 +296,7 @@ async fn slot(slots: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
 /// Waits for the signal; does not return if the server itself was dropped.
 async fn changed(signal: &mut watch::Receiver<()>) {
     if signal.changed().await.is_err() {
-        pending().await
+        pending::<()>().await;
     }
 }
 

@@ -1,0 +1,63 @@
+//! The guard's word to its answer.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use loom::{future::block_on, model, thread};
+
+use crate::shared::limit_signal::{LimitSignal, Violation};
+
+/// The answer that waits while the body reports.
+fn is_told(report: fn(&LimitSignal), expected: Violation) {
+    model(move || {
+        let signal = Arc::new(LimitSignal::new(4));
+        let body = thread::spawn({
+            let signal = Arc::clone(&signal);
+            move || report(&signal)
+        });
+        let violation = block_on(poll_fn(|cx| {
+            signal.wake_on_report(cx);
+            signal.violation().map_or(Poll::Pending, Poll::Ready)
+        }));
+        assert_eq!(violation, expected);
+        body.join().unwrap();
+    });
+}
+
+#[test]
+fn an_answer_is_told_of_too_many_bytes() {
+    is_told(
+        |signal| signal.report(5),
+        Violation::TooLong { received: 5 },
+    );
+}
+
+#[test]
+fn an_answer_is_told_of_too_few() {
+    is_told(
+        |signal| signal.report_too_slow(9),
+        Violation::TooSlow { rate: 9 },
+    );
+}
+
+/// As a response's body is handed from one task to another.
+#[test]
+fn of_those_that_waited_the_last_is_told() {
+    model(|| {
+        let signal = Arc::new(LimitSignal::new(4));
+        block_on(poll_fn(|cx| {
+            signal.wake_on_report(cx);
+            Poll::Ready(())
+        }));
+        let body = thread::spawn({
+            let signal = Arc::clone(&signal);
+            move || signal.report(5)
+        });
+        block_on(poll_fn(|cx| {
+            signal.wake_on_report(cx);
+            signal
+                .violation()
+                .map_or(Poll::Pending, |_| Poll::Ready(()))
+        }));
+        body.join().unwrap();
+    });
+}

@@ -1,0 +1,34 @@
+//! What a head says of its connection.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header::CONNECTION};
+
+/// Whether the client takes its connection for closed after the response (RFC 9112 §9.3).
+#[inline]
+pub(super) fn closes(version: Version, headers: &HeaderMap) -> bool {
+    match version {
+        Version::HTTP_11 => has_token(headers, &CONNECTION, "close"),
+        _ => !has_token(headers, &CONNECTION, "keep-alive"),
+    }
+}
+
+/// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
+#[inline]
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    // Most have no such header, and this is the cheaper question.
+    headers.contains_key(name) && list_has_token(headers, name, token)
+}
+
+fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|member| member.trim().eq_ignore_ascii_case(token))
+}
+
+/// Beside what else the answer says of its connection.
+pub(super) fn say_close<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().append(CONNECTION, close);
+}

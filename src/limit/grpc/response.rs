@@ -1,0 +1,117 @@
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Buf, BufMut, Bytes};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body::Frame;
+
+use super::messages::{At, Messages, TRAILERS};
+use crate::refusal::{Call, Form, Kind, Refusal};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The whole answer: the status alone, where no message was sent.
+pub(in crate::limit) fn refuse(call: &Call, refusal: &Refusal) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, call.content_type().clone());
+    headers.extend(trailers(refusal));
+    if call.form() == Form::Grpc {
+        return response;
+    }
+    // Clients of gRPC-Web read the one or the other, and those in browsers what
+    // is exposed to scripts.
+    let exposed = HeaderValue::from_static("grpc-status,grpc-message");
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    let body = in_body(call.form(), refusal);
+    headers.insert(CONTENT_LENGTH, body.len().into());
+    response.map(|_| body)
+}
+
+/// The trailers as a frame of the body.
+fn in_body(form: Form, refusal: &Refusal) -> Bytes {
+    let lines = format!(
+        "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
+        status(refusal)
+    );
+    let mut frame = Vec::with_capacity(5 + lines.len());
+    frame.put_u8(TRAILERS);
+    frame.put_u32(lines.len() as u32);
+    frame.put_slice(lines.as_bytes());
+    match form {
+        Form::WebText => STANDARD.encode(frame).into(),
+        Form::Grpc | Form::Web => frame.into(),
+    }
+}
+
+/// A response of gRPC's that has begun.
+#[derive(Debug)]
+pub(in crate::limit) struct Begun {
+    form: Form,
+    messages: Messages,
+}
+
+/// How such a response is to end.
+pub(in crate::limit) enum End<D> {
+    /// With the refusal.
+    Refused(Frame<D>),
+    /// As the service has ended it: a second status would be none.
+    Ended,
+    /// It cannot: a message is half sent.
+    BrokenOff,
+}
+
+impl Begun {
+    /// By what the service has chosen. `None` for a response that is none of gRPC's.
+    pub(in crate::limit) fn of(headers: &HeaderMap) -> Option<Self> {
+        let form = Form::of(headers.get(CONTENT_TYPE)?)?;
+        let mut messages = Messages::new(form == Form::WebText);
+        // Trailers only, and these in the head.
+        if headers.contains_key(GRPC_STATUS) {
+            messages.end();
+        }
+        Some(Self { form, messages })
+    }
+
+    /// A frame that is handed on.
+    pub(in crate::limit) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
+        match (self.form, frame.data_ref()) {
+            (Form::Web | Form::WebText, Some(data)) => self.messages.follow(data),
+            (Form::Grpc, None) => self.messages.end(),
+            _ => {}
+        }
+    }
+
+    pub(in crate::limit) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> End<D> {
+        match (self.messages.at(), self.form) {
+            (At::End, _) => End::Ended,
+            (At::Within, _) => End::BrokenOff,
+            (At::Boundary, Form::Grpc) => End::Refused(Frame::trailers(trailers(refusal))),
+            (At::Boundary, form) => End::Refused(Frame::data(in_body(form, refusal).into())),
+        }
+    }
+}
+
+fn trailers(refusal: &Refusal) -> HeaderMap {
+    // Our own words and numbers: no character of them needs an escape.
+    let message = HeaderValue::try_from(refusal.to_string());
+    let message = message.expect("a refusal is said in printable ASCII");
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, status(refusal).into());
+    trailers.insert(GRPC_MESSAGE, message);
+    trailers
+}
+
+/// The code of gRPC's for the kind of refusal.
+fn status(refusal: &Refusal) -> u16 {
+    const INVALID_ARGUMENT: u16 = 3;
+    const DEADLINE_EXCEEDED: u16 = 4;
+    const RESOURCE_EXHAUSTED: u16 = 8;
+    match refusal.kind() {
+        Kind::Declared { .. } | Kind::Streamed { .. } => RESOURCE_EXHAUSTED,
+        Kind::TooSlow { .. } => DEADLINE_EXCEEDED,
+        Kind::BadLength | Kind::LengthRequired => INVALID_ARGUMENT,
+    }
+}

@@ -1,0 +1,221 @@
+//! Where a client's bytes stand between the records of TLS.
+
+/// The type of the first record of TLS (RFC 8446 §5.1), which no method of HTTP begins
+/// with.
+const HANDSHAKE: u8 = 22;
+
+/// The type of the records that hold what the client has to say (RFC 8446 §5.1). In TLS 1.3 the
+/// end of its handshake is in one, too.
+const APPLICATION_DATA: u8 = 23;
+
+/// The type of alerts, and their length in TLS 1.3: two bytes, their type, and the cipher's tag
+/// (RFC 8446 §5.2). There they have the type of application data. What has two bytes is taken
+/// for an alert, too.
+const ALERT: u8 = 21;
+const ENCRYPTED_ALERT: usize = 2 + 1 + 16;
+
+/// The length of a record's head.
+const HEAD: usize = 5;
+
+fn length(head: [u8; HEAD]) -> usize {
+    usize::from(u16::from_be_bytes([head[3], head[4]]))
+}
+
+/// Whether a record may be an alert, as `close_notify` is.
+fn may_be_alert(head: [u8; HEAD]) -> bool {
+    head[0] == ALERT || head[0] == APPLICATION_DATA && length(head) == ENCRYPTED_ALERT
+}
+
+/// How a connection begins whose proxy speaks the PROXY protocol, versions 1 and 2.
+const PROXY_HEADS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+
+/// Follows the records by their heads, which are in clear: a type, a version, and two
+/// bytes of length. What TLS has of a record that has not come whole is in nobody's
+/// hands yet, however quiet the socket is.
+#[derive(Debug, Default)]
+pub(super) enum TlsRecordTracker {
+    /// Nothing has come.
+    #[default]
+    Unknown,
+    /// What comes is no TLS, and needs no following.
+    Plain,
+    /// It begins with the head of a proxy, or may do so: TLS may follow it, and is not followed.
+    Opaque,
+    Tls {
+        head: [u8; HEAD],
+        known: usize,
+        /// What is to come of the record.
+        left: usize,
+        /// The client has sent more than its part of the handshake.
+        has_spoken: bool,
+        /// The latest record may be the client's last.
+        has_ended: bool,
+    },
+}
+
+impl TlsRecordTracker {
+    fn begin(bytes: &[u8]) -> Self {
+        // A head that came in parts is a rare thing, and to take another for it only costs a
+        // lingering close.
+        let is_proxys = |head: &&[u8]| bytes.starts_with(head) || head.starts_with(bytes);
+        if PROXY_HEADS.iter().any(is_proxys) {
+            return Self::Opaque;
+        }
+        match bytes[0] {
+            HANDSHAKE => Self::Tls {
+                head: [0; HEAD],
+                known: 0,
+                left: 0,
+                has_spoken: false,
+                has_ended: false,
+            },
+            _ => Self::Plain,
+        }
+    }
+
+    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+        if let (Self::Unknown, false) = (&self, bytes.is_empty()) {
+            *self = Self::begin(bytes);
+        }
+        let Self::Tls {
+            head,
+            known,
+            left,
+            has_spoken,
+            has_ended,
+        } = self
+        else {
+            return;
+        };
+        while !bytes.is_empty() {
+            if *known < head.len() {
+                head[*known] = bytes[0];
+                *known += 1;
+                bytes = &bytes[1..];
+                *left = length(*head);
+                *has_spoken |= head[0] == APPLICATION_DATA;
+                *has_ended = *known == HEAD && may_be_alert(*head);
+            } else {
+                let part = bytes.len().min(*left);
+                *left -= part;
+                bytes = &bytes[part..];
+            }
+            if *known == head.len() && *left == 0 {
+                *known = 0;
+            }
+        }
+    }
+
+    /// Whether a part of a record is still to come, as far as that is known.
+    pub(super) fn is_within(&self) -> bool {
+        match self {
+            Self::Tls { known, .. } => *known > 0,
+            Self::Opaque => true,
+            Self::Unknown | Self::Plain => false,
+        }
+    }
+
+    /// Whether the latest record may say that the client has closed its side (`close_notify`).
+    pub(super) fn may_have_ended(&self) -> bool {
+        matches!(self, Self::Tls { has_ended, .. } if *has_ended)
+    }
+
+    /// Finds where a record begins that may say so. One whose head has come in part already is
+    /// not found.
+    pub(super) fn find_end(&self, bytes: &[u8]) -> Option<usize> {
+        let Self::Tls { known, left, .. } = self else {
+            return None;
+        };
+        let mut at = if *known == HEAD { *left } else { 0 };
+        if 0 < *known && *known < HEAD {
+            return None;
+        }
+        while let Some(head) = bytes.get(at..at + HEAD) {
+            let head: [u8; HEAD] = head.try_into().ok()?;
+            if may_be_alert(head) {
+                return Some(at);
+            }
+            at += HEAD + length(head);
+        }
+        None
+    }
+
+    /// Whether the handshake of TLS has not come to its end: there was no request yet.
+    pub(super) fn is_handshake(&self) -> bool {
+        matches!(self, Self::Tls { has_spoken, .. } if !has_spoken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_within(pieces: &[&[u8]]) -> bool {
+        let mut records = TlsRecordTracker::default();
+        pieces.iter().for_each(|piece| records.follow(piece));
+        records.is_within()
+    }
+
+    #[test]
+    fn where_the_bytes_stand() {
+        let hello = b"\x16\x03\x01\0\x02hi";
+        assert!(!is_within(&[]));
+        assert!(!is_within(&[hello]));
+        assert!(is_within(&[hello, b"\x17"]));
+        assert!(is_within(&[hello, b"\x17\x03\x03\0\x02h"]));
+        assert!(!is_within(&[hello, b"\x17\x03\x03\0\x02h", b"i"]));
+        assert!(!is_within(&[b"GET / HTTP/1.1"]));
+        let whole = [&hello[..], b"\x17\x03\x03\0\0\x17\x03\x03\0\x01."].concat();
+        for cut in 0..whole.len() {
+            let (one, other) = whole.split_at(cut);
+            assert!(!is_within(&[one, other]), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn proxy_head_leaves_nothing_known() {
+        assert!(is_within(&[b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n"]));
+        assert!(is_within(&[b"PRO", b"XY TCP4"]));
+        assert!(is_within(&[b"\r\n\r\n\0\r\nQUIT\n!"]));
+        assert!(!is_within(&[b"PROPFIND / HTTP/1.1"]));
+        assert!(!is_within(&[b"POST / HTTP/1.1"]));
+    }
+
+    #[test]
+    fn end_is_found_by_type_and_by_length() {
+        let hello = &b"\x16\x03\x01\0\x02hi"[..];
+        let data = &b"\x17\x03\x03\0\x02hi"[..];
+        let alerts = [
+            b"\x15\x03\x03\0\x1a".to_vec(),
+            [&b"\x17\x03\x03\0\x13"[..], &[0; 19]].concat(),
+        ];
+        for alert in &alerts {
+            let mut records = TlsRecordTracker::default();
+            records.follow(hello);
+            assert_eq!(records.find_end(data), None);
+            assert_eq!(records.find_end(&[data, alert].concat()), Some(data.len()));
+            records.follow(&data[..6]);
+            assert_eq!(records.find_end(&[&data[6..], alert].concat()), Some(1));
+            records.follow(&data[6..]);
+            assert!(!records.may_have_ended());
+            records.follow(alert);
+            assert!(records.may_have_ended());
+        }
+        let mut records = TlsRecordTracker::default();
+        records.follow(hello);
+        records.follow(&alerts[1]);
+        records.follow(data);
+        assert!(!records.may_have_ended(), "it was data");
+        assert_eq!(TlsRecordTracker::Plain.find_end(&alerts[0]), None);
+    }
+
+    #[test]
+    fn handshake_ends_with_application_data() {
+        let mut records = TlsRecordTracker::default();
+        assert!(!records.is_handshake());
+        records.follow(b"\x16\x03\x01\0\x02hi\x14\x03\x03\0\x01\x01");
+        assert!(records.is_handshake());
+        records.follow(b"\x17\x03\x03\0\x02hi");
+        assert!(!records.is_handshake());
+    }
+}

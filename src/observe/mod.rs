@@ -1,0 +1,14 @@
+//! Events for the operator: one observer for all parts, counters, and adapters for `tracing`
+//! and `metrics`.
+
+mod counters;
+mod event;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(feature = "tracing")]
+mod tracing;
+
+pub use self::{
+    counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
+    event::{Discarded, Event, Observer},
+};

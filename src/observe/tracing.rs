@@ -1,0 +1,56 @@
+use super::{Discarded, Event, Observer};
+use crate::budget::StopReason;
+
+impl Observer {
+    /// Makes an event of `tracing` (feature `tracing`) of each, with the target
+    /// `tower_bodyguard`:
+    ///
+    /// | message | level | fields |
+    /// | --- | --- | --- |
+    /// | `refused` | INFO | `kind`, `status`, `limit`, `declared`, `received` |
+    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `bytes`, `lasted` in seconds |
+    /// | the same, where another needed the place, or the client was too slow | WARN | the same |
+    ///
+    /// Numbers of bytes are `u64`; those that there are none of are left out.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, Observer};
+    ///
+    /// let linger = Linger::new(LingerConfig::new().observer(Observer::tracing()));
+    /// let guard = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
+    /// ```
+    #[must_use]
+    pub fn tracing() -> Self {
+        Self::new(trace)
+    }
+}
+
+fn trace(event: &Event<'_>) {
+    match event {
+        Event::Refused(refusal) => tracing::info!(
+            target: "tower_bodyguard",
+            kind = refusal.kind().as_str(),
+            status = refusal.status().as_u16(),
+            limit = refusal.limit(),
+            declared = refusal.declared(),
+            received = refusal.received(),
+            "refused"
+        ),
+        Event::Drained(discarded) => trace_discarded("drained", discarded),
+        Event::StreamLingered(discarded) => trace_discarded("stream lingered", discarded),
+        Event::Lingered(discarded) => trace_discarded("lingered", discarded),
+        // The layer has logged it, whoever observes.
+        Event::RouteUnknown { .. } => {}
+    }
+}
+
+fn trace_discarded(what: &str, discarded: &Discarded) {
+    let reason = discarded.reason.as_str();
+    let (bytes, lasted) = (discarded.bytes, discarded.lasted.as_secs_f64());
+    match discarded.reason {
+        StopReason::Evicted | StopReason::MinRate => {
+            tracing::warn!(target: "tower_bodyguard", reason, bytes, lasted, "{what}");
+        }
+        _ => tracing::debug!(target: "tower_bodyguard", reason, bytes, lasted, "{what}"),
+    }
+}

@@ -1,0 +1,358 @@
+use std::fmt;
+
+use http::StatusCode;
+
+use super::{
+    accept::Accepted,
+    grpc::Call,
+    request::Asked,
+    size::{Size, write_limit},
+};
+
+/// Why a request was refused, and the numbers.
+///
+/// It is what [`on_refusal`](crate::BodyGuardLayer::on_refusal) gets to write an
+/// answer from, and it stays in the extensions of the response, so that layers
+/// further out can count and log it. As text it is one paragraph for the client:
+///
+/// > Upload too large: 20 MiB. The limit is 4 MiB.
+///
+/// ```
+/// use axum::{Router, body::Body, http::{Request, Response}, routing::post};
+/// use tower::ServiceExt;
+/// use tower_bodyguard::{BodyGuardLayer, Refusal};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// fn log(response: &Response<Body>) {
+///     if let Some(refusal) = response.extensions().get::<Refusal>() {
+///         eprintln!("{refusal}");
+///     }
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/", post(|body: String| async { body }))
+///     .layer(BodyGuardLayer::new(4));
+/// let request = Request::post("/").body(Body::from("hello")).unwrap();
+/// let response = app.oneshot(request).await.unwrap();
+/// log(&response);
+/// assert_eq!(response.extensions().get::<Refusal>().unwrap().limit(), Some(4));
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    kind: Kind,
+    status: StatusCode,
+    limit: Option<u64>,
+    secret: bool,
+    request: Asked,
+}
+
+/// What was wrong with the request.
+///
+/// ```
+/// use tower_bodyguard::{Refusal, limit::Kind};
+///
+/// fn label(refusal: &Refusal) -> &'static str {
+///     match refusal.kind() {
+///         Kind::Declared { .. } | Kind::Streamed { .. } => "too large",
+///         Kind::BadLength | Kind::LengthRequired => "length",
+///         _ => "other",
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `Content-Length` declares more bytes than the limit. The handler never ran.
+    Declared {
+        /// The declared length, in bytes.
+        length: u64,
+    },
+    /// More bytes than the limit came.
+    Streamed {
+        /// How many bytes had come when the limit was passed: not the length of
+        /// the body, which nobody knows.
+        received: u64,
+    },
+    /// The bytes came too slowly, where a [rate](crate::BodyGuardLayer::min_rate) is asked
+    /// for.
+    TooSlow {
+        /// The rate, in bytes per second.
+        rate: u64,
+    },
+    /// `Content-Length` is not one decimal number that fits 64 bits, or there
+    /// are several that differ (RFC 9110 §8.6). The handler never ran.
+    BadLength,
+    /// The body says no length, and one is
+    /// [required](crate::BodyGuardLayer::require_content_length). The handler
+    /// never ran.
+    LengthRequired,
+}
+
+impl Kind {
+    /// In one word, for a label or a log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Declared { .. } => "declared",
+            Self::Streamed { .. } => "streamed",
+            Self::TooSlow { .. } => "too_slow",
+            Self::BadLength => "bad_length",
+            Self::LengthRequired => "length_required",
+        }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: Kind, status: StatusCode, limit: Option<u64>, request: Asked) -> Self {
+        Self {
+            kind,
+            status,
+            limit,
+            secret: false,
+            request,
+        }
+    }
+
+    /// Keeps the limit out of what the client gets to read.
+    pub(crate) fn secret(mut self, secret: bool) -> Self {
+        self.secret = secret;
+        self
+    }
+
+    /// The status to answer with: 413 for a body that is too large, unless the
+    /// layer was told [otherwise](crate::BodyGuardLayer::status), 400 for a bad
+    /// `Content-Length`, 411 for a missing one, and 408 for a body that came too slowly.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What was wrong.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The limit that applied, in bytes; `None` where there was none.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Whether the client is not to learn the limit, see
+    /// [`hide_limit`](crate::BodyGuardLayer::hide_limit).
+    #[must_use]
+    pub fn is_limit_hidden(&self) -> bool {
+        self.secret
+    }
+
+    /// The length that the request declared, in bytes, where that was too much.
+    #[must_use]
+    pub fn declared(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Declared { length } => Some(length),
+            _ => None,
+        }
+    }
+
+    /// How many bytes had come when the limit was passed, where it was passed
+    /// while the body streamed.
+    #[must_use]
+    pub fn received(&self) -> Option<u64> {
+        match self.kind {
+            Kind::Streamed { received } => Some(received),
+            _ => None,
+        }
+    }
+
+    /// What the client would rather be answered in: see [`Accepted`].
+    #[must_use]
+    pub fn accepted(&self) -> Accepted {
+        self.request.accepted()
+    }
+
+    /// What [`capture`](crate::BodyGuardLayer::capture) took from the request's
+    /// head; `None` where it is not set, or makes another type.
+    #[must_use]
+    pub fn captured<T: 'static>(&self) -> Option<&T> {
+        self.request.captured()
+    }
+
+    /// The call of gRPC's that is refused, if it is one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        self.request.call()
+    }
+
+    /// Whether the request was a HEAD, whose answer has no body.
+    pub(crate) fn by_head(&self) -> bool {
+        self.request.by_head()
+    }
+
+    /// What is wrong, in the words of RFC 9110 §15.
+    pub(crate) fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Declared { .. } | Kind::Streamed { .. } => "Content Too Large",
+            Kind::TooSlow { .. } => "Request Timeout",
+            Kind::BadLength => "Bad Content-Length",
+            Kind::LengthRequired => "Length Required",
+        }
+    }
+}
+
+impl Refusal {
+    /// Writes what went wrong, the limit, and what to do.
+    pub(crate) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        match self.kind {
+            Kind::Declared { length } => self.write_declared(out, length),
+            Kind::Streamed { .. } => self.write_streamed(out),
+            Kind::TooSlow { rate } => {
+                out.write_str("Upload too slow: the minimum is ")?;
+                write_limit(out, rate)?;
+                out.write_str(" per second. Try again over a faster connection.")
+            }
+            Kind::BadLength => out.write_str(
+                "Content-Length is not one decimal number. Send the length of the body in bytes.",
+            ),
+            Kind::LengthRequired => {
+                out.write_str("Content-Length is missing. Send the length of the body in bytes.")
+            }
+        }
+    }
+
+    fn write_declared(&self, out: &mut impl fmt::Write, length: u64) -> fmt::Result {
+        out.write_str("Upload too large: ")?;
+        match self.told_limit() {
+            // No digit may depend on the limit.
+            None => {
+                Size::nearest(length).write(out)?;
+                out.write_str(". Send a smaller one.")
+            }
+            Some(0) => {
+                Size::nearest(length).write(out)?;
+                out.write_str(NOTHING_ACCEPTED)
+            }
+            Some(limit) => {
+                let sizes = Size::over(length, limit);
+                let said = sizes.map_or(Size::bytes(length), |(length, _)| length);
+                said.write(out)?;
+                out.write_str(". The limit is ")?;
+                match sizes {
+                    Some((_, limit)) => limit.write(out)?,
+                    None => write_limit(out, limit)?,
+                }
+                out.write_str(".")
+            }
+        }
+    }
+
+    fn write_streamed(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        out.write_str("Upload too large")?;
+        match self.told_limit() {
+            None => out.write_str(". Send a smaller one."),
+            Some(0) => out.write_str(NOTHING_ACCEPTED),
+            Some(limit) => {
+                out.write_str(": the limit is ")?;
+                write_limit(out, limit)?;
+                out.write_str(".")
+            }
+        }
+    }
+
+    /// Returns the limit if the client may learn it.
+    fn told_limit(&self) -> Option<u64> {
+        self.limit.filter(|_| !self.secret)
+    }
+}
+
+const NOTHING_ACCEPTED: &str = ". No request body is accepted here.";
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(kind: Kind) -> Refusal {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        Refusal::new(kind, status, Some(4 << 20), Asked::default())
+    }
+
+    #[test]
+    fn refusal_says_what_went_wrong_the_limit_and_what_to_do() {
+        for (kind, says) in [
+            (
+                Kind::Declared { length: 20_000_000 },
+                "Upload too large: 19.1 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_204_487 },
+                "Upload too large: 4.01 MiB. The limit is 4 MiB.",
+            ),
+            (
+                Kind::Declared { length: 4_194_305 },
+                "Upload too large: 4194305 bytes. The limit is 4 MiB (4194304 bytes).",
+            ),
+            (
+                Kind::Streamed {
+                    received: 4_204_487,
+                },
+                "Upload too large: the limit is 4 MiB (4194304 bytes).",
+            ),
+            (
+                Kind::TooSlow { rate: 240 },
+                "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
+                 connection.",
+            ),
+            (
+                Kind::BadLength,
+                "Content-Length is not one decimal number. Send the length of the body in bytes.",
+            ),
+            (
+                Kind::LengthRequired,
+                "Content-Length is missing. Send the length of the body in bytes.",
+            ),
+        ] {
+            assert_eq!(refusal(kind).to_string(), says);
+        }
+    }
+
+    #[test]
+    fn limit_of_zero_says_that_no_body_is_accepted() {
+        let says = |kind| {
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Refusal::new(kind, status, Some(0), Asked::default()).to_string()
+        };
+        assert_eq!(
+            says(Kind::Declared { length: 5 }),
+            "Upload too large: 5 bytes. No request body is accepted here."
+        );
+        assert_eq!(
+            says(Kind::Streamed { received: 5 }),
+            "Upload too large. No request body is accepted here."
+        );
+    }
+
+    #[test]
+    fn a_secret_limit_is_in_no_text() {
+        let kinds = [
+            Kind::Declared { length: 20 << 20 },
+            // Exact bytes would say that the limit is close.
+            Kind::Declared { length: 4_200_000 },
+            Kind::Streamed {
+                received: 4_194_305,
+            },
+        ];
+        for kind in kinds {
+            let text = refusal(kind).secret(true).to_string();
+            // The count at which it was refused would tell the limit as well.
+            assert!(!text.contains("4194") && !text.contains("limit"), "{text}");
+            assert!(!text.contains("4200000"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The parts of a request's head that a refusal depends on.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
+
+use super::{accept::Accepted, grpc::Call};
+
+/// What the answer must know of the request once its head is with the handler.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    form: Form,
+    by_head: bool,
+    captured: Option<Captured>,
+}
+
+/// What tells the form of the answer.
+#[derive(Clone, Debug)]
+enum Form {
+    /// The content type, of a call of gRPC's.
+    Call(Call),
+    /// `Accept`, of any other request.
+    Accept(Option<HeaderValue>),
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::Accept(None)
+    }
+}
+
+/// Of a type that the layer's user knows.
+#[derive(Clone)]
+pub(crate) struct Captured(pub(crate) Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Captured(..)")
+    }
+}
+
+impl Asked {
+    pub(crate) fn of(head: &Parts, call: Option<Call>, captured: Option<Captured>) -> Self {
+        Self {
+            form: call.map_or_else(|| Form::Accept(accept(&head.headers)), Form::Call),
+            by_head: head.method == Method::HEAD,
+            captured,
+        }
+    }
+
+    pub(super) fn by_head(&self) -> bool {
+        self.by_head
+    }
+
+    pub(super) fn captured<T: 'static>(&self) -> Option<&T> {
+        self.captured.as_ref()?.0.downcast_ref()
+    }
+
+    pub(super) fn accepted(&self) -> Accepted {
+        match &self.form {
+            Form::Call(_) => Accepted::Text,
+            Form::Accept(accept) => Accepted::of(accept.as_ref()),
+        }
+    }
+
+    /// The call of gRPC's that the request makes, if it makes one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match &self.form {
+            Form::Call(call) => Some(call),
+            Form::Accept(_) => None,
+        }
+    }
+}
+
+/// The header as one list. In several lines (RFC 9110 §5.3) it seldom comes.
+fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(ACCEPT).iter();
+    let first = lines.next()?;
+    let Some(second) = lines.next() else {
+        return Some(first.clone());
+    };
+    let mut list = [first.as_bytes(), second.as_bytes()].join(&b", "[..]);
+    for line in lines {
+        list.extend_from_slice(b", ");
+        list.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&list).ok()
+}

@@ -1,0 +1,84 @@
+//! Signals from a request body to its response.
+
+use std::task::Context;
+
+use super::{
+    sync::{AtomicU64, Ordering},
+    waker_slot::WakerSlot,
+};
+
+/// Notifies the response that the request body went over its limit, or came too slowly.
+///
+/// It happens at most once.
+#[derive(Debug)]
+pub(crate) struct LimitSignal {
+    limit: u64,
+    /// Bytes that had come when the limit was passed; 0 while it holds. A body
+    /// cannot pass a limit with no bytes at all.
+    received: AtomicU64,
+    /// The rate that the body did not keep; 0 while it does, and where there is none.
+    too_slow: AtomicU64,
+    answer: WakerSlot,
+}
+
+/// How a request body broke its limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// It went over its limit, after so many bytes.
+    TooLong { received: u64 },
+    /// It was slower than so many bytes per second.
+    TooSlow { rate: u64 },
+}
+
+impl LimitSignal {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self {
+            limit,
+            received: AtomicU64::new(0),
+            too_slow: AtomicU64::new(0),
+            answer: WakerSlot::default(),
+        }
+    }
+
+    /// The limit, in bytes.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(crate) fn report(&self, received: u64) {
+        debug_assert_ne!(received, 0, "no limit is below zero");
+        self.received.store(received, Ordering::Release);
+        self.answer.wake();
+    }
+
+    /// The body did not keep to the rate, in bytes per second.
+    pub(crate) fn report_too_slow(&self, rate: u64) {
+        self.too_slow.store(rate.max(1), Ordering::Release);
+        self.answer.wake();
+    }
+
+    /// The bytes that had come when the limit was passed.
+    pub(crate) fn received(&self) -> Option<u64> {
+        match self.received.load(Ordering::Acquire) {
+            0 => None,
+            received => Some(received),
+        }
+    }
+
+    /// What is wrong with the body, once something is.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        if let Some(received) = self.received() {
+            return Some(Violation::TooLong { received });
+        }
+        match self.too_slow.load(Ordering::Acquire) {
+            0 => None,
+            rate => Some(Violation::TooSlow { rate }),
+        }
+    }
+
+    /// Has the task woken when the limit is passed; look at
+    /// [`violation`](Self::violation) afterwards.
+    pub(crate) fn wake_on_report(&self, cx: &Context<'_>) {
+        self.answer.register(cx);
+    }
+}
