@@ -33,7 +33,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpListener,
     sync::{mpsc as channel, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tower::service_fn;
 use tower_bodyguard::{
@@ -243,49 +243,70 @@ impl Listener for InMemory {
     }
 }
 
-/// How long a silent connection lives: one that has sent nothing, half a head, or a whole request.
-async fn lifetimes(timeout: Option<Duration>) -> [Option<Duration>; 3] {
-    let (connect, accepted) = channel::channel(3);
-    let mut server = serve(InMemory(accepted), app());
-    if timeout != Some(BY_DEFAULT) {
-        server = server.header_timeout(timeout);
-    }
-    tokio::spawn(server.into_future());
+/// How long a client may be silent: one that has sent nothing, half a head, half a request, or a
+/// whole one. `None` if that is an hour.
+async fn lifetimes<S>(server: S, connect: channel::Sender<DuplexStream>) -> [Option<Duration>; 4]
+where
+    S: IntoFuture<IntoFuture: Future + Send + 'static, Output = io::Result<()>>,
+{
+    let served = server.into_future();
+    tokio::spawn(async move { drop(served.await) });
     let lifetime = async |begin: &[u8]| {
         let (mut socket, served) = duplex(1024);
         connect.send(served).await.unwrap();
         socket.write_all(begin).await.unwrap();
         let start = Instant::now();
         let mut received = Vec::new();
-        let closed =
-            tokio::time::timeout(Duration::from_secs(3600), socket.read_to_end(&mut received));
+        let closed = timeout(Duration::from_secs(3600), socket.read_to_end(&mut received));
         closed.await.ok().map(|_| start.elapsed())
     };
     [
         lifetime(b"").await,
         lifetime(b"GET / HTTP/1.1\r\nHost:").await,
+        lifetime(b"POST /body HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhalf.").await,
         lifetime(GET).await,
     ]
 }
 
-const BY_DEFAULT: Duration = Duration::from_secs(30);
+fn in_memory() -> (channel::Sender<DuplexStream>, InMemory) {
+    let (connect, accepted) = channel::channel(1);
+    (connect, InMemory(accepted))
+}
 
-#[tokio::test(start_paused = true)]
-async fn header_timeout_ends_silent_connections() {
-    for timeout in [BY_DEFAULT, Duration::from_secs(75)] {
-        for lifetime in lifetimes(Some(timeout)).await {
-            let late = lifetime
-                .expect("it is closed")
-                .checked_sub(timeout)
-                .unwrap();
-            assert!(late < Duration::from_secs(1), "{late:?}");
-        }
-    }
+fn reading() -> Router {
+    app().route("/body", post(|body: String| async { body }))
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_header_timeout_silent_connections_live() {
-    assert_eq!(lifetimes(None).await, [None; 3]);
+async fn client_without_a_request_is_closed_after_the_header_timeout() {
+    let (connect, listener) = in_memory();
+    let [nothing, half, upload, idle] = lifetimes(serve(listener, reading()), connect).await;
+    assert_eq!([nothing, half], [Some(Duration::from_secs(30)); 2]);
+    assert_eq!([upload, idle], [None; 2]);
+
+    let (connect, listener) = in_memory();
+    let server = serve(listener, reading()).header_timeout(Duration::from_secs(10));
+    let [nothing, half, upload, idle] = lifetimes(server, connect).await;
+    assert_eq!([nothing, half], [Some(Duration::from_secs(10)); 2]);
+    assert_eq!([upload, idle], [None; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_without_a_request_is_kept_without_a_header_timeout() {
+    let (connect, listener) = in_memory();
+    let server = serve(listener, reading()).header_timeout(None);
+    assert_eq!(lifetimes(server, connect).await, [None; 4]);
+}
+
+/// hyper's own timeout needs a timer, which is there.
+#[tokio::test(start_paused = true)]
+async fn idle_connection_is_closed_after_hypers_timeout() {
+    let (connect, listener) = in_memory();
+    let server = serve(listener, reading()).http(|http| {
+        http.http1().header_read_timeout(Duration::from_secs(75));
+    });
+    let [.., upload, idle] = lifetimes(server, connect).await;
+    assert_eq!([upload, idle], [None, Some(Duration::from_secs(75))]);
 }
 
 #[test]

@@ -159,8 +159,8 @@ fn tls(
 fn servers() -> Vec<Served> {
     let mut servers = vec![
         tcp("axum::serve", Server::hooked(app())),
-        tcp("linger.serve", Server::joined(app())),
-        tcp("linger.serve, the guard around the app", around()),
+        tcp("axum::serve of ours", Server::joined(app())),
+        tcp("axum::serve of ours, the guard around the app", around()),
         unix(),
         tcp("http1", accepting(by_http1)),
         tcp("auto", accepting(by_auto)),
@@ -243,7 +243,7 @@ fn unix() -> Served {
         }
     });
     Served {
-        name: "linger.serve over a Unix socket",
+        name: "axum::serve of ours over a Unix socket",
         server,
         way: Way::Unix {
             path,

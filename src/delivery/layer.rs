@@ -38,7 +38,7 @@ use super::{
 /// # Where it belongs
 ///
 /// Outermost, around every layer that may answer. Joined with the hook, as
-/// `linger.serve` does it for axum, it needs no layer, and loses no answer within the bounds. **As
+/// `axum::serve` of this crate does it, it needs no layer, and loses no answer within the bounds. **As
 /// a layer it reads on for the time of the [`Drain`](super::Drain) to deliver an answer; what a
 /// client sends after that meets a reset.**
 ///

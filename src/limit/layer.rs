@@ -196,7 +196,7 @@ impl<R> BodyGuardLayer<R> {
     ///
     /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
     /// read its body can take it from all others. That time is not the client's either; only
-    /// [`Linger::serve`](crate::Linger) and [`Linger::join`](crate::Linger::join) know it. **If
+    /// `axum::serve` of this crate and [`Linger::join`](crate::Linger::join) know it. **If
     /// the connection is not combined in this way, the rate does not apply over HTTP/2**, nor
     /// does it over HTTP/3, or if a layer outside reads the body in a task of its own.
     ///

@@ -1,9 +1,10 @@
-//! A timeout for the first request head, as long as its version of HTTP is not known.
+//! A timeout for the first request head of a connection.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,23 +14,37 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::shared::connection::Connection;
+
 /// Fails to read when the client has sent no request in time.
 ///
-/// hyper's own timeout begins when hyper-util has found out which version the client speaks,
-/// and for that it waits without a limit (`hyper_util::server::conn::auto`, `ReadVersion`). This
-/// one ends with the first write: HTTP/2 has its preface then, or HTTP/1 its first head.
+/// hyper's own timeout is no help: it begins when hyper-util has found out which version the
+/// client speaks, for which that waits without a limit (`hyper_util::server::conn::auto`,
+/// `ReadVersion`), and it goes on for connections that are kept and idle. This one ends with the
+/// first request over HTTP/1, and with the first write, which over HTTP/2 follows the preface.
 pub(super) struct HeadTimeout<T> {
     io: T,
-    /// `None` once the server has written.
+    /// `None` when there is no limit any more.
     timeout: Option<Pin<Box<Sleep>>>,
+    connection: Option<Arc<Connection>>,
 }
 
 impl<T> HeadTimeout<T> {
-    pub(super) fn new(io: T, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(
+        io: T,
+        timeout: Option<Duration>,
+        connection: Option<Arc<Connection>>,
+    ) -> Self {
         Self {
             io,
             timeout: timeout.map(|timeout| Box::pin(sleep(timeout))),
+            connection,
         }
+    }
+
+    fn has_request(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| connection.begun() > 0)
     }
 }
 
@@ -40,6 +55,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for HeadTimeout<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.timeout.is_some() && self.has_request() {
+            self.timeout = None;
+        }
         let timeout = self.timeout.as_mut().filter(|_| read.is_pending());
         match timeout.map(|timeout| timeout.as_mut().poll(cx)) {
             Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

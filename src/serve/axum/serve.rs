@@ -47,7 +47,7 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 /// - On each connection [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
 ///   combined: a small unread body is drained and the connection is kept, and otherwise the
 ///   connection closes so that the client can read the response first.
-/// - A [header timeout](Serve::header_timeout) of 30 s is on.
+/// - A [timeout](Serve::header_timeout) of 30 s for the first request of a connection is on.
 /// - [`Serve::http`] changes hyper's settings, and [`Serve::max_connections`] limits the
 ///   connections.
 /// - A graceful shutdown waits for lingering connections, too, for a limited time.
@@ -83,7 +83,10 @@ where
     let linger = Linger::default();
     linger.check_timers();
     let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new());
+    // hyper's timeout would end idle connections, too.
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None);
     #[cfg(feature = "http2")]
     // RFC 8441: WebSockets over HTTP/2.
     http.http2()
@@ -128,19 +131,19 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
         self
     }
 
-    /// Limits how long a client may take to send a request head; `None` for no limit. The default
-    /// is 30 s, as hyper's is.
+    /// Limits how long a client may take to send its first request head, or over HTTP/2 the
+    /// connection's preface; `None` for no limit. The default is 30 s, as hyper's is.
     ///
-    /// Over HTTP/1 the time begins when the connection is accepted, and again when a response is
-    /// complete: a connection that is idle for longer is closed. Over HTTP/2 it is the time for the
-    /// connection's first bytes.
+    /// A connection that is kept is not limited, as in axum: proxies keep theirs for a minute and
+    /// more, and a server that closes first costs them a request. hyper's own
+    /// `header_read_timeout` limits those, too; [`http`](Self::http) sets it, and a timer is there.
     ///
     /// ```no_run
     /// use std::time::Duration;
     ///
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
     /// tower_bodyguard::axum::serve(listener, app)
-    ///     .header_timeout(Duration::from_secs(75))
+    ///     .header_timeout(Duration::from_secs(10))
     ///     .await
     /// # }
     /// ```
@@ -234,14 +237,13 @@ where
             mut listener,
             mut make_service,
             linger,
-            mut http,
+            http,
             header_timeout,
             max_connections,
             signal,
             service: _,
         } = self;
         let linger = linger.child();
-        http.http1().header_read_timeout(header_timeout);
         let http = Arc::new(http);
         let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
@@ -265,7 +267,8 @@ where
             let app = never(make_service.call(stream).await);
             let io = LingerIo::new(io, &linger).joined();
             let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
-            let io = TokioIo::new(HeadTimeout::new(io, header_timeout));
+            let connection = io.connection().cloned();
+            let io = TokioIo::new(HeadTimeout::new(io, header_timeout, connection));
             let mut stopped = stop.subscribe();
             let http = Arc::clone(&http);
             tokio::spawn(async move {
