@@ -72,9 +72,9 @@ impl Drain {
     }
 
     /// Limits how many drains run at a time, 1024 by default; each is of a connection of its
-    /// own. When that limit is reached, a new one evicts the slowest drain of the client that
-    /// has the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is).
-    /// hyper closes the connection of an evicted drain once its answer is out.
+    /// own. When that limit is reached, a new one evicts the drain with the lowest rate, divided
+    /// by the number of drains that its client has
+    /// ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is). hyper closes the connection of an evicted drain once its answer is out.
     #[must_use]
     pub const fn max_connections(mut self, max_connections: usize) -> Self {
         self.max_connections = max_connections;
@@ -173,7 +173,8 @@ where
         draining.end = Some(Ended::Evicted);
     }
     let now = Instant::now().into_std();
-    shared.tasks.spawn(now, peer, |standing| {
+    let sent = draining.discarding.discarded();
+    shared.tasks.spawn(now, peer, sent, |standing| {
         draining.discarding.compete(standing);
         draining
     });

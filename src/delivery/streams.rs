@@ -39,9 +39,9 @@ use crate::{
 /// share the settings: whole on a fast network, and over in time for a person at a
 /// browser. A stream whose client is silent for 1 s is dropped sooner.
 ///
-/// When all slots are taken, a new stream evicts the slowest stream of the client that holds
-/// the most ([`Linger::peer_key`](crate::Linger::peer_key) says what a client is). With no
-/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
+/// When all slots are taken, a new stream evicts the stream with the lowest rate, divided by
+/// the number of slots that its client holds ([`Linger::peer_key`](crate::Linger::peer_key)
+/// says what a client is). With no slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
 /// clients that stop by themselves, such as curl.
 ///
 /// Until its response is out a stream is read as well, for its window is the whole
@@ -185,7 +185,7 @@ pub(super) fn linger<B>(
         shared: Arc::clone(shared),
         patience: Patience::default(),
     };
-    shared.streams.tasks.spawn(now, peer, |_| lingering);
+    shared.streams.tasks.spawn(now, peer, 0, |_| lingering);
 }
 
 enum Phase {
@@ -276,7 +276,8 @@ impl<B> Lingering<B> {
     fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
         let settings = self.shared.streams.settings;
         let now = Instant::now().into_std();
-        let slot = self.shared.streams.slots.take(now, self.peer, cx);
+        let sent = self.discarding.discarded();
+        let slot = self.shared.streams.slots.take(now, self.peer, sent, cx);
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);
