@@ -16,8 +16,8 @@ use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Stan
 
 /// Tasks that discard in the background, until a shutdown has no more time for them.
 ///
-/// Each holds a slot. When all are taken, the next task evicts the worst-placed one of the
-/// peer with the most slots ([`Registry`]). Several servers may share the slots: each has a
+/// Each holds a slot. When all are taken, the next task evicts the one with the lowest rate
+/// per slot of its peer ([`Registry`]). Several servers may share the slots: each has a
 /// [child](Self::child) of its own, which ends without the others.
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -60,11 +60,13 @@ impl Tasks {
         }
     }
 
-    /// Runs a future. Drops it if there is no runtime, no slot at all, or no more time.
+    /// Runs a future for a client that has sent so many bytes by now. Drops it if there is no
+    /// runtime, no slot at all, or no more time.
     pub(crate) fn spawn<F>(
         self: &Arc<Self>,
         now: Instant,
         peer: Peer,
+        sent: u64,
         make: impl FnOnce(Standing) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
@@ -73,7 +75,7 @@ impl Tasks {
             return;
         };
         let registry = &self.slots.registry;
-        let Some(entered) = registry.enter(now, peer, &self.group) else {
+        let Some(entered) = registry.enter(now, peer, sent, &self.group) else {
             return;
         };
         let number = entered.number;
@@ -110,8 +112,8 @@ impl Tasks {
     }
 
     /// Evicts a task, whichever server's. Returns `false` if none runs.
-    pub(crate) fn evict(&self, now: Instant) -> bool {
-        match self.slots.registry.evict(now) {
+    pub(crate) fn evict(&self) -> bool {
+        match self.slots.registry.evict() {
             Some(evicted) => {
                 evicted.iter().for_each(AbortHandle::abort);
                 true
@@ -217,14 +219,16 @@ impl Slots {
         }
     }
 
-    /// Takes a slot for the task of `cx`. Returns `None` if there are no slots at all.
+    /// Takes a slot for the task of `cx`, whose client has sent so many bytes by now. Returns
+    /// `None` if there are no slots at all.
     pub(crate) fn take(
         self: &Arc<Self>,
         now: Instant,
         peer: Peer,
+        sent: u64,
         cx: &Context<'_>,
     ) -> Option<(Slot, Standing)> {
-        let entered = self.registry.enter(now, peer, &self.group)?;
+        let entered = self.registry.enter(now, peer, sent, &self.group)?;
         let number = entered.number;
         let slot = Slot {
             slots: Arc::clone(self),
@@ -266,13 +270,13 @@ mod tests {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tasks.spawn(Instant::now(), Peer::alone(), |_| future);
+        tasks.spawn(Instant::now(), Peer::alone(), 0, |_| future);
     }
 
     /// Spawns a task that only an eviction ends.
     fn hold(tasks: &Arc<Tasks>, now: Instant, peer: Peer) -> Standing {
         let mut standing = None;
-        tasks.spawn(now, peer, |its| {
+        tasks.spawn(now, peer, 0, |its| {
             standing = Some(its);
             pending()
         });
@@ -316,16 +320,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn full_slots_evict_slowest_of_largest_peer() {
+    async fn full_slots_evict_lowest_rate_per_slot() {
         let tasks = Arc::new(Tasks::new(4));
         let now = Instant::now();
         let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
         let standings = [one, one, one, other].map(|peer| hold(&tasks, now, peer));
         standings[0].received(50_000, now);
-        standings[2].received(10, now);
+        standings[2].received(1_000, now);
         hold(&tasks, now, other);
         assert_eq!(evicted(&standings), [false, true, false, false]);
-        // Both have two: the slowest of either.
+        // Both have two: the slower one's.
         hold(&tasks, now, Peer::alone());
         assert_eq!(evicted(&standings), [false, true, false, true]);
         assert_eq!(tasks.taken(), 4);
@@ -333,20 +337,22 @@ mod tests {
 
     #[tokio::test]
     async fn newcomer_counts_for_its_own_peer() {
-        let tasks = Arc::new(Tasks::new(4));
-        let now = Instant::now();
         let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
-        let standings = [one, one, other, other].map(|peer| hold(&tasks, now, peer));
-        for standing in &standings[..2] {
-            standing.received(1 << 20, now);
+        for (newcomer, expected) in [
+            (one, [true, false, false, false]),
+            (other, [false, false, true, false]),
+        ] {
+            let tasks = Arc::new(Tasks::new(4));
+            let now = Instant::now();
+            let standings = [one, one, other, other].map(|peer| hold(&tasks, now, peer));
+            // It would be its third.
+            hold(&tasks, now, newcomer);
+            assert_eq!(evicted(&standings), expected);
         }
-        // It would be its third.
-        hold(&tasks, now, one);
-        assert_eq!(evicted(&standings), [true, false, false, false]);
     }
 
     #[tokio::test]
-    async fn dormant_task_is_evicted_before_any_other() {
+    async fn evict_ends_task_with_lowest_rate_per_slot() {
         let tasks = Arc::new(Tasks::new(3));
         let now = Instant::now();
         let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
@@ -355,9 +361,9 @@ mod tests {
         for standing in &standings[..2] {
             standing.received(1 << 20, now);
         }
-        assert!(tasks.evict(now));
+        assert!(tasks.evict());
         assert_eq!(evicted(&standings), [false, false, true]);
-        assert!(tasks.evict(now) && tasks.evict(now) && !tasks.evict(now));
+        assert!(tasks.evict() && tasks.evict() && !tasks.evict());
     }
 
     #[tokio::test]
@@ -380,7 +386,7 @@ mod tests {
     async fn evicted_task_counts_until_it_is_dropped() {
         let tasks = Arc::new(Tasks::new(1));
         hold(&tasks, Instant::now(), Peer::alone());
-        assert!(tasks.evict(Instant::now()));
+        assert!(tasks.evict());
         assert_eq!((tasks.taken(), tasks.running()), (0, 1));
         tasks.ended().await;
         assert_eq!(tasks.running(), 0);
@@ -418,7 +424,7 @@ mod tests {
     #[tokio::test]
     async fn end_does_not_miss_task_that_begins() {
         let tasks = Arc::new(Tasks::default());
-        tasks.spawn(Instant::now(), Peer::alone(), |_| {
+        tasks.spawn(Instant::now(), Peer::alone(), 0, |_| {
             tasks.end();
             pending()
         });

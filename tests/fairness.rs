@@ -111,6 +111,76 @@ fn many_fast_connections_leave_slots_to_slower_client() {
     assert_eq!(honest.delivered(10, server.addr, "/"), 10);
 }
 
+/// 80 addresses with a connection each at 1.5 kB/s, for 64 slots; honest clients of one
+/// address, as behind NAT, send 60 kB each 300 ms.
+fn many_addresses(per_second: u32) {
+    let server = served(Linger::new(LingerConfig::new().max_connections(64)));
+    let drip = Drip {
+        from: OTHER,
+        first: 80,
+        per_second,
+        piece: 150,
+        every: Duration::from_millis(100),
+    };
+    let from = (1..=80).map(|host| Ipv4Addr::new(127, 0, 1, host).into());
+    let _attack = drip.on_from(from.collect(), server.addr, "/");
+    until_lingering(&server, 60);
+    let honest = Paced {
+        from: HONEST,
+        pieces: 20,
+        piece: 60_000,
+        pause: Duration::from_millis(300),
+    };
+    assert_eq!(honest.delivered(10, server.addr, "/"), 10);
+}
+
+#[test]
+fn slow_connections_from_many_addresses_leave_slots_to_clients_of_one_address() {
+    many_addresses(7);
+}
+
+#[test]
+fn slow_connections_from_many_addresses_at_tenfold_rate_leave_slots() {
+    many_addresses(70);
+}
+
+/// 66 silent connections for 64 slots, and new ones; honest clients send 10 kB/s. At 300 new
+/// ones a second, each slot changes hands within two of their pauses.
+fn silent_newcomers(from: IpAddr, per_second: u32) {
+    let server = served(Linger::new(LingerConfig::new().max_connections(64)));
+    let drip = Drip {
+        from,
+        first: 66,
+        per_second,
+        piece: 0,
+        every: Duration::from_secs(60),
+    };
+    let _attack = drip.on(server.addr, "/");
+    until_lingering(&server, 60);
+    let honest = Paced {
+        from: HONEST,
+        pieces: 30,
+        piece: 1_000,
+        pause: Duration::from_millis(100),
+    };
+    assert_eq!(honest.delivered(10, server.addr, "/"), 10);
+}
+
+#[test]
+fn silent_newcomers_from_same_address_leave_slots() {
+    silent_newcomers(HONEST, 60);
+}
+
+#[test]
+fn silent_newcomers_at_fivefold_rate_leave_slots() {
+    silent_newcomers(HONEST, 300);
+}
+
+#[test]
+fn silent_newcomers_from_another_address_leave_slots() {
+    silent_newcomers(OTHER, 600);
+}
+
 /// More than half of 64 slots; honest clients need three times the timeout, at 200 kB/s.
 fn pressure(from: IpAddr, times: u32) {
     let linger = Linger::new(

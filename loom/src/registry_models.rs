@@ -38,7 +38,7 @@ impl Tasks {
     fn spawn(&self, task: &'static str) -> Option<(u64, Standing)> {
         let entered = self
             .registry
-            .enter(self.start, Peer::Keyed(1), &self.group)?;
+            .enter(self.start, Peer::Keyed(1), 0, &self.group)?;
         entered
             .evicted
             .into_iter()
@@ -49,7 +49,7 @@ impl Tasks {
     }
 
     fn evict(&self) -> bool {
-        let evicted = self.registry.evict(self.start);
+        let evicted = self.registry.evict();
         evicted
             .flatten()
             .into_iter()

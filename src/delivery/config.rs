@@ -156,9 +156,12 @@ impl Drain {
         self
     }
 
-    /// Limits how many drains run at a time, each for a connection of its own. Default: 1024. When that limit is reached, a new one evicts the slowest drain of the client that
-    /// has the most ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is).
-    /// hyper closes the connection of an evicted drain once its answer is out.
+    /// Limits how many drains run at a time, each for a connection of its own. Default: 1024.
+    ///
+    /// When that limit is reached, a new drain evicts the drain with the lowest rate, divided by
+    /// the number of drains that its client has
+    /// ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). hyper
+    /// closes the connection of an evicted drain once its response is out.
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
@@ -199,10 +202,11 @@ impl Default for Drain {
 /// share the settings: whole on a fast network, and over in time for a person at a
 /// browser. A stream whose client is silent for 1 s is dropped sooner.
 ///
-/// When all slots are taken, a new stream evicts the slowest stream of the client that holds
-/// the most ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). With no
-/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for
-/// clients that stop by themselves, such as curl.
+/// When all slots are taken, a new stream evicts the stream with the lowest rate, divided by the
+/// number of slots that its client holds
+/// ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). With no
+/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for clients
+/// that stop by themselves, such as curl.
 ///
 /// Until its response is out a stream is read as well, for its window is the whole
 /// connection's: as long as the response makes progress, and for the

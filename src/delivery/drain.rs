@@ -82,7 +82,8 @@ where
         draining.end = Some(StopReason::Evicted);
     }
     let now = Instant::now().into_std();
-    shared.tasks.spawn(now, peer, |standing| {
+    let sent = draining.discarding.discarded();
+    shared.tasks.spawn(now, peer, sent, |standing| {
         draining.discarding.compete(standing);
         draining
     });

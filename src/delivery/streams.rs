@@ -61,7 +61,7 @@ pub(super) fn linger<B>(
         shared: Arc::clone(shared),
         timer: DeadlineTimer::default(),
     };
-    shared.streams.tasks.spawn(now, peer, |_| lingering);
+    shared.streams.tasks.spawn(now, peer, 0, |_| lingering);
 }
 
 enum Phase {
@@ -154,7 +154,8 @@ impl<B> Lingering<B> {
     fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
         let settings = self.shared.streams.settings;
         let now = Instant::now().into_std();
-        let slot = self.shared.streams.slots.take(now, self.peer, cx);
+        let sent = self.discarding.discarded();
+        let slot = self.shared.streams.slots.take(now, self.peer, sent, cx);
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);

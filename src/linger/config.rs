@@ -143,8 +143,8 @@ impl LingerConfig {
     ///
     /// Behind a proxy all connections have one address. They are not held to a share then,
     /// for shares matter only when slots run out: the slowest is evicted, whoever's it is.
-    /// Where some clients come through a proxy and others do not, those behind it are evicted
-    /// first. Exempt it:
+    /// If some clients come through a proxy and others do not, the rate of each client behind
+    /// it is divided by the number of all of them. Exempt the proxy:
     ///
     /// ```
     /// use std::net::{IpAddr, Ipv4Addr};

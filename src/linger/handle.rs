@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{runtime::Handle, sync::Notify, time::sleep};
 
 use super::{
     config::LingerConfig,
@@ -46,16 +42,17 @@ use crate::{
 /// A *client* is an address, or of IPv6 a network of 64 bits; see
 /// [`LingerConfig::peer_key`].
 ///
-/// - When all slots are taken, a new connection evicts the slowest connection of the client
-///   that has the most. A connection below 1 KiB/s is evicted before all others, whoever's
-///   it is.
-/// - While more than half of the slots are taken, a new connection evicts the slowest
-///   connection if that is below 1 KiB/s.
-/// - When a new connection's file descriptor is among the last 32 of the process limit (the
-///   last eighth of a limit below 256), one lingering connection is evicted.
+/// The first to go is the connection with the lowest rate, divided by the number of
+/// connections that its client has. Of one client, that is the slowest.
 ///
-/// A rate is a mean that forgets with a time constant of 2 s. A newcomer begins at 16 KiB/s,
-/// and so is below 1 KiB/s after 5.5 s of silence.
+/// - When all slots are taken, a new connection evicts the first to go.
+/// - While more than half of the slots are taken, a new connection evicts the first to go if
+///   that is below 64 B/s.
+/// - When a new connection's file descriptor is among the last 32 of the process limit (the
+///   last eighth of a limit below 256), the first to go is evicted.
+///
+/// A rate is a mean that forgets with a time constant of 1 s, and counts up to 24 KiB/s. A
+/// newcomer begins at 1 KiB/s, and so is below 64 B/s after 2.8 s of silence.
 ///
 /// # Example
 ///
@@ -236,7 +233,7 @@ impl Linger {
 
     /// Ends a lingering connection; `false` if there is none.
     pub(crate) fn evict(&self) -> bool {
-        self.0.tasks.evict(Instant::now().into_std())
+        self.0.tasks.evict()
     }
 
     /// Whether an evicted connection has still to give its descriptor back.

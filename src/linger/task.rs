@@ -53,7 +53,8 @@ where
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.permit.linger().tasks());
-        tasks.spawn(now, peer, |standing| {
+        let sent = connection.discarding.discarded();
+        tasks.spawn(now, peer, sent, |standing| {
             connection.count();
             connection.discarding.compete(standing);
             Lingering {

@@ -1,7 +1,6 @@
 //! Who holds a slot, and who is evicted.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError},
     time::Instant,
@@ -10,7 +9,7 @@ use std::{
 use super::{
     group::Group,
     peer::Peer,
-    standing::{Rank, Shared, Standing, dormant_below},
+    standing::{Rank, Shared, SlotRank, Standing, dormant_below, per_slot},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
@@ -18,13 +17,15 @@ use super::{
 ///
 /// # Who is evicted
 ///
-/// When all slots are taken, a newcomer evicts
-/// 1. the holder with the lowest rate, if that is dormant: whoever's it is, nothing is lost,
-/// 2. otherwise, of the peer with the most slots, the holder with the lowest rate. Of peers
-///    with equally many, the one whose slowest holder is slower.
+/// The first to go is the holder with the lowest *rate per slot*: its rate, divided by the
+/// number of slots that its peer has. Of one peer, that is the slowest holder. Rates count up
+/// to a limit, so that no peer keeps many slots by sending faster in each.
 ///
-/// While more than half of the slots are taken, a newcomer evicts a holder by the first rule
-/// alone.
+/// - When all slots are taken, a newcomer evicts that holder.
+/// - While more than half of the slots are taken, a newcomer evicts that holder if it is
+///   dormant.
+///
+/// The newcomer counts for its peer, but is not evicted itself.
 ///
 /// # Invariants
 ///
@@ -75,7 +76,7 @@ pub(crate) struct Entered<T> {
 }
 
 /// A rank that has grown by less, in microseconds, is not worth a new place in the index.
-const STALE: Rank = 250_000;
+const STALE: Rank = 50_000;
 
 impl<T: Clone> Registry<T> {
     pub(crate) fn new(most: usize) -> Self {
@@ -93,13 +94,19 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// Takes a slot for a newcomer to a group. Returns `None` if there are no slots at all, or
-    /// the group has ended.
-    pub(crate) fn enter(&self, now: Instant, peer: Peer, group: &Arc<Group>) -> Option<Entered<T>> {
+    /// Takes a slot for a newcomer to a group, whose client has sent so many bytes by now.
+    /// Returns `None` if there are no slots at all, or the group has ended.
+    pub(crate) fn enter(
+        &self,
+        now: Instant,
+        peer: Peer,
+        sent: u64,
+        group: &Arc<Group>,
+    ) -> Option<Entered<T>> {
         if self.most == 0 {
             return None;
         }
-        let standing = Standing::new(self.epoch, now);
+        let standing = Standing::new(self.epoch, now, sent);
         let mut state = self.state();
         if group.is_over() {
             return None;
@@ -107,6 +114,7 @@ impl<T: Clone> Registry<T> {
         group.enter();
         let before = state.holders.len();
         let is_full = before >= self.most;
+        let makes_room = before > self.most / 2;
         let number = state.next;
         state.next += 1;
         let rank = standing.shared().rank();
@@ -114,20 +122,18 @@ impl<T: Clone> Registry<T> {
             task: None,
             group: Arc::clone(group),
             peer,
-            // While it makes room it is none of the worst, but counts for its peer.
-            placed: if is_full { Rank::MAX } else { rank },
+            // While it makes room it is not the worst, but counts for its peer.
+            placed: if makes_room { Rank::MAX } else { rank },
             shared: Arc::clone(standing.shared()),
         };
         state.insert(number, holder);
-        let dormant = dormant_below(self.epoch, now);
-        let evicted = if is_full {
-            let worst = state.worst(dormant);
-            let evicted = worst.and_then(|worst| state.evict(worst));
+        let evicted = if makes_room {
+            let dormant_below = dormant_below(self.epoch, now);
+            let worst = state.worst();
+            let worst = worst.filter(|worst| is_full || worst.rank < dormant_below);
+            let evicted = worst.and_then(|worst| state.evict(worst.number));
             state.replace(number, rank);
             evicted
-        } else if before > self.most / 2 {
-            let dormant = state.dormant(dormant);
-            dormant.and_then(|dormant| state.evict(dormant))
         } else {
             None
         };
@@ -167,10 +173,10 @@ impl<T: Clone> Registry<T> {
 
     /// Evicts the holder that is the first to go. Returns `None` if there is no holder, and
     /// otherwise what ends it, as far as that is known.
-    pub(crate) fn evict(&self, now: Instant) -> Option<Option<T>> {
+    pub(crate) fn evict(&self) -> Option<Option<T>> {
         let mut state = self.state();
-        let worst = state.worst(dormant_below(self.epoch, now))?;
-        let evicted = state.evict(worst);
+        let worst = state.worst()?;
+        let evicted = state.evict(worst.number);
         self.count(&state);
         evicted
     }
@@ -253,26 +259,14 @@ impl<T> State<T> {
         }
     }
 
-    /// Returns the first to be evicted.
-    fn worst(&mut self, dormant_below: Rank) -> Option<u64> {
-        let dormant = self.dormant(dormant_below);
-        dormant.or_else(|| Some(self.first(Index::slowest_of_largest)?.number))
-    }
-
-    /// Returns the holder with the lowest rate, if that is dormant.
-    fn dormant(&mut self, dormant_below: Rank) -> Option<u64> {
-        let slowest = self.first(Index::slowest)?;
-        (slowest.rank < dormant_below).then_some(slowest.number)
-    }
-
-    /// Returns the holder that the index has first. If its rank has grown since it was
-    /// placed, it gets a new place, and the next one is looked at. A holder gets a new place
-    /// at most once per [`STALE`] of its growth.
-    fn first(&mut self, first: fn(&Index) -> Option<Place>) -> Option<Place> {
+    /// Returns the first to be evicted: the holder that the index has first. If its rank has
+    /// grown since it was placed, it gets a new place, and the next one is looked at. A holder
+    /// gets a new place at most once per [`STALE`] of its growth.
+    fn worst(&mut self) -> Option<Place> {
         loop {
             let holders = &self.holders;
             let index = self.index.get_or_insert_with(|| Index::new(holders));
-            let place = first(index)?;
+            let place = index.first()?;
             let rank = holders.get(&place.number)?.shared.rank();
             if rank <= place.rank.saturating_add(STALE) {
                 return Some(place);
@@ -297,8 +291,8 @@ impl<T> Holder<T> {
 struct Index {
     places: BTreeSet<Place>,
     shares: HashMap<Peer, Share>,
-    by_slots: BTreeSet<(usize, Reverse<Rank>, Peer)>,
-    by_rank: BTreeSet<(Rank, Peer)>,
+    /// Each peer once, by its slowest holder.
+    peers: BTreeSet<(SlotRank, Peer)>,
     /// With fewer holders than this it is not worth keeping.
     worth: usize,
 }
@@ -315,8 +309,8 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     slots: usize,
-    /// The rank of its slowest holder.
-    lowest: Rank,
+    /// The rank per slot of its slowest holder.
+    lowest: SlotRank,
 }
 
 impl Index {
@@ -324,8 +318,7 @@ impl Index {
         let mut index = Self {
             places: BTreeSet::new(),
             shares: HashMap::new(),
-            by_slots: BTreeSet::new(),
-            by_rank: BTreeSet::new(),
+            peers: BTreeSet::new(),
             worth: holders.len() / 4,
         };
         for (number, holder) in holders {
@@ -350,16 +343,14 @@ impl Index {
         let slots = before.map_or(0, |share| share.slots) + came - went;
         let now = self.slowest_of(peer).map(|slowest| Share {
             slots,
-            lowest: slowest.rank,
+            lowest: per_slot(slowest.rank, slots),
         });
-        if let Some(Share { slots, lowest }) = before {
-            self.by_slots.remove(&(slots, Reverse(lowest), peer));
-            self.by_rank.remove(&(lowest, peer));
+        if let Some(Share { lowest, .. }) = before {
+            self.peers.remove(&(lowest, peer));
         }
         match now {
-            Some(share @ Share { slots, lowest }) => {
-                self.by_slots.insert((slots, Reverse(lowest), peer));
-                self.by_rank.insert((lowest, peer));
+            Some(share) => {
+                self.peers.insert((share.lowest, peer));
                 self.shares.insert(peer, share);
             }
             None => {
@@ -378,15 +369,139 @@ impl Index {
         place.filter(|place| place.peer == peer).copied()
     }
 
-    /// Returns the holder with the lowest rank.
-    fn slowest(&self) -> Option<Place> {
-        let (_, peer) = self.by_rank.first()?;
+    /// Returns the holder with the lowest rank per slot.
+    fn first(&self) -> Option<Place> {
+        let (_, peer) = self.peers.first()?;
         self.slowest_of(*peer)
     }
+}
 
-    /// Returns the holder with the lowest rank of the peer with the most slots.
-    fn slowest_of_largest(&self) -> Option<Place> {
-        let (_, _, peer) = self.by_slots.last()?;
-        self.slowest_of(*peer)
+#[cfg(all(test, not(bodyguard_loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+    const SLOTS: usize = 64;
+
+    /// Connections that take slots of one registry, on a clock of their own.
+    struct Crowd {
+        registry: Registry<()>,
+        group: Arc<Group>,
+        now: Instant,
+    }
+
+    struct Connection {
+        number: u64,
+        standing: Standing,
+    }
+
+    impl Crowd {
+        fn new() -> Self {
+            Self {
+                registry: Registry::new(SLOTS),
+                group: Arc::default(),
+                now: Instant::now(),
+            }
+        }
+
+        fn connect(&self, address: u64, sent: u64) -> Connection {
+            let peer = Peer::Keyed(address);
+            let entered = self.registry.enter(self.now, peer, sent, &self.group);
+            let Entered {
+                number, standing, ..
+            } = entered.expect("there are slots");
+            Connection { number, standing }
+        }
+
+        fn connect_all(&self, count: usize, address: u64, sent: u64) -> Vec<Connection> {
+            (0..count).map(|_| self.connect(address, sent)).collect()
+        }
+
+        fn send(&self, connections: &[Connection], bytes: u64) {
+            for connection in connections {
+                connection.standing.received(bytes, self.now);
+            }
+        }
+
+        fn tick(&mut self) {
+            self.now += TICK;
+        }
+
+        /// Has evicted connections leave. Returns how many are left.
+        fn left(&self, connections: &mut Vec<Connection>) -> usize {
+            connections.retain(|connection| {
+                let is_evicted = connection.standing.is_evicted();
+                if is_evicted {
+                    self.registry.leave(connection.number, &self.group);
+                }
+                !is_evicted
+            });
+            connections.len()
+        }
+    }
+
+    /// 80 addresses with a connection each at 1.5 kB/s, each made again when it is evicted; 10
+    /// honest clients of one address at 200 kB/s.
+    #[test]
+    fn many_slow_addresses_leave_slots_to_fast_clients_of_one_address() {
+        let mut crowd = Crowd::new();
+        let mut attack: Vec<Vec<Connection>> = (0..80).map(|_| Vec::new()).collect();
+        let mut honest = Vec::new();
+        for tick in 0..140 {
+            for (address, connections) in attack.iter_mut().enumerate() {
+                if crowd.left(connections) == 0 {
+                    connections.push(crowd.connect(100 + address as u64, 0));
+                }
+                crowd.send(connections, 150);
+            }
+            crowd.send(&honest, 20_000);
+            if tick == 40 {
+                honest = crowd.connect_all(10, 1, 20_000);
+            }
+            crowd.tick();
+        }
+        assert_eq!(crowd.left(&mut honest), 10);
+    }
+
+    /// 60 silent connections each second, of the address of 10 honest clients at 10 kB/s.
+    #[test]
+    fn silent_newcomers_leave_slots_to_sender_of_same_address() {
+        let mut crowd = Crowd::new();
+        let mut silent = Vec::new();
+        let mut honest = Vec::new();
+        for tick in 0..140 {
+            silent.extend(crowd.connect_all(6, 1, 0));
+            crowd.send(&honest, 1_000);
+            if tick == 40 {
+                honest = crowd.connect_all(10, 1, 1_000);
+            }
+            crowd.tick();
+            crowd.left(&mut silent);
+            crowd.left(&mut honest);
+        }
+        assert_eq!(honest.len(), 10);
+    }
+
+    /// 40 connections of one address at 1.5 kB/s, and one more each second; 10 honest clients of
+    /// another address send 10 kB each 4.5 s.
+    #[test]
+    fn free_slots_keep_sender_with_pauses_beside_larger_peer() {
+        let mut crowd = Crowd::new();
+        let mut attack = crowd.connect_all(36, 2, 0);
+        let mut honest = crowd.connect_all(10, 1, 0);
+        for tick in 0..140 {
+            if tick % 10 == 0 {
+                attack.push(crowd.connect(2, 0));
+            }
+            crowd.send(&attack, 150);
+            if tick % 45 == 0 {
+                crowd.send(&honest, 10_000);
+            }
+            crowd.tick();
+            crowd.left(&mut attack);
+        }
+        assert_eq!(crowd.left(&mut honest), 10);
     }
 }

@@ -7,15 +7,21 @@ use std::{
 
 use super::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// How fast the past is forgotten: after this time, bytes count for 1/e.
-const TAU: f64 = 2e6;
+/// How fast the past is forgotten, in microseconds: after this time, bytes count for 1/e. A
+/// longer time underrates an upload that has just begun.
+const TAU: f64 = 1e6;
 
 /// A newcomer is taken for a client that sends so many bytes per second.
-const NEWCOMER: f64 = 16_384.0;
+const NEWCOMER: f64 = 1024.0;
 
-/// A holder below this rate, in bytes per second, is evicted before all others. A newcomer
-/// that sends nothing is below it after 5.5 s.
-const DORMANT: f64 = 1024.0;
+/// A holder below this rate, in bytes per second, may be evicted while slots are free. A
+/// newcomer that sends nothing is below it after 2.8 s, and no client that sent at [`FAST`] is
+/// within the 5 s that it may be silent.
+const DORMANT: f64 = 64.0;
+
+/// A higher rate, in bytes per second, counts as this one, so that no client keeps many slots
+/// by sending faster in each.
+const FAST: f64 = 24_576.0;
 
 /// The rate at which a holder sends, in microseconds from a registry's epoch: the time at
 /// which its exponentially decayed rate will have fallen to 1 byte per second.
@@ -23,6 +29,10 @@ const DORMANT: f64 = 1024.0;
 /// This *rank* grows only when bytes come, and needs no update as time passes. The order of
 /// ranks is the order of the decayed rates at any time.
 pub(crate) type Rank = u64;
+
+/// The rank of a rate that is divided by a number of slots. Below zero for rates that many
+/// slots share soon after the epoch.
+pub(super) type SlotRank = i64;
 
 /// What a holder and the registry share.
 #[derive(Debug)]
@@ -49,8 +59,10 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    pub(crate) fn new(epoch: Instant, now: Instant) -> Self {
-        let rank = rank_at(micros(epoch, now), NEWCOMER);
+    /// Of a client that has sent so many bytes by now.
+    pub(crate) fn new(epoch: Instant, now: Instant, sent: u64) -> Self {
+        let now = micros(epoch, now);
+        let rank = grown(rank_at(now, NEWCOMER), sent, now);
         let shared = Arc::new(Shared {
             rank: AtomicU64::new(rank),
             is_evicted: AtomicBool::new(false),
@@ -78,6 +90,13 @@ pub(crate) fn dormant_below(epoch: Instant, now: Instant) -> Rank {
     rank_at(micros(epoch, now), DORMANT)
 }
 
+/// Divides the rate of a rank by a number of slots: ranks are logarithms.
+pub(super) fn per_slot(rank: Rank, slots: usize) -> SlotRank {
+    let divisor = TAU * (slots.max(1) as f64).ln();
+    let rank = SlotRank::try_from(rank).unwrap_or(SlotRank::MAX);
+    rank.saturating_sub(divisor as SlotRank)
+}
+
 fn micros(epoch: Instant, now: Instant) -> u64 {
     let since: Duration = now.saturating_duration_since(epoch);
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
@@ -89,13 +108,13 @@ fn rank_at(now: u64, rate: f64) -> Rank {
 }
 
 /// The rank once `bytes` have come: the logarithm of the sum of two levels, in a form that
-/// cannot overflow.
+/// cannot overflow. It does not grow past the rank of [`FAST`].
 fn grown(rank: Rank, bytes: u64, now: u64) -> Rank {
     let before = rank as f64;
     let alone = now as f64 + TAU * (bytes as f64 * 1e6 / TAU).ln();
     let (more, less) = (before.max(alone), before.min(alone));
     let sum = more + TAU * ((less - more) / TAU).exp().ln_1p();
-    rank.max(sum as u64)
+    rank.max((sum as u64).min(rank_at(now, FAST)))
 }
 
 #[cfg(all(test, not(bodyguard_loom)))]
@@ -111,8 +130,8 @@ mod tests {
 
     #[test]
     fn steady_sender_has_rank_of_its_rate() {
-        for (bytes, every) in [(60_000, 300_000), (10, 100_000), (1 << 30, 1000)] {
-            let expected = bytes as f64 * 1e6 / every as f64;
+        for (bytes, every) in [(3_000, 150_000), (10, 100_000), (1 << 30, 1000)] {
+            let expected = (bytes as f64 * 1e6 / every as f64).min(FAST);
             let (mut rank, mut now) = (rank_at(0, NEWCOMER), 0);
             while now < 60_000_000 {
                 now += every;
@@ -128,12 +147,24 @@ mod tests {
     }
 
     #[test]
-    fn silent_newcomer_is_dormant_after_six_seconds() {
+    fn silent_newcomer_is_dormant_after_three_seconds() {
         let epoch = Instant::now();
         let after = |seconds| dormant_below(epoch, epoch + Duration::from_secs(seconds));
-        let standing = Standing::new(epoch, epoch);
-        assert!(standing.shared.rank() > after(5));
-        assert!(standing.shared.rank() < after(6));
+        let standing = Standing::new(epoch, epoch, 0);
+        assert!(standing.shared.rank() > after(2));
+        assert!(standing.shared.rank() < after(3));
+    }
+
+    #[test]
+    fn rank_per_slot_is_rank_of_shared_rate() {
+        let now = 60_000_000;
+        for slots in [1, 2, 10, 1024] {
+            let shared = rank_at(now, 20_000.0 / slots as f64) as SlotRank;
+            let rank = per_slot(rank_at(now, 20_000.0), slots);
+            assert!((rank - shared).abs() <= 2, "{rank} {shared}");
+        }
+        assert!(per_slot(Rank::MAX, 1024) > per_slot(rank_at(now, FAST), 1));
+        assert!(per_slot(0, usize::MAX) < per_slot(0, 1));
     }
 
     proptest! {
@@ -162,7 +193,7 @@ mod tests {
                 all = grown(all, 2 * bytes, now);
                 half = grown(half, bytes, now);
                 prop_assert!(all >= half);
-                prop_assert!(rate(half, now) * 2.0 + 1.0 >= rate(all, now));
+                prop_assert!(rate(half, now) * 2.001 + 1.0 >= rate(all, now));
             }
         }
     }

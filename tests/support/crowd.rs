@@ -100,10 +100,15 @@ pub struct Attack {
 
 impl Drip {
     pub fn on(self, addr: SocketAddr, path: &'static str) -> Attack {
+        self.on_from(vec![self.from], addr, path)
+    }
+
+    /// From several addresses by turns, instead of from one.
+    pub fn on_from(self, from: Vec<IpAddr>, addr: SocketAddr, path: &'static str) -> Attack {
         let is_over = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let is_over = Arc::clone(&is_over);
-            move || self.run(addr, path, &is_over)
+            move || self.run(&from, addr, path, &is_over)
         });
         Attack {
             is_over,
@@ -111,7 +116,7 @@ impl Drip {
         }
     }
 
-    fn run(self, addr: SocketAddr, path: &'static str, is_over: &AtomicBool) {
+    fn run(self, from: &[IpAddr], addr: SocketAddr, path: &'static str, is_over: &AtomicBool) {
         const TICK: Duration = Duration::from_millis(5);
         let head = SendFirst::post(path, Framing::ContentLength, LARGE).head();
         let piece = vec![0; self.piece];
@@ -121,8 +126,9 @@ impl Drip {
         while !is_over.load(Ordering::Relaxed) {
             let due = self.per_second as f64 * start.elapsed().as_secs_f64();
             while opened < self.first + due as usize {
+                let from = from[opened % from.len()];
                 opened += 1;
-                let connected = connect_from(self.from, addr).and_then(|mut socket| {
+                let connected = connect_from(from, addr).and_then(|mut socket| {
                     socket.write_all(head.as_bytes())?;
                     Ok(socket)
                 });
