@@ -252,7 +252,9 @@ fn serve_lingering() -> io::Result<()> {
     );
     on_one_worker(async move {
         let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
-        tower_bodyguard::axum::serve(listen().await?, app).with_linger(&linger).await
+        tower_bodyguard::axum::serve(listen().await?, app)
+            .with_linger(&linger)
+            .await
     })
 }
 
