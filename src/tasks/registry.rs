@@ -400,9 +400,9 @@ mod tests {
     }
 
     impl Crowd {
-        fn new() -> Self {
+        fn new(slots: usize) -> Self {
             Self {
-                registry: Registry::new(SLOTS),
+                registry: Registry::new(slots),
                 group: Arc::default(),
                 now: Instant::now(),
             }
@@ -448,7 +448,7 @@ mod tests {
     /// honest clients of one address at 200 kB/s.
     #[test]
     fn many_slow_addresses_leave_slots_to_fast_clients_of_one_address() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut attack: Vec<Vec<Connection>> = (0..80).map(|_| Vec::new()).collect();
         let mut honest = Vec::new();
         for tick in 0..140 {
@@ -470,7 +470,7 @@ mod tests {
     /// 60 silent connections each second, of the address of 10 honest clients at 10 kB/s.
     #[test]
     fn silent_newcomers_leave_slots_to_sender_of_same_address() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut silent = Vec::new();
         let mut honest = Vec::new();
         for tick in 0..140 {
@@ -486,11 +486,35 @@ mod tests {
         assert_eq!(honest.len(), 10);
     }
 
+    /// One address at 100 kB/s in each connection, one new each second; honest clients of another
+    /// address at 5 kB/s. Ten would lose their slots if there were only 64.
+    #[test]
+    fn many_fast_connections_leave_slots_to_slower_clients() {
+        for (slots, clients) in [(SLOTS, 1), (1024, 10)] {
+            let mut crowd = Crowd::new(slots);
+            let mut attack = crowd.connect_all(slots, 2, 0);
+            let mut honest = Vec::new();
+            for tick in 0..140 {
+                if tick % 10 == 0 {
+                    attack.push(crowd.connect(2, 0));
+                }
+                crowd.send(&attack, 10_000);
+                crowd.send(&honest, 500);
+                if tick == 40 {
+                    honest = crowd.connect_all(clients, 1, 500);
+                }
+                crowd.tick();
+                crowd.left(&mut attack);
+            }
+            assert_eq!(crowd.left(&mut honest), clients, "of {slots} slots");
+        }
+    }
+
     /// 40 connections of one address at 1.5 kB/s, and one more each second; 10 honest clients of
     /// another address send 10 kB each 4.5 s.
     #[test]
     fn free_slots_keep_sender_with_pauses_beside_larger_peer() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut attack = crowd.connect_all(36, 2, 0);
         let mut honest = crowd.connect_all(10, 1, 0);
         for tick in 0..140 {
