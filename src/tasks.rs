@@ -353,16 +353,18 @@ mod tests {
 
     #[tokio::test]
     async fn evict_ends_task_with_lowest_rate_per_slot() {
-        let tasks = Arc::new(Tasks::new(3));
+        let tasks = Arc::new(Tasks::new(4));
         let now = Instant::now();
-        let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
-        let standings = [one, one, other].map(|peer| hold(&tasks, now, peer));
+        let standings = [1, 1, 2, 3].map(|key| hold(&tasks, now, Peer::Keyed(key)));
         let now = now + Duration::from_secs(6);
-        for standing in &standings[..2] {
-            standing.received(1 << 20, now);
+        for (standing, bytes) in [(0, 1 << 20), (1, 1000), (3, 1 << 20)] {
+            standings[standing].received(bytes, now);
         }
         assert!(tasks.evict());
-        assert_eq!(evicted(&standings), [false, false, true]);
+        assert_eq!(evicted(&standings), [false, false, true, false]);
+        // One peer has two of three now, which is more than half.
+        assert!(tasks.evict());
+        assert_eq!(evicted(&standings), [false, true, true, false]);
         assert!(tasks.evict() && tasks.evict() && !tasks.evict());
     }
 

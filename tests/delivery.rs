@@ -226,10 +226,10 @@ async fn a_stream_without_a_place_is_held() {
     assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
 }
 
-/// Two fast streams of one client and a slow one of another: without a key, the slow one is
-/// evicted for the fourth.
+/// Two faster streams of one client and a slower one of another: without a key, the slower one
+/// is evicted for the fourth.
 #[tokio::test(start_paused = true)]
-async fn streams_beyond_slots_evict_client_with_most() {
+async fn streams_beyond_slots_evict_lowest_rate_per_slot() {
     let streams = DeliveryConfig::new().stream_linger(StreamLinger::new().max_streams(3));
     let by_client = streams
         .clone()
@@ -240,7 +240,7 @@ async fn streams_beyond_slots_evict_client_with_most() {
     ] {
         let layer = DeliveryLayer::new(config);
         let mut senders = Vec::new();
-        for (client, bytes) in [("one", 1000), ("one", 2000), ("two", 1), ("three", 1)] {
+        for (client, bytes) in [("one", 100), ("one", 200), ("two", 50), ("three", 1)] {
             let (mut sender, mut request) = upload();
             *request.version_mut() = Version::HTTP_2;
             request

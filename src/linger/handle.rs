@@ -42,8 +42,9 @@ use crate::{
 /// A *client* is an address, or of IPv6 a network of 64 bits; see
 /// [`LingerConfig::peer_key`].
 ///
-/// The first to go is the connection with the lowest rate, divided by the number of
-/// connections that its client has. Of one client, that is the slowest.
+/// The first to go is the slowest connection of a client that has more than half of all lingering
+/// connections. If no client has, it is the connection with the lowest rate, divided by the number
+/// of connections that its client has.
 ///
 /// - When all slots are taken, a new connection evicts the first to go.
 /// - While more than half of the slots are taken, a new connection evicts the first to go if

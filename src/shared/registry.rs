@@ -17,9 +17,12 @@ use super::{
 ///
 /// # Who is evicted
 ///
-/// The first to go is the holder with the lowest *rate per slot*: its rate, divided by the
-/// number of slots that its peer has. Of one peer, that is the slowest holder. Rates count up
-/// to a limit, so that no peer keeps many slots by sending faster in each.
+/// The first to go is
+/// 1. the slowest holder of a peer that has more than half of the slots that are taken: no peer
+///    can take slots from the others by what it sends,
+/// 2. otherwise the holder with the lowest *rate per slot*: its rate, divided by the number of
+///    slots that its peer has. Of one peer, that is the slowest holder. Rates count up to a
+///    limit, so that few peers do not keep many slots by sending faster in each.
 ///
 /// - When all slots are taken, a newcomer evicts that holder.
 /// - While more than half of the slots are taken, a newcomer evicts that holder if it is
@@ -293,6 +296,8 @@ struct Index {
     shares: HashMap<Peer, Share>,
     /// Each peer once, by its slowest holder.
     peers: BTreeSet<(SlotRank, Peer)>,
+    /// Each peer once, by how many slots it has.
+    by_slots: BTreeSet<(usize, Peer)>,
     /// With fewer holders than this it is not worth keeping.
     worth: usize,
 }
@@ -319,6 +324,7 @@ impl Index {
             places: BTreeSet::new(),
             shares: HashMap::new(),
             peers: BTreeSet::new(),
+            by_slots: BTreeSet::new(),
             worth: holders.len() / 4,
         };
         for (number, holder) in holders {
@@ -345,12 +351,14 @@ impl Index {
             slots,
             lowest: per_slot(slowest.rank, slots),
         });
-        if let Some(Share { lowest, .. }) = before {
+        if let Some(Share { slots, lowest }) = before {
             self.peers.remove(&(lowest, peer));
+            self.by_slots.remove(&(slots, peer));
         }
         match now {
             Some(share) => {
                 self.peers.insert((share.lowest, peer));
+                self.by_slots.insert((share.slots, peer));
                 self.shares.insert(peer, share);
             }
             None => {
@@ -369,9 +377,14 @@ impl Index {
         place.filter(|place| place.peer == peer).copied()
     }
 
-    /// Returns the holder with the lowest rank per slot.
+    /// Returns the slowest holder of a peer that has more than half of the slots that are taken;
+    /// otherwise the holder with the lowest rank per slot.
     fn first(&self) -> Option<Place> {
-        let (_, peer) = self.peers.first()?;
+        let (slots, largest) = self.by_slots.last()?;
+        let peer = match *slots > self.places.len() / 2 {
+            true => largest,
+            false => &self.peers.first()?.1,
+        };
         self.slowest_of(*peer)
     }
 }
@@ -398,9 +411,9 @@ mod tests {
     }
 
     impl Crowd {
-        fn new() -> Self {
+        fn new(slots: usize) -> Self {
             Self {
-                registry: Registry::new(SLOTS),
+                registry: Registry::new(slots),
                 group: Arc::default(),
                 now: Instant::now(),
             }
@@ -446,7 +459,7 @@ mod tests {
     /// honest clients of one address at 200 kB/s.
     #[test]
     fn many_slow_addresses_leave_slots_to_fast_clients_of_one_address() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut attack: Vec<Vec<Connection>> = (0..80).map(|_| Vec::new()).collect();
         let mut honest = Vec::new();
         for tick in 0..140 {
@@ -468,7 +481,7 @@ mod tests {
     /// 60 silent connections each second, of the address of 10 honest clients at 10 kB/s.
     #[test]
     fn silent_newcomers_leave_slots_to_sender_of_same_address() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut silent = Vec::new();
         let mut honest = Vec::new();
         for tick in 0..140 {
@@ -484,11 +497,35 @@ mod tests {
         assert_eq!(honest.len(), 10);
     }
 
+    /// One address at 100 kB/s in each connection, one new each second; honest clients of another
+    /// address at 5 kB/s.
+    #[test]
+    fn many_fast_connections_leave_slots_to_slower_clients() {
+        for (slots, clients) in [(SLOTS, 1), (SLOTS, 10), (1024, 10)] {
+            let mut crowd = Crowd::new(slots);
+            let mut attack = crowd.connect_all(slots, 2, 0);
+            let mut honest = Vec::new();
+            for tick in 0..140 {
+                if tick % 10 == 0 {
+                    attack.push(crowd.connect(2, 0));
+                }
+                crowd.send(&attack, 10_000);
+                crowd.send(&honest, 500);
+                if tick == 40 {
+                    honest = crowd.connect_all(clients, 1, 500);
+                }
+                crowd.tick();
+                crowd.left(&mut attack);
+            }
+            assert_eq!(crowd.left(&mut honest), clients, "of {slots} slots");
+        }
+    }
+
     /// 40 connections of one address at 1.5 kB/s, and one more each second; 10 honest clients of
     /// another address send 10 kB each 4.5 s.
     #[test]
     fn free_slots_keep_sender_with_pauses_beside_larger_peer() {
-        let mut crowd = Crowd::new();
+        let mut crowd = Crowd::new(SLOTS);
         let mut attack = crowd.connect_all(36, 2, 0);
         let mut honest = crowd.connect_all(10, 1, 0);
         for tick in 0..140 {
