@@ -160,7 +160,8 @@ fn a_drain_without_an_end_ends() {
 #[test]
 fn discarding_beside_a_stalled_answer_ends() {
     let page = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
-    let linger = Linger::new(LingerConfig::new().timeout(Duration::from_millis(300)));
+    let config = LingerConfig::new().stall_timeout(Duration::from_millis(300));
+    let linger = Linger::new(config);
     let server = Server::run_with(linger, move |listener, linger| async move {
         let app = Router::new().route("/", post(page));
         tower_bodyguard::axum::serve(listener, app)

@@ -26,8 +26,9 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 
 /// Serves an app so that each client can read an early response.
 ///
-/// It takes what [`axum::serve`](fn@axum::serve) takes, and replaces it: a `Router`, a `MethodRouter`, a handler,
-/// and what `into_make_service` and `into_make_service_with_connect_info` return.
+/// It replaces [`axum::serve`](fn@axum::serve), and takes what that takes: a `Router`, a
+/// `MethodRouter`, a handler, and what `into_make_service` and
+/// `into_make_service_with_connect_info` return.
 ///
 /// ```no_run
 /// use axum::{Router, routing::post};
@@ -55,7 +56,8 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 ///   `axum::serve` waits for a second.
 /// - A custom [`Connected`](axum::extract::connect_info::Connected) is implemented for
 ///   [our `IncomingStream`](IncomingStream).
-/// - Extended CONNECT, for `WebSocket` over HTTP/2, needs the feature `http2` of this crate beside axum's.
+/// - Extended CONNECT, for `WebSocket` over HTTP/2, needs the feature `http2` of this crate beside
+///   axum's.
 ///
 /// # Cancel safety
 ///
@@ -87,8 +89,8 @@ where
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None);
-    #[cfg(feature = "http2")]
     // RFC 8441: WebSockets over HTTP/2.
+    #[cfg(feature = "http2")]
     http.http2()
         .timer(TokioTimer::new())
         .enable_connect_protocol();
