@@ -459,7 +459,7 @@ async fn drive(input: Arc<Input>) {
     let stats = linger.stats();
     assert_eq!((stats.reading, stats.lingering()), (0, 0));
     let let_go = world.noted().let_go.unwrap_or(answered).max(answered);
-    let bounds = millis(input.drain.1) + millis(input.stream_linger.1) + Duration::from_secs(30);
+    let bounds = millis(input.drain.1) + millis(input.stream_linger.1) + Duration::from_secs(300);
     let dropped = seen.told().dropped.expect("the body is held by nobody");
     // A response that waits for a silent client is waited for, and given time to be flushed.
     let flush = millis(5u8);

@@ -33,8 +33,9 @@ pub struct Input {
     holds: u16,
 }
 
-/// Until a stream's answer is out it is read no longer than that; so it is held unread.
-const ANSWER: Duration = Duration::from_secs(30);
+/// Until a stream's answer is out it is read no longer than that, the timeout of a stall; so it is held
+/// unread.
+const ANSWER: Duration = Duration::from_secs(300);
 const HELD: Duration = Duration::from_millis(20);
 /// From a stream's answer on.
 const IDLE: Duration = Duration::from_secs(1);
