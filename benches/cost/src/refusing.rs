@@ -101,7 +101,7 @@ async fn serve_ours(linger: &Linger, app: Router, tls: bool, listener: TcpListen
     let app = app.route("/stats", get(stats));
     if !tls {
         return tower_bodyguard::axum::serve(listener, app)
-            .with_linger(&linger)
+            .with_linger(linger)
             .await
             .expect("it never ends");
     }
