@@ -318,6 +318,15 @@ fn wrapped_listener_panics_at_start() {
     drop(serve(Linger::default().listener(listener), app()));
 }
 
+#[test]
+#[should_panic(expected = "a server needs a connection")]
+fn limit_of_no_connections_panics() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let _context = runtime.enter();
+    drop(serve(listener, app()).max_connections(0));
+}
+
 /// The compiler checks that the future can be spawned.
 #[test]
 fn future_can_be_sent() {

@@ -191,9 +191,7 @@ impl<T: Unpin> LingerIo<T> {
     fn socket(self: Pin<&mut Self>) -> Pin<&mut T> {
         Pin::new(Self::get_mut(self.get_mut()))
     }
-}
 
-impl<T: Unpin> LingerIo<T> {
     /// hyper and TLS get these bytes.
     fn came(&mut self, bytes: &[u8]) {
         self.records.follow(bytes);

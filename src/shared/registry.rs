@@ -18,8 +18,8 @@ use super::{
 /// # Who is evicted
 ///
 /// The first to go is
-/// 1. the slowest holder of a peer that has more than half of the slots that are taken: no peer
-///    can take slots from the others by what it sends,
+/// 1. the slowest holder of a peer that has more than half of the slots that are taken: by what
+///    it sends, one peer can take half of the slots from the others at most,
 /// 2. otherwise the holder with the lowest *rate per slot*: its rate, divided by the number of
 ///    slots that its peer has. Of one peer, that is the slowest holder. Rates count up to a
 ///    limit, so that few peers do not keep many slots by sending faster in each.

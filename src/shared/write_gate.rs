@@ -31,18 +31,18 @@ use super::{
 pub(crate) struct WriteGate {
     state: AtomicU8,
     writer: WakerSlot,
-    spent: Mutex<Spent>,
+    held_time: Mutex<HeldTime>,
 }
 
 /// The time that holds have taken, less what has been made up for since: a twenty-fifth of the
 /// time that has passed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Spent {
+struct HeldTime {
     time: Duration,
     at: Option<Instant>,
 }
 
-impl Spent {
+impl HeldTime {
     fn left(&self, now: Instant) -> Duration {
         let passed = self.at.map(|at| now.saturating_duration_since(at));
         self.time.saturating_sub(passed.unwrap_or_default() / 25)
@@ -86,7 +86,7 @@ impl WriteGate {
     /// Takes the gate. Returns `false` if a task holds it, if nothing was written since the last
     /// hold, and if holds have taken too much time.
     pub(super) fn hold(&self, now: Instant) -> bool {
-        if self.spent().left(now) >= BURST {
+        if self.held_time().left(now) >= BURST {
             return false;
         }
         let held = self
@@ -103,10 +103,12 @@ impl WriteGate {
 
     /// Counts the time of a hold.
     pub(super) fn spend(&self, time: Duration, now: Instant) {
-        self.spent().spend(time, now);
+        self.held_time().spend(time, now);
     }
 
-    fn spent(&self) -> MutexGuard<'_, Spent> {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held_time(&self) -> MutexGuard<'_, HeldTime> {
+        self.held_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -175,8 +175,14 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     ///
     /// Lingering connections are not among them:
     /// [`LingerConfig::max_connections`](crate::LingerConfig::max_connections) limits those.
+    ///
+    /// # Panics
+    ///
+    /// Panics at 0, which would serve nobody.
+    #[track_caller]
     pub fn max_connections(mut self, max_connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = max_connections.into();
+        assert_ne!(self.max_connections, Some(0), "a server needs a connection");
         self
     }
 
