@@ -58,7 +58,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             () = &mut stop => break,
         };
         // A service is of one connection; TLS goes around the hook.
-        let (io, service) = linger.join(socket, app.clone());
+        let (io, service) = linger.wrap(socket, app.clone());
         let watcher = graceful.watcher();
         let tls = tls.clone();
         tokio::spawn(async move {

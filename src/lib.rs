@@ -92,7 +92,9 @@ pub use self::{
     error::BoxError,
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},
     linger::{Linger, LingerConfig, LingerIo},
-    observe::{Counters, Discarded, DiscardedCount, Event, Observer, RefusedCount, Snapshot},
+    observe::{
+        Counters, CountersSnapshot, Discarded, DiscardedCount, Event, Observer, RefusedCount,
+    },
     refusal::Refusal,
 };
 

@@ -177,7 +177,7 @@ fn over_tls(certificate: &Certificate, linger: Option<Linger>) -> Server {
                 let app = app().with_state(());
                 match linger {
                     Some(linger) => {
-                        let (io, service) = linger.join(socket, app);
+                        let (io, service) = linger.wrap(socket, app);
                         let io = TokioIo::new(acceptor.accept(io).await.unwrap());
                         let service = TowerToHyperService::new(service);
                         let _ = http1::Builder::new().serve_connection(io, service).await;

@@ -27,7 +27,7 @@ use support::server::counting;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Event, KIB, Limit, MIB, Observer, Refusal,
-    limit::{Kind, ProblemJson},
+    limit::{ProblemJson, RefusalKind},
 };
 
 /// So many bytes, which say no length.
@@ -106,7 +106,10 @@ async fn it_refuses_as_the_other_one_does() {
         .respond_with(ProblemJson)
         .observer(Observer::new(move |event| {
             if let Event::Refused(refusal) = event {
-                assert!(matches!(refusal.kind(), Kind::Declared { length: 2048 }));
+                assert!(matches!(
+                    refusal.kind(),
+                    RefusalKind::Declared { length: 2048 }
+                ));
                 tell.fetch_add(1, Ordering::SeqCst);
             }
         }));
@@ -185,7 +188,9 @@ async fn within_other_guards_extractors_know_the_error() {
 #[tokio::test]
 async fn no_limit_is_no_licence() {
     let app = Router::new().route("/", post(count));
-    let app = BodyGuardLayer::new(Limit::none()).for_axum().around(app);
+    let app = BodyGuardLayer::new(Limit::unlimited())
+        .for_axum()
+        .around(app);
     let streams = Request::post("/").body(stream(5 * MIB)).unwrap();
     assert_eq!(app.clone().oneshot(streams).await.unwrap().status(), 200);
     let bad = Request::post("/").header("content-length", "many");
@@ -274,7 +279,7 @@ async fn body_that_yields_after_its_end_is_counted() {
     }
     let app = || Router::new().route("/", post(read));
     let guard = || BodyGuardLayer::new(10).for_axum();
-    let by_head = || BodyGuardLayer::new(Limit::by(|_| Limit::bytes(10))).for_axum();
+    let by_head = || BodyGuardLayer::new(Limit::from_fn(|_| Limit::max(10))).for_axum();
     for guarded in [
         guard().around(app()).boxed_clone(),
         by_head().around(app()).boxed_clone(),
@@ -298,7 +303,7 @@ async fn body_that_yields_after_its_end_is_counted() {
 #[test]
 #[should_panic(expected = "needs `Router::layer`")]
 fn around_an_app_there_are_no_limits_by_route() {
-    let limit = Limit::bytes(MIB).route("/login", KIB);
+    let limit = Limit::max(MIB).route("/login", KIB);
     let _ = BodyGuardLayer::new(limit)
         .for_axum()
         .around(Router::<()>::new());
@@ -306,7 +311,7 @@ fn around_an_app_there_are_no_limits_by_route() {
 
 #[tokio::test]
 async fn as_a_layer_it_knows_the_route() {
-    let limit = Limit::bytes(MIB).route("/login", KIB);
+    let limit = Limit::max(MIB).route("/login", KIB);
     let app = Router::new()
         .route("/login", post(count))
         .route("/", post(count))

@@ -1,5 +1,5 @@
 //! An accept loop of one's own, with hyper's HTTP/1 and hyper-util's automatic
-//! builder: socket and service joined by `Linger::join`.
+//! builder: socket and service joined by `Linger::wrap`.
 #![cfg(feature = "axum")]
 
 mod support;
@@ -37,7 +37,7 @@ fn servers() -> [Server; 2] {
     let by_http1 = Server::run(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             let service = TowerToHyperService::new(service);
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
         }
@@ -45,7 +45,7 @@ fn servers() -> [Server; 2] {
     let by_auto = Server::run(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             tokio::spawn(async move {
                 let service = TowerToHyperService::new(service);
                 let builder = auto::Builder::new(TokioExecutor::new());

@@ -152,7 +152,7 @@ fn combined(app: Router, certificate: Option<&Certificate>, linger: Linger) -> S
                 .unwrap();
         }),
         Some(certificate) => tls(certificate, linger, move |linger, socket| {
-            linger.join(socket, app.clone())
+            linger.wrap(socket, app.clone())
         }),
     }
 }

@@ -109,7 +109,7 @@ fn after_an_error_of_the_service() {
                     _ => Ok(app().oneshot(request).await.unwrap()),
                 }
             });
-            let (io, service) = linger.join(socket, fails);
+            let (io, service) = linger.wrap(socket, fails);
             let service = TowerToHyperService::new(service);
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
         }
@@ -123,7 +123,7 @@ fn after_a_header_timeout() {
     let server = Server::run(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             let service = TowerToHyperService::new(service);
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -172,7 +172,7 @@ async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
         client.write_all(&vec![0; length]).await.unwrap();
         client.shutdown().await.unwrap();
 
-        let (io, service) = Linger::default().join(server, app());
+        let (io, service) = Linger::default().wrap(server, app());
         let service = TowerToHyperService::new(service);
         let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
         serving.await.unwrap();
@@ -189,7 +189,7 @@ async fn a_request_that_comes_while_the_answer_before_it_waits() {
     let long = Router::new().route("/long", post(|| async { vec![b'.'; 70_000] }));
     for (room, length) in [(1_017, 33_002), (1_128, 33_185), (1_350, 33_551)] {
         let (client, server) = tokio::io::duplex(room);
-        let (io, service) = Linger::default().join(server, app().merge(long.clone()));
+        let (io, service) = Linger::default().wrap(server, app().merge(long.clone()));
         let service = TowerToHyperService::new(service);
         let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
         tokio::spawn(async move { serving.await.unwrap() });
@@ -226,7 +226,7 @@ async fn a_client_that_leaves_in_mid_body_is_not_waited_for() {
     client.shutdown().await.unwrap();
 
     let start = tokio::time::Instant::now();
-    let (io, service) = Linger::default().join(server, app());
+    let (io, service) = Linger::default().wrap(server, app());
     let service = TowerToHyperService::new(service);
     let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
     // hyper says that the message was incomplete, which it was.

@@ -105,7 +105,7 @@ async fn piped_with(
     client: &h2::client::Builder,
 ) -> SendRequest<Bytes> {
     let (near, far) = duplex(1 << 20);
-    let (io, service) = linger.join(far, app);
+    let (io, service) = linger.wrap(far, app);
     let service = TowerToHyperService::new(service);
     let server = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

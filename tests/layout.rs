@@ -147,7 +147,7 @@ fn imports(text: &str, module: &[String]) -> Vec<Import> {
     imports
 }
 
-/// Finds the paths in a line that are written out: `crate::limit::Kind`.
+/// Finds the paths in a line that are written out: `crate::limit::RefusalKind`.
 fn paths(line: &str, mut found: impl FnMut(&str)) {
     for start in ["crate::", "super::"] {
         for (at, _) in line.match_indices(start) {

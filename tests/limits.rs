@@ -34,7 +34,7 @@ async fn status(app: &Router, request: http::request::Builder, bytes: usize) -> 
 
 #[tokio::test]
 async fn routes_have_limits_of_their_own() {
-    let limit = Limit::bytes(10)
+    let limit = Limit::max(10)
         .route("/upload", 100)
         .route("/items/{id}/photo", 50);
     let nested = Router::new().route("/photo", post(count));
@@ -59,7 +59,7 @@ async fn routes_have_limits_of_their_own() {
 
 #[tokio::test]
 async fn a_layer_of_a_route_knows_its_route() {
-    let limit = Limit::bytes(10).route("/upload", Limit::none());
+    let limit = Limit::max(10).route("/upload", Limit::unlimited());
     let app = Router::new()
         .route("/comment", post(count))
         .route("/upload", post(count))
@@ -71,9 +71,9 @@ async fn a_layer_of_a_route_knows_its_route() {
 /// Requests that no route is known for, in all the ways that axum has.
 #[tokio::test]
 async fn limit_by_route_without_a_route_is_the_smallest_of_all() {
-    let limit = || Limit::bytes(100).route("/login", 10).route("/upload", 1000);
+    let limit = || Limit::max(100).route("/login", 10).route("/upload", 1000);
     let layer = || BodyGuardLayer::new(limit());
-    let by_head = || BodyGuardLayer::new(Limit::by(move |_| limit()));
+    let by_head = || BodyGuardLayer::new(Limit::from_fn(move |_| limit()));
     let app = || {
         Router::new()
             .route("/login", post(count))
@@ -122,7 +122,7 @@ async fn nested_router_has_the_limits_of_its_routes() {
             .route("/login", post(count))
     };
     let inner = || Router::new().nest("/v1", routes());
-    let limit = |path| BodyGuardLayer::new(Limit::bytes(100).route(path, 10));
+    let limit = |path| BodyGuardLayer::new(Limit::max(100).route(path, 10));
     let login = "/api/v1/login";
     let apps = [
         ("/login", login, {
@@ -158,7 +158,7 @@ async fn nested_router_has_the_limits_of_its_routes() {
         assert_eq!(status(&app, Request::post(path), 10).await, 200, "{name}");
         assert_eq!(status(&app, Request::post(path), 11).await, 413, "{name}");
     }
-    let both = Limit::bytes(1000).route("/login", 100).route(login, 10);
+    let both = Limit::max(1000).route("/login", 100).route(login, 10);
     let inner = Router::new().nest("/v1", routes().layer(BodyGuardLayer::new(both)));
     let app = Router::new().nest("/api", inner);
     assert_eq!(status(&app, Request::post(login), 11).await, 413);
@@ -171,7 +171,7 @@ async fn method_not_allowed_fallback_has_the_limit_of_its_route() {
     let app = Router::new()
         .route("/upload", get(|| async {}))
         .method_not_allowed_fallback(count)
-        .layer(BodyGuardLayer::new(Limit::bytes(10).route("/upload", 20)));
+        .layer(BodyGuardLayer::new(Limit::max(10).route("/upload", 20)));
     assert_eq!(status(&app, Request::post("/upload"), 20).await, 200);
     assert_eq!(status(&app, Request::post("/upload"), 21).await, 413);
 }
@@ -187,7 +187,7 @@ async fn layer_without_routes_tells_its_observer_once() {
             }
         }
     });
-    let limit = Limit::bytes(100).route("/login", 10);
+    let limit = Limit::max(100).route("/login", 10);
     let layer = BodyGuardLayer::new(limit).observer(observer);
     let app = Router::new()
         .route("/login", post(count))
@@ -230,17 +230,17 @@ fn panics(construct: impl FnOnce() + std::panic::UnwindSafe + 'static) -> (Strin
 fn wrong_limit_for_a_route_panics_at_its_line() {
     let route = |path: &'static str| {
         panics(move || {
-            let _ = Limit::bytes(1).route(path, 2);
+            let _ = Limit::max(1).route(path, 2);
         })
     };
     let duplicate = panics(|| {
-        let _ = Limit::bytes(1).route("/a", 2).route("/a", 3);
+        let _ = Limit::max(1).route("/a", 2).route("/a", 3);
     });
     let by_route = panics(|| {
-        let _ = Limit::bytes(1).route("/a", Limit::bytes(2).route("/b", 3));
+        let _ = Limit::max(1).route("/a", Limit::max(2).route("/b", 3));
     });
     let around = panics(|| {
-        let guard = BodyGuardLayer::new(Limit::bytes(1).route("/a", 2)).for_axum();
+        let guard = BodyGuardLayer::new(Limit::max(1).route("/a", 2)).for_axum();
         let _ = guard.around(Router::<()>::new());
     });
     for ((message, here), says) in [
@@ -280,18 +280,18 @@ struct Plan(u64);
 
 #[tokio::test]
 async fn the_head_decides() {
-    let limit = Limit::by(|head| {
+    let limit = Limit::from_fn(|head| {
         if let Some(Plan(bytes)) = head.extensions.get() {
-            return Limit::bytes(*bytes);
+            return Limit::max(*bytes);
         }
         let json = head
             .headers
             .get("content-type")
             .is_some_and(|kind| kind == "application/json");
         match head.method.as_str() {
-            "PUT" => Limit::none(),
-            _ if json => Limit::bytes(5),
-            _ => Limit::bytes(10).route("/any", 20),
+            "PUT" => Limit::unlimited(),
+            _ if json => Limit::max(5),
+            _ => Limit::max(10).route("/any", 20),
         }
     });
     let app = Router::new()
@@ -318,7 +318,7 @@ async fn the_head_decides() {
 /// Without a limit the guard still looks at the head.
 #[tokio::test]
 async fn no_limit_is_no_licence() {
-    let app = counting().layer(BodyGuardLayer::new(Limit::none()));
+    let app = counting().layer(BodyGuardLayer::new(Limit::unlimited()));
     assert_eq!(status(&app, Request::post("/"), 10_000_000).await, 200);
     let bad = Request::post("/").header("content-length", "many");
     assert_eq!(status(&app, bad, 1).await, 400);
@@ -515,7 +515,7 @@ mod as_tower_http_has_it {
 /// Each of the framings meets the limit of its route on the wire.
 #[test]
 fn a_routes_limit_on_the_wire() {
-    let limit = Limit::bytes(1000).route("/bytes", 2000);
+    let limit = Limit::max(1000).route("/bytes", 2000);
     let app = counting().layer(BodyGuardLayer::new(limit));
     for server in Server::both(&app) {
         for framing in FRAMINGS {

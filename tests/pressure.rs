@@ -18,7 +18,8 @@ use support::{
     server::{Server, guarded},
 };
 use tower_bodyguard::{
-    BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How, limit::Kind,
+    BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How,
+    limit::RefusalKind,
 };
 use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
 
@@ -190,7 +191,10 @@ fn a_slow_upload_is_refused() {
         socket.write_all(&vec![0; 16 << 20]).unwrap();
         assert_eq!(socket.read(&mut [0]).unwrap(), 0);
     }
-    assert_eq!(*kinds.lock().unwrap(), [Kind::TooSlow { rate: 1000 }; 2]);
+    assert_eq!(
+        *kinds.lock().unwrap(),
+        [RefusalKind::TooSlow { rate: 1000 }; 2]
+    );
 }
 
 /// tower-http's ways: the error is the handler's to answer, and what it answers arrives.

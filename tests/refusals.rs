@@ -26,7 +26,7 @@ use support::{
 use tower::ServiceExt;
 use tower_bodyguard::{
     BodyGuardLayer, Limit, Refusal,
-    limit::{HtmlPage, Kind, Negotiated, OverLimit, ProblemJson},
+    limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind},
 };
 
 const LIMIT: u64 = 1000;
@@ -188,7 +188,7 @@ async fn outer_layers_see_the_refusal() {
     let app = counting().layer(BodyGuardLayer::new(LIMIT));
     let (response, _) = answer(app.clone(), declared("*/*")).await;
     let refusal = response.extensions().get::<Refusal>().unwrap();
-    assert_eq!(refusal.kind(), Kind::Declared { length: 2000 });
+    assert_eq!(refusal.kind(), RefusalKind::Declared { length: 2000 });
     assert_eq!((refusal.declared(), refusal.received()), (Some(2000), None));
     let (response, _) = answer(app, streamed()).await;
     let refusal = response.extensions().get::<Refusal>().unwrap();
@@ -196,7 +196,7 @@ async fn outer_layers_see_the_refusal() {
 }
 
 async fn own_answer(
-    Extension(over): Extension<OverLimit>,
+    Extension(over): Extension<BodyLimitStatus>,
     body: Result<Bytes, BytesRejection>,
 ) -> (StatusCode, String) {
     match (body, over.received()) {
@@ -297,7 +297,7 @@ fn each_kind_of_answer_arrives() {
 /// A handler that asks for it finds it with every request.
 #[tokio::test]
 async fn a_request_without_a_body_has_its_over_limit_too() {
-    for limit in [Limit::bytes(LIMIT), Limit::none()] {
+    for limit in [Limit::max(LIMIT), Limit::unlimited()] {
         let app = Router::new().route("/", post(own_answer)).layer(
             BodyGuardLayer::new(limit)
                 .keep_handler_response()

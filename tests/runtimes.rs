@@ -78,7 +78,7 @@ fn a_local_set() {
     on_one_thread(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             let service = TowerToHyperService::new(service);
             let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
             spawn_local(async move {
@@ -108,5 +108,5 @@ fn runtime_without_timers_panics_at_start() {
         assert!(words.contains("enable_time"), "{words}");
     };
     panics(&|| drop(tower_bodyguard::axum::serve(listener(), app())));
-    panics(&|| drop(Linger::default().join(tokio::io::empty(), app())));
+    panics(&|| drop(Linger::default().wrap(tokio::io::empty(), app())));
 }

@@ -57,9 +57,9 @@ fn app() -> Router {
 
 /// To be around all of the app.
 fn guard() -> AxumGuardLayer {
-    let limit = Limit::by(|head| match head.uri.path() {
-        "/early" => Limit::none(),
-        _ => Limit::bytes(4 * MIB),
+    let limit = Limit::from_fn(|head| match head.uri.path() {
+        "/early" => Limit::unlimited(),
+        _ => Limit::max(4 * MIB),
     });
     BodyGuardLayer::new(limit).for_axum()
 }
@@ -208,7 +208,7 @@ where
 }
 
 async fn by_http1(socket: TcpStream, linger: Linger) {
-    let (io, service) = linger.join(socket, app());
+    let (io, service) = linger.wrap(socket, app());
     let service = TowerToHyperService::new(service);
     let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
     // How a connection ended is the client's to assert.
@@ -216,7 +216,7 @@ async fn by_http1(socket: TcpStream, linger: Linger) {
 }
 
 async fn by_auto(socket: TcpStream, linger: Linger) {
-    let (io, service) = linger.join(socket, app());
+    let (io, service) = linger.wrap(socket, app());
     auto(io, service).await;
 }
 
@@ -257,7 +257,7 @@ fn over_rustls(certificate: &Certificate) -> Server {
     Server::run(move |listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             let acceptor = acceptor.clone();
             tokio::spawn(async move { auto(acceptor.accept(io).await.unwrap(), service).await });
         }
@@ -273,7 +273,7 @@ fn over_native_tls(certificate: &Certificate) -> Server {
     Server::run(move |listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, app());
+            let (io, service) = linger.wrap(socket, app());
             let acceptor = acceptor.clone();
             tokio::spawn(async move { auto(acceptor.accept(io).await.unwrap(), service).await });
         }
@@ -420,7 +420,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     let server = Server::run(move |listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, once.clone());
+            let (io, service) = linger.wrap(socket, once.clone());
             let service = TowerToHyperService::new(service);
             let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
             tokio::spawn(connection);
@@ -486,7 +486,7 @@ async fn gracefully(
             accepted = listener.accept() => accepted.unwrap().0,
             () = &mut signal => break,
         };
-        let (io, service) = linger.join(socket, app());
+        let (io, service) = linger.wrap(socket, app());
         let service = TowerToHyperService::new(service);
         let builder = auto::Builder::new(TokioExecutor::new());
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);

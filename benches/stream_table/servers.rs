@@ -141,7 +141,7 @@ fn bare(runtime: &Runtime, app: Router) -> Server {
 fn joined(runtime: &Runtime, streams: StreamLinger) -> Server {
     let app = counting().layer(BodyGuardLayer::new(LIMIT));
     let linger = Linger::new(LingerConfig::new().stream_linger(streams));
-    serve(runtime, move |socket| linger.join(socket, app.clone()))
+    serve(runtime, move |socket| linger.wrap(socket, app.clone()))
 }
 
 fn serve<I, S, B>(

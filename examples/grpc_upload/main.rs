@@ -102,7 +102,7 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let linger = Linger::new(LingerConfig::new().shutdown_timeout(GRACE));
     let stopped = linger.on(stop.clone().cancelled_owned());
     let server = Server::builder()
-        .layer(linger.layer())
+        .layer(linger.delivery_layer())
         .layer(BodyGuardLayer::new(flags.limit))
         .add_service(Upload)
         .serve_with_incoming_shutdown(linger.incoming(tcp), stopped);

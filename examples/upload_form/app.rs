@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
-use tower_bodyguard::limit::{Accepted, Negotiated, OnRefusal};
+use tower_bodyguard::limit::{Negotiated, OnRefusal, RefusalFormat};
 use tower_bodyguard::{BodyGuardLayer, Counters, Linger, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
@@ -98,8 +98,8 @@ pub(crate) fn finish(config: &Config, app: Router) -> Router {
 /// The guard's answer to a body over the limit: a page of ours for browsers, and for
 /// others what they ask for.
 fn refused(refusal: &Refusal) -> Response {
-    match refusal.accepted() {
-        Accepted::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
+    match refusal.format() {
+        RefusalFormat::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
         _ => OnRefusal::<Body>::respond(&Negotiated, refusal).map(Body::new),
     }
 }

@@ -116,7 +116,7 @@ async fn over_tls(
     match parts {
         Parts::All => {
             tokio::spawn(linger.on(stop.clone().cancelled_owned()));
-            let joined = |socket| linger.join(socket, app.clone());
+            let joined = |socket| linger.wrap(socket, app.clone());
             tls.serve(listener, stop, joined).await;
         }
         Parts::Hook => {

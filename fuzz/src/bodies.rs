@@ -25,7 +25,7 @@ use tower_bodyguard::{
     BodyGuardLayer, BoxError, Counters, Drain, GuardedBody, Limit, Linger, LingerConfig, Refusal,
     StreamLinger,
     delivery::{DeliveredBody, TrackedBody},
-    limit::{BrokenOff, ResponseBody, TooSlow},
+    limit::{BodyTooSlow, ResponseAborted, ResponseBody},
 };
 
 use crate::{
@@ -180,7 +180,7 @@ impl Reader {
             !self.is_end_stream || frame.is_none(),
             "it said it was at its end"
         );
-        let slow = |error: &BoxError| error.is::<TooSlow>();
+        let slow = |error: &BoxError| error.is::<BodyTooSlow>();
         if matches!(&frame, Some(Err(error)) if slow(error)) {
             let grace = self.grace.expect("there is a rate to keep");
             assert!(self.begun.elapsed() + SLACK >= grace);
@@ -353,7 +353,7 @@ impl Input {
     fn guard(&self, counters: &Counters) -> BodyGuardLayer {
         let limit = self
             .limit
-            .map_or(Limit::none(), |limit| Limit::bytes(limit.into()));
+            .map_or(Limit::unlimited(), |limit| Limit::max(limit.into()));
         let mut guard = BodyGuardLayer::new(limit).observer(counters.observer());
         if self.keeps {
             guard = guard.keep_handler_response();
@@ -399,10 +399,10 @@ async fn drive(input: Arc<Input>) {
     let guard = input.guard(&counters).layer(handler);
     let (mut near, mut far) = (None, None);
     let service = match input.joined {
-        None => linger.layer().layer(guard),
+        None => linger.delivery_layer().layer(guard),
         Some(_) => {
             let (one, other) = duplex(16);
-            let (io, service) = linger.join(one, guard);
+            let (io, service) = linger.wrap(one, guard);
             (near, far) = (Some(io), Some(other));
             service
         }
@@ -524,7 +524,7 @@ async fn serve(
             let error = frame
                 .expect("no end in silence")
                 .expect_err("a frame past it");
-            assert!(error.is::<BrokenOff>());
+            assert!(error.is::<ResponseAborted>());
             told.broken_off = true;
             let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
             assert!(next.is_none(), "a frame after the end");

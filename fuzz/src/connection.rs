@@ -292,7 +292,7 @@ fn serve(
     let mut guard = BodyGuardLayer::new(
         input
             .limit
-            .map_or(Limit::none(), |limit| Limit::bytes(limit.into())),
+            .map_or(Limit::unlimited(), |limit| Limit::max(limit.into())),
     );
     if input.requires_length {
         guard = guard.require_content_length();
@@ -304,7 +304,7 @@ fn serve(
         calls.lock().expect("no panic within").push(path);
         request
     });
-    let (io, service) = linger.join(socket, service);
+    let (io, service) = linger.wrap(socket, service);
     let is_auto = input.is_auto;
     Box::pin(async move {
         let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -19,7 +19,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Counters, DeliveryConfig, DeliveryLayer, Drain, GuardedBody, Limit, Refusal,
     delivery::TrackedBody,
-    limit::{HtmlPage, Kind, Negotiated, OnRefusal, PlainText, ProblemJson},
+    limit::{HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson, RefusalKind},
 };
 
 use crate::{
@@ -275,8 +275,8 @@ enum Decided {
 
 pub fn run(input: Input) {
     let mut layer = BodyGuardLayer::new(match input.limit {
-        Some(limit) => Limit::bytes(limit.get()),
-        None => Limit::none(),
+        Some(limit) => Limit::max(limit.get()),
+        None => Limit::unlimited(),
     });
     layer = match input.status {
         Status::Default => layer,
@@ -386,16 +386,16 @@ where
     let refusal = response.extensions().get::<Refusal>();
     assert_eq!(refusal.is_some(), !passes || over);
     let expected = refusal.map(|refusal| match (refusal.kind(), decided) {
-        (Kind::Declared { length }, Decided::Declared(declared)) => {
+        (RefusalKind::Declared { length }, Decided::Declared(declared)) => {
             assert_eq!(length, declared);
             (status_of(input.status), 8)
         }
-        (Kind::Streamed { received }, Decided::Passes) => {
+        (RefusalKind::Streamed { received }, Decided::Passes) => {
             assert!(limit.is_some_and(|limit| received > limit) && received <= length);
             (status_of(input.status), 8)
         }
-        (Kind::BadLength, Decided::BadLength) => (400, 3),
-        (Kind::LengthRequired, Decided::LengthRequired) => (411, 3),
+        (RefusalKind::BadLength, Decided::BadLength) => (400, 3),
+        (RefusalKind::LengthRequired, Decided::LengthRequired) => (411, 3),
         (kind, decided) => panic!("{kind:?} for {decided:?}"),
     });
     let by_handler = response.extensions().get::<u64>().copied();

@@ -58,7 +58,7 @@ fn warp_joined_delivers_an_early_response() {
     assert_arrives(&Server::run(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
-            let (io, service) = linger.join(socket, warp::service(warp_app()));
+            let (io, service) = linger.wrap(socket, warp::service(warp_app()));
             let service = TowerToHyperService::new(service);
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
         }
@@ -73,7 +73,7 @@ fn warp_behind_the_limit_layer_delivers_a_413() {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let limited = BodyGuardLayer::new(4 * MIB).layer(warp::service(count.clone()));
-            let (io, service) = linger.join(socket, limited);
+            let (io, service) = linger.wrap(socket, limited);
             let service = TowerToHyperService::new(service);
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
         }

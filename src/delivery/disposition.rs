@@ -15,7 +15,7 @@ use super::{
     unread_body::UnreadBody,
 };
 use crate::{
-    refusal::{Kind, Refusal},
+    refusal::{Refusal, RefusalKind},
     shared::{connection::Connection, peer::Peer},
 };
 
@@ -88,5 +88,5 @@ impl Disposition {
 /// A client that is too slow to wait for is so for a drain, too (RFC 9110 §15.5.9).
 fn is_too_slow<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
-    refusal.is_some_and(|refusal| matches!(refusal.kind(), Kind::TooSlow { .. }))
+    refusal.is_some_and(|refusal| matches!(refusal.kind(), RefusalKind::TooSlow { .. }))
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::shared::connection::Connection;
 
 /// The service that [`DeliveryLayer`](super::DeliveryLayer) makes, and
-/// [`Linger::join`](crate::Linger::join).
+/// [`Linger::wrap`](crate::Linger::wrap).
 ///
 /// ```
 /// use bytes::Bytes;

@@ -32,14 +32,14 @@ pin_project! {
             #[pin]
             future: F,
             // `None` where no body can go past the limit.
-            watch: Option<Watch<R>>,
+            watch: Option<ResponseContext<R>>,
         },
     }
 }
 
 /// What it takes to put a refusal in the place of the service's answer.
 #[derive(Debug)]
-pub(super) struct Watch<R> {
+pub(super) struct ResponseContext<R> {
     pub(super) upload: Arc<Upload>,
     pub(super) respond: R,
 }
@@ -52,7 +52,7 @@ impl<F, R> ResponseFuture<F, R> {
     }
 
     #[inline]
-    pub(super) fn called(future: F, watch: Option<Watch<R>>) -> Self {
+    pub(super) fn called(future: F, watch: Option<ResponseContext<R>>) -> Self {
         let state = State::Called { future, watch };
         Self { state }
     }
@@ -89,7 +89,7 @@ where
     }
 }
 
-impl<R> Watch<R> {
+impl<R> ResponseContext<R> {
     fn judge<B, E>(
         &mut self,
         answer: Result<Response<B>, E>,

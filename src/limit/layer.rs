@@ -14,7 +14,7 @@ use crate::{budget::Least, observe::Observer, refusal::Refusal};
 /// - More bytes than the limit on the way: 413, whatever the service made of the
 ///   error that its body ended in. The service is left to finish, and its answer
 ///   is dropped. Where it had begun to answer already, the response is
-///   [broken off](super::BrokenOff).
+///   [broken off](super::ResponseAborted).
 /// - A `Content-Length` that is no number, or several that differ: 400.
 /// - No length at all, where one is
 ///   [required](Self::require_content_length): 411.
@@ -39,9 +39,9 @@ use crate::{budget::Least, observe::Observer, refusal::Refusal};
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
 ///
-/// let guard = BodyGuardLayer::new(Limit::by(|head| match head.uri.path() {
-///     "/chat.v1.Chat/Talk" => Limit::none(),
-///     _ => Limit::bytes(16 * MIB),
+/// let guard = BodyGuardLayer::new(Limit::from_fn(|head| match head.uri.path() {
+///     "/chat.v1.Chat/Talk" => Limit::unlimited(),
+///     _ => Limit::max(16 * MIB),
 /// }));
 /// ```
 ///
@@ -172,7 +172,7 @@ impl<R> BodyGuardLayer<R> {
     ///
     /// The handler meets an error in the body, which axum's extractors answer with
     /// 413; behind another limit, or layers that box the body, some do with 400 or 500. An
-    /// [`OverLimit`](super::OverLimit) in the request's extensions has the numbers.
+    /// [`BodyLimitStatus`](super::BodyLimitStatus) in the request's extensions has the numbers.
     /// **A handler that takes the error for the end of the body has taken half an
     /// upload for a whole one**, which is why this has to be asked for.
     ///
@@ -191,12 +191,12 @@ impl<R> BodyGuardLayer<R> {
     /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
     /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
     /// is more: a fast beginning does not pay for silence later. A body with
-    /// [no limit](Limit::none) has no rate to keep. A rate of `None` or 0 sets none. The rate
+    /// [no limit](Limit::unlimited) has no rate to keep. A rate of `None` or 0 sets none. The rate
     /// costs three allocations for each body, and another for one that is waited for.
     ///
     /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
     /// read its body can take it from all others. That time is not the client's either; only
-    /// `axum::serve` of this crate and [`Linger::join`](crate::Linger::join) know it. **If
+    /// `axum::serve` of this crate and [`Linger::wrap`](crate::Linger::wrap) know it. **If
     /// the connection is not combined in this way, the rate does not apply over HTTP/2**, nor
     /// does it over HTTP/3, or if a layer outside reads the body in a task of its own.
     ///
@@ -267,7 +267,7 @@ impl<R> BodyGuardLayer<R> {
 
     /// Answers with what `respond` makes of the refusal, in the service's own body
     /// type. The status is the closure's to set, from [`Refusal::status`]. It answers
-    /// for every [`Kind`](super::Kind) of refusal, a bad `Content-Length` among them, but
+    /// for every [`RefusalKind`](super::RefusalKind) of refusal, a bad `Content-Length` among them, but
     /// is not asked for calls of gRPC's, whose clients read nothing else.
     ///
     /// ```

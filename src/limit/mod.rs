@@ -4,11 +4,11 @@
 //! while it reads. What the service then answers does not matter: once a body
 //! has gone past its limit, the client gets the [`Refusal`].
 
+mod body_limit_status;
 mod content_length;
 mod future;
 mod grpc;
 mod layer;
-mod over_limit;
 mod policy;
 mod rate_meter;
 mod request_body;
@@ -22,14 +22,14 @@ mod under_way;
 mod upload;
 
 pub use self::{
+    body_limit_status::BodyLimitStatus,
     future::ResponseFuture,
     layer::BodyGuardLayer,
-    over_limit::OverLimit,
     policy::Limit,
-    request_body::{GuardedBody, TooSlow},
+    request_body::{BodyTooSlow, GuardedBody},
     respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
     response_body::ResponseBody,
     service::BodyGuard,
-    under_way::BrokenOff,
+    under_way::ResponseAborted,
 };
-pub use crate::refusal::{Accepted, Kind, Refusal};
+pub use crate::refusal::{Refusal, RefusalFormat, RefusalKind};

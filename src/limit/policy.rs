@@ -19,9 +19,9 @@ use super::routes::{Matched, Routes, check};
 /// #[derive(Clone)]
 /// struct Paying;
 ///
-/// let by_plan = Limit::by(|head| match head.extensions.get::<Paying>() {
-///     Some(Paying) => Limit::bytes(100 * MIB),
-///     None => Limit::bytes(2 * MIB),
+/// let by_plan = Limit::from_fn(|head| match head.extensions.get::<Paying>() {
+///     Some(Paying) => Limit::max(100 * MIB),
+///     None => Limit::max(2 * MIB),
 /// });
 /// let guard = BodyGuardLayer::new(by_plan);
 /// ```
@@ -33,10 +33,10 @@ use super::routes::{Matched, Routes, check};
 /// say, and so the smallest limit wins; the words are of the one that refuses, which
 /// for a declared length is the outermost that it is too long for.
 #[derive(Clone)]
-pub struct Limit(Kind);
+pub struct Limit(Rule);
 
 #[derive(Clone)]
-enum Kind {
+enum Rule {
     /// `None` for no limit.
     Fixed(Option<u64>),
     By(Arc<ByHead>),
@@ -64,8 +64,8 @@ type ByHead = dyn Fn(&Parts) -> Limit + Send + Sync;
 impl Limit {
     /// At most so many bytes.
     #[must_use]
-    pub const fn bytes(bytes: u64) -> Self {
-        Self(Kind::Fixed(Some(bytes)))
+    pub const fn max(bytes: u64) -> Self {
+        Self(Rule::Fixed(Some(bytes)))
     }
 
     /// Sets no limit: the layer only inspects the head.
@@ -78,15 +78,15 @@ impl Limit {
     /// use http::Method;
     /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
     ///
-    /// let limit = Limit::by(|head| match head.method {
-    ///     Method::PUT => Limit::none(),
-    ///     _ => Limit::bytes(2 * MIB),
+    /// let limit = Limit::from_fn(|head| match head.method {
+    ///     Method::PUT => Limit::unlimited(),
+    ///     _ => Limit::max(2 * MIB),
     /// });
     /// let guard = BodyGuardLayer::new(limit);
     /// ```
     #[must_use]
-    pub const fn none() -> Self {
-        Self(Kind::Fixed(None))
+    pub const fn unlimited() -> Self {
+        Self(Rule::Fixed(None))
     }
 
     /// What `decide` makes of the request's head: its method, path, content type,
@@ -96,11 +96,11 @@ impl Limit {
     /// # Panics in callbacks
     ///
     /// A panic goes through to the server: hyper drops the connection.
-    pub fn by<F>(decide: F) -> Self
+    pub fn from_fn<F>(decide: F) -> Self
     where
         F: Fn(&Parts) -> Self + Send + Sync + 'static,
     {
-        Self(Kind::By(Arc::new(decide)))
+        Self(Rule::By(Arc::new(decide)))
     }
 
     /// Sets another limit for one route of axum (feature `axum`), named as in
@@ -141,7 +141,7 @@ impl Limit {
     ///     body.len().to_string()
     /// }
     ///
-    /// let limit = Limit::bytes(2 * MIB).route("/upload", 100 * MIB);
+    /// let limit = Limit::max(2 * MIB).route("/upload", 100 * MIB);
     /// let app: Router = Router::new()
     ///     .route("/comment", post(count))
     ///     .route("/upload", post(count))
@@ -152,7 +152,7 @@ impl Limit {
     #[track_caller]
     pub fn route(self, path: &str, limit: impl Into<Self>) -> Self {
         let mut routes = match self.0 {
-            Kind::Routes(routes) => Arc::unwrap_or_clone(routes),
+            Rule::Routes(routes) => Arc::unwrap_or_clone(routes),
             others => Routes::new(Self(others)),
         };
         let limit = limit.into();
@@ -162,20 +162,20 @@ impl Limit {
             "the limit of the route `{path}` is by route itself: give each route one limit"
         );
         routes.insert(path, limit);
-        Self(Kind::Routes(Arc::new(routes)))
+        Self(Rule::Routes(Arc::new(routes)))
     }
 
     /// Whether routes have limits of their own.
     #[cfg(feature = "axum")]
     pub(super) fn is_by_route(&self) -> bool {
-        matches!(self.0, Kind::Routes(_))
+        matches!(self.0, Rule::Routes(_))
     }
 
     /// The limit that is the same for all; `None` where the head decides.
     #[inline]
     pub(super) fn fixed(&self) -> Option<Option<u64>> {
         match &self.0 {
-            Kind::Fixed(bytes) => Some(*bytes),
+            Rule::Fixed(bytes) => Some(*bytes),
             _ => None,
         }
     }
@@ -190,10 +190,10 @@ impl Limit {
     )]
     pub(super) fn for_request(&self, head: &Parts, found: &mut Found) -> Option<u64> {
         match &self.0 {
-            Kind::Fixed(bytes) => *bytes,
-            Kind::By(decide) => decide(head).for_request(head, found),
+            Rule::Fixed(bytes) => *bytes,
+            Rule::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
-            Kind::Routes(routes) => Self::by_route(routes, head, found),
+            Rule::Routes(routes) => Self::by_route(routes, head, found),
         }
     }
 
@@ -233,18 +233,18 @@ fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 
 impl From<u64> for Limit {
     fn from(bytes: u64) -> Self {
-        Self::bytes(bytes)
+        Self::max(bytes)
     }
 }
 
 impl fmt::Debug for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Fixed(Some(bytes)) => write!(f, "Limit({bytes} bytes)"),
-            Kind::Fixed(None) => f.write_str("Limit(none)"),
-            Kind::By(_) => f.write_str("Limit(by head)"),
+            Rule::Fixed(Some(bytes)) => write!(f, "Limit({bytes} bytes)"),
+            Rule::Fixed(None) => f.write_str("Limit(none)"),
+            Rule::By(_) => f.write_str("Limit(by head)"),
             #[cfg(feature = "axum")]
-            Kind::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
+            Rule::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
         }
     }
 }

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use super::{rate_meter::RateMeter, upload::Upload};
 use crate::{
     BoxError,
-    refusal::{Kind, write_limit},
+    refusal::{RefusalKind, write_limit},
 };
 
 pin_project! {
@@ -124,8 +124,8 @@ impl<B> GuardedBody<B> {
         };
         let received = upload.signal.limit() - *this.remaining;
         ready!(meter.poll_too_slow(received, cx));
-        let too_slow = TooSlow { rate: meter.rate() };
-        upload.refuse(Kind::TooSlow {
+        let too_slow = BodyTooSlow { rate: meter.rate() };
+        upload.refuse(RefusalKind::TooSlow {
             rate: too_slow.rate,
         });
         self.finish();
@@ -137,7 +137,7 @@ impl<B> GuardedBody<B> {
         if let Some(upload) = self.upload.as_deref() {
             let passed = upload.signal.limit() - self.remaining;
             let received = passed.saturating_add(frame);
-            upload.refuse(Kind::Streamed { received });
+            upload.refuse(RefusalKind::Streamed { received });
         }
         self.finish();
         length_limit_error()
@@ -211,11 +211,11 @@ where
 /// The error of a body that came too slowly, see
 /// [`BodyGuardLayer::min_rate`](super::BodyGuardLayer::min_rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSlow {
+pub struct BodyTooSlow {
     rate: u64,
 }
 
-impl TooSlow {
+impl BodyTooSlow {
     /// What was expected, in bytes per second.
     #[must_use]
     pub fn rate(&self) -> u64 {
@@ -223,7 +223,7 @@ impl TooSlow {
     }
 }
 
-impl fmt::Display for TooSlow {
+impl fmt::Display for BodyTooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the upload is slower than ")?;
         write_limit(f, self.rate)?;
@@ -231,7 +231,7 @@ impl fmt::Display for TooSlow {
     }
 }
 
-impl Error for TooSlow {}
+impl Error for BodyTooSlow {}
 
 /// The type cannot be made outside its crate; a body that trips makes one.
 fn length_limit_error() -> BoxError {

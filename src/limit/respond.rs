@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::ResponseBody;
-use crate::refusal::{Accepted, Refusal};
+use crate::refusal::{Refusal, RefusalFormat};
 
 /// Makes the response to a refused request.
 ///
@@ -144,10 +144,10 @@ impl<B> OnRefusal<B> for HtmlPage {
 
 impl<B> OnRefusal<B> for Negotiated {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        let mut response = match refusal.accepted() {
-            Accepted::Html => HtmlPage.respond(refusal),
-            Accepted::ProblemJson => ProblemJson.respond(refusal),
-            Accepted::Text => PlainText.respond(refusal),
+        let mut response = match refusal.format() {
+            RefusalFormat::Html => HtmlPage.respond(refusal),
+            RefusalFormat::ProblemJson => ProblemJson.respond(refusal),
+            RefusalFormat::Text => PlainText.respond(refusal),
         };
         let vary = HeaderValue::from_static("accept");
         response.headers_mut().insert(VARY, vary);

@@ -15,7 +15,7 @@ pin_project! {
     /// the words of a refusal.
     ///
     /// Where the request body goes past its limit while the service's response
-    /// is on its way already, the body ends in [`BrokenOff`](super::BrokenOff): on HTTP/1
+    /// is on its way already, the body ends in [`ResponseAborted`](super::ResponseAborted): on HTTP/1
     /// hyper then closes before the last chunk or the declared length, on HTTP/2 it
     /// resets the stream. The client can tell that something went wrong. A call of
     /// gRPC's ends with the trailers of a refusal instead.
@@ -187,7 +187,7 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::limit::{BrokenOff, upload::Upload};
+    use crate::limit::{ResponseAborted, upload::Upload};
 
     /// A response with this content type.
     fn under_way(upload: &Arc<Upload>, content_type: &'static str) -> UnderWay {
@@ -226,7 +226,7 @@ mod tests {
         let Poll::Ready(Some(Err(error))) = body.as_mut().poll_frame(cx) else {
             panic!("not broken off");
         };
-        assert!(error.is::<BrokenOff>());
+        assert!(error.is::<ResponseAborted>());
         assert!(matches!(body.poll_frame(cx), Poll::Ready(None)), "fused");
     }
 
@@ -244,7 +244,7 @@ mod tests {
         );
         let mut body = pin!(body);
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
-        assert!(frame.unwrap().unwrap_err().is::<BrokenOff>());
+        assert!(frame.unwrap().unwrap_err().is::<ResponseAborted>());
     }
 
     fn frames(
@@ -311,7 +311,7 @@ mod tests {
                 .await
                 .unwrap()
                 .unwrap_err()
-                .is::<BrokenOff>()
+                .is::<ResponseAborted>()
         );
     }
 
@@ -325,7 +325,7 @@ mod tests {
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
         upload.signal.report(5);
         let error = next(&mut body).await.unwrap().unwrap_err();
-        assert!(error.is::<BrokenOff>());
+        assert!(error.is::<ResponseAborted>());
     }
 
     #[tokio::test]

@@ -8,13 +8,13 @@ use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
-    GuardedBody, OnRefusal, OverLimit, PlainText, ResponseBody, ResponseFuture,
-    future::Watch,
+    BodyLimitStatus, GuardedBody, OnRefusal, PlainText, ResponseBody, ResponseFuture,
+    future::ResponseContext,
     rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
-use crate::{BoxError, refusal::Asked};
+use crate::{BoxError, refusal::RequestContext};
 
 /// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
 #[derive(Clone, Debug)]
@@ -66,13 +66,13 @@ impl<S, R> BodyGuard<S, R> {
 impl<S, R: Clone> BodyGuard<S, R> {
     /// What it takes to answer in the handler's place, for a body that may go past its
     /// limit; for any other that nothing is asked of the head.
-    fn watch(&self, head: &Parts, limit: u64, counts: bool) -> Watch<R> {
+    fn watch(&self, head: &Parts, limit: u64, counts: bool) -> ResponseContext<R> {
         let asked = match counts {
             true => self.settings.asked(head),
-            false => Asked::default(),
+            false => RequestContext::default(),
         };
         let settings = Arc::clone(&self.settings);
-        Watch {
+        ResponseContext {
             upload: Arc::new(Upload::new(limit, asked, settings)),
             respond: self.respond.clone(),
         }
@@ -101,13 +101,13 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let watch = (counts || told).then(|| self.watch(&parts, most, counts));
         // A handler that looks for it finds it with every request.
         if let Some(watch) = watch.as_ref().filter(|_| told) {
-            let over_limit = OverLimit::new(Arc::clone(&watch.upload), limit);
+            let over_limit = BodyLimitStatus::new(Arc::clone(&watch.upload), limit);
             parts.extensions.insert(over_limit);
         }
 
         let watch = watch.filter(|_| counts);
         let body = match &watch {
-            Some(Watch { upload, .. }) => {
+            Some(ResponseContext { upload, .. }) => {
                 let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
                 let meter = self.settings.least.map(meter);
                 GuardedBody::counted(body, Arc::clone(upload), meter)

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     budget::Least,
     observe::{Event, Observer},
-    refusal::{Asked, Call, Captured, Kind, Refusal},
+    refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
 };
 
 /// What no body comes to.
@@ -66,10 +66,10 @@ impl Settings {
     }
 
     /// What the answer must know of the request.
-    pub(super) fn asked(&self, head: &Parts) -> Asked {
+    pub(super) fn asked(&self, head: &Parts) -> RequestContext {
         let captured = self.capture.as_ref().map(|capture| capture(head));
-        let call = self.grpc_refusals.then(|| Call::of(head)).flatten();
-        Asked::of(head, call, captured)
+        let call = self.grpc_refusals.then(|| GrpcCall::of(head)).flatten();
+        RequestContext::of(head, call, captured)
     }
 
     /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
@@ -136,9 +136,9 @@ impl Settings {
         limit: Option<u64>,
     ) -> Box<Refusal> {
         let (kind, status) = match declared {
-            Ok(Some(length)) => (Kind::Declared { length }, self.status),
-            Ok(None) => (Kind::LengthRequired, StatusCode::LENGTH_REQUIRED),
-            Err(Malformed) => (Kind::BadLength, StatusCode::BAD_REQUEST),
+            Ok(Some(length)) => (RefusalKind::Declared { length }, self.status),
+            Ok(None) => (RefusalKind::LengthRequired, StatusCode::LENGTH_REQUIRED),
+            Err(Malformed) => (RefusalKind::BadLength, StatusCode::BAD_REQUEST),
         };
         let refusal = self.refusal(kind, status, limit, self.asked(head));
         self.observe(&refusal);
@@ -155,9 +155,14 @@ impl Settings {
     }
 
     /// The refusal of a body that went past its limit, or came too slowly.
-    pub(super) fn streamed(&self, kind: Kind, limit: u64, request: Asked) -> Refusal {
+    pub(super) fn streamed(
+        &self,
+        kind: RefusalKind,
+        limit: u64,
+        request: RequestContext,
+    ) -> Refusal {
         let status = match kind {
-            Kind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            RefusalKind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             _ => self.status,
         };
         self.refusal(kind, status, Some(limit), request)
@@ -170,10 +175,10 @@ impl Settings {
 
     fn refusal(
         &self,
-        kind: Kind,
+        kind: RefusalKind,
         status: StatusCode,
         limit: Option<u64>,
-        request: Asked,
+        request: RequestContext,
     ) -> Refusal {
         Refusal::new(kind, status, limit, request).secret(self.hide_limit)
     }

@@ -32,18 +32,18 @@ impl UnderWay {
 
     /// How the response ends, once the request is past its limit: in a last frame, or
     /// in an error. Not at all where it has ended already.
-    pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, BrokenOff>> {
+    pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, ResponseAborted>> {
         let refusal = self.upload.refusal()?;
         let end = match &*self.upload.begun() {
             Some(call) => call.end(&refusal),
-            None => End::BrokenOff,
+            None => End::ResponseAborted,
         };
         let frame = match end {
             End::Ended => return None,
             End::Refused(frame) => Some(frame),
-            End::BrokenOff => None,
+            End::ResponseAborted => None,
         };
-        Some(frame.ok_or(BrokenOff(refusal)))
+        Some(frame.ok_or(ResponseAborted(refusal)))
     }
 
     /// A frame that is handed on.
@@ -62,7 +62,7 @@ impl UnderWay {
 /// use http::{Request, Response};
 /// use http_body_util::{BodyExt, Full};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
-/// use tower_bodyguard::{BodyGuardLayer, GuardedBody, limit::BrokenOff};
+/// use tower_bodyguard::{BodyGuardLayer, GuardedBody, limit::ResponseAborted};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -73,13 +73,13 @@ impl UnderWay {
 /// let service = ServiceBuilder::new().layer(BodyGuardLayer::new(4)).service(echo);
 /// let response = service.oneshot(Request::new(Full::from("hello"))).await.unwrap();
 /// let error = response.into_body().collect().await.unwrap_err();
-/// assert!(error.is::<BrokenOff>());
+/// assert!(error.is::<ResponseAborted>());
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct BrokenOff(Refusal);
+pub struct ResponseAborted(Refusal);
 
-impl BrokenOff {
+impl ResponseAborted {
     /// Why it was broken off.
     #[must_use]
     pub fn refusal(&self) -> &Refusal {
@@ -87,11 +87,11 @@ impl BrokenOff {
     }
 }
 
-impl fmt::Display for BrokenOff {
+impl fmt::Display for ResponseAborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusal = &self.0;
         write!(f, "the response had begun and is aborted. {refusal}")
     }
 }
 
-impl Error for BrokenOff {}
+impl Error for ResponseAborted {}

@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{grpc::Begun, settings::Settings};
 use crate::{
-    refusal::{Asked, Kind, Refusal},
+    refusal::{Refusal, RefusalKind, RequestContext},
     shared::limit_signal::{LimitSignal, Violation},
 };
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) signal: LimitSignal,
-    asked: Asked,
+    asked: RequestContext,
     pub(super) settings: Arc<Settings>,
     /// The response, where it is one of gRPC's and under way. Only its body asks: the
     /// lock is always free.
@@ -19,7 +19,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(limit: u64, asked: Asked, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(limit: u64, asked: RequestContext, settings: Arc<Settings>) -> Self {
         Self {
             signal: LimitSignal::new(limit),
             asked,
@@ -35,13 +35,13 @@ impl Upload {
 
     /// Refuses the upload, at most once. The observer learns it here and nowhere else: the
     /// response may be out already, or its future dropped, and the client gone.
-    pub(super) fn refuse(&self, kind: Kind) {
+    pub(super) fn refuse(&self, kind: RefusalKind) {
         // First, so that nobody sees the response of a refusal that was not counted.
         self.settings.observe(&self.refused(kind));
         match kind {
-            Kind::TooSlow { rate } => self.signal.report_too_slow(rate),
-            Kind::Streamed { received } => self.signal.report(received),
-            Kind::Declared { .. } | Kind::BadLength | Kind::LengthRequired => {
+            RefusalKind::TooSlow { rate } => self.signal.report_too_slow(rate),
+            RefusalKind::Streamed { received } => self.signal.report(received),
+            RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
                 unreachable!("the head is judged before there is an upload")
             }
         }
@@ -55,13 +55,13 @@ impl Upload {
     /// What is wrong with it, once something is.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let kind = match self.signal.violation()? {
-            Violation::TooLong { received } => Kind::Streamed { received },
-            Violation::TooSlow { rate } => Kind::TooSlow { rate },
+            Violation::TooLong { received } => RefusalKind::Streamed { received },
+            Violation::TooSlow { rate } => RefusalKind::TooSlow { rate },
         };
         Some(self.refused(kind))
     }
 
-    fn refused(&self, kind: Kind) -> Refusal {
+    fn refused(&self, kind: RefusalKind) -> Refusal {
         let limit = self.signal.limit();
         self.settings.streamed(kind, limit, self.asked.clone())
     }
@@ -70,15 +70,19 @@ impl Upload {
 #[cfg(test)]
 impl Upload {
     pub(super) fn with_limit(limit: u64) -> Arc<Self> {
-        let settings = Settings::new(crate::Limit::bytes(limit));
-        Arc::new(Self::new(limit, Asked::default(), Arc::new(settings)))
+        let settings = Settings::new(crate::Limit::max(limit));
+        Arc::new(Self::new(
+            limit,
+            RequestContext::default(),
+            Arc::new(settings),
+        ))
     }
 
     /// The upload of a gRPC call.
     pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
-        let settings = Settings::new(crate::Limit::bytes(limit));
+        let settings = Settings::new(crate::Limit::max(limit));
         let asked = settings.asked(&head.into_parts().0);
         Arc::new(Self::new(limit, asked, Arc::new(settings)))
     }

@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 use super::{Discarded, Event, Observer};
-use crate::{budget::StopReason, refusal::Kind};
+use crate::{budget::StopReason, refusal::RefusalKind};
 
 /// Counts events, for a page of figures or a test.
 ///
@@ -53,7 +53,7 @@ const REASONS: [StopReason; 8] = [
 /// those under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Snapshot {
+pub struct CountersSnapshot {
     /// Requests that the guard refused.
     pub refused: RefusedCount,
     /// Bodies that were read on, to keep a connection or to deliver an answer.
@@ -64,7 +64,7 @@ pub struct Snapshot {
     pub lingers: DiscardedCount,
 }
 
-/// Refusals, by their [`Kind`].
+/// Refusals, by their [`RefusalKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedCount {
@@ -113,10 +113,10 @@ impl Counters {
 
     /// The counters as they stand.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> CountersSnapshot {
         let counted = &self.0;
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Snapshot {
+        CountersSnapshot {
             refused: RefusedCount {
                 declared: get(&counted.declared),
                 streamed: get(&counted.streamed),
@@ -141,11 +141,11 @@ impl Counted {
             Event::RouteUnknown { .. } => return,
         };
         let counter = match kind {
-            Kind::Declared { .. } => &self.declared,
-            Kind::Streamed { .. } => &self.streamed,
-            Kind::TooSlow { .. } => &self.too_slow,
-            Kind::BadLength => &self.bad_length,
-            Kind::LengthRequired => &self.length_required,
+            RefusalKind::Declared { .. } => &self.declared,
+            RefusalKind::Streamed { .. } => &self.streamed,
+            RefusalKind::TooSlow { .. } => &self.too_slow,
+            RefusalKind::BadLength => &self.bad_length,
+            RefusalKind::LengthRequired => &self.length_required,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -9,6 +9,6 @@ mod metrics;
 mod tracing;
 
 pub use self::{
-    counters::{Counters, DiscardedCount, RefusedCount, Snapshot},
+    counters::{Counters, CountersSnapshot, DiscardedCount, RefusedCount},
     event::{Discarded, Event, Observer},
 };

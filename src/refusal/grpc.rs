@@ -8,15 +8,15 @@ use http::{
 
 /// A call of gRPC's, as far as its answer depends on it.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub(crate) struct GrpcCall {
     /// The answer's.
     content_type: HeaderValue,
-    form: Form,
+    form: GrpcFormat,
 }
 
 /// Where the trailers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum GrpcFormat {
     /// `application/grpc`: into the trailers of HTTP.
     Grpc,
     /// `application/grpc-web`: behind the messages in the body.
@@ -25,7 +25,7 @@ pub(crate) enum Form {
     WebText,
 }
 
-impl Form {
+impl GrpcFormat {
     /// By the media type, whatever the messages are made of: `+proto`, `+json`.
     pub(crate) fn of(value: &HeaderValue) -> Option<Self> {
         let value = value.as_bytes();
@@ -60,19 +60,21 @@ impl Form {
     }
 }
 
-impl Call {
+impl GrpcCall {
     /// Returns `None` if the request is not a gRPC call. gRPC needs HTTP/2, and gRPC-Web does
     /// not.
     pub(crate) fn of(head: &Parts) -> Option<Self> {
         let headers = &head.headers;
         let asked = headers.get(CONTENT_TYPE)?;
-        let is_spoken = |form: &Form| *form != Form::Grpc || head.version >= Version::HTTP_2;
-        let form = Form::of(asked).filter(is_spoken)?;
+        let is_spoken =
+            |form: &GrpcFormat| *form != GrpcFormat::Grpc || head.version >= Version::HTTP_2;
+        let form = GrpcFormat::of(asked).filter(is_spoken)?;
         // A client of gRPC-Web may ask for the other of its forms.
-        let web = |accept: &HeaderValue| Form::of(accept).filter(|form| *form != Form::Grpc);
+        let web =
+            |accept: &HeaderValue| GrpcFormat::of(accept).filter(|form| *form != GrpcFormat::Grpc);
         let accepted = headers
             .get(ACCEPT)
-            .filter(|_| form != Form::Grpc)
+            .filter(|_| form != GrpcFormat::Grpc)
             .and_then(|accept| Some((accept, web(accept)?)));
         let (content_type, form) = accepted.unwrap_or((asked, form));
         Some(Self {
@@ -86,7 +88,7 @@ impl Call {
         &self.content_type
     }
 
-    pub(crate) fn form(&self) -> Form {
+    pub(crate) fn form(&self) -> GrpcFormat {
         self.form
     }
 }
@@ -95,17 +97,17 @@ impl Call {
 mod tests {
     use super::*;
 
-    fn form(value: &'static str) -> Option<Form> {
-        Form::of(&HeaderValue::from_static(value))
+    fn form(value: &'static str) -> Option<GrpcFormat> {
+        GrpcFormat::of(&HeaderValue::from_static(value))
     }
 
     #[test]
     fn what_is_grpc() {
-        assert_eq!(form("application/grpc"), Some(Form::Grpc));
-        assert_eq!(form("application/grpc+proto"), Some(Form::Grpc));
-        assert_eq!(form("Application/gRPC; charset=x"), Some(Form::Grpc));
-        assert_eq!(form("application/grpc-web+json"), Some(Form::Web));
-        assert_eq!(form("application/grpc-web-text"), Some(Form::WebText));
+        assert_eq!(form("application/grpc"), Some(GrpcFormat::Grpc));
+        assert_eq!(form("application/grpc+proto"), Some(GrpcFormat::Grpc));
+        assert_eq!(form("Application/gRPC; charset=x"), Some(GrpcFormat::Grpc));
+        assert_eq!(form("application/grpc-web+json"), Some(GrpcFormat::Web));
+        assert_eq!(form("application/grpc-web-text"), Some(GrpcFormat::WebText));
         assert_eq!(form("application/grpcx"), None);
         assert_eq!(form("application/json"), None);
     }
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn grpc_over_http1_is_no_call() {
-        let is_call = |version, kind| Call::of(&head(version, kind, "*/*")).is_some();
+        let is_call = |version, kind| GrpcCall::of(&head(version, kind, "*/*")).is_some();
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert!(!is_call(version, "application/grpc"));
             assert!(!is_call(version, "application/grpc+proto"));
@@ -135,17 +137,17 @@ mod tests {
     fn a_client_of_the_web_may_ask_for_its_other_form() {
         let call = |content_type, accept| {
             let head = head(Version::HTTP_2, content_type, accept);
-            Call::of(&head).map(|call| call.form)
+            GrpcCall::of(&head).map(|call| call.form)
         };
         let (web, text) = ("application/grpc-web", "application/grpc-web-text");
-        assert_eq!(call(web, text), Some(Form::WebText));
-        assert_eq!(call(text, web), Some(Form::Web));
-        assert_eq!(call(text, "*/*"), Some(Form::WebText));
+        assert_eq!(call(web, text), Some(GrpcFormat::WebText));
+        assert_eq!(call(text, web), Some(GrpcFormat::Web));
+        assert_eq!(call(text, "*/*"), Some(GrpcFormat::WebText));
         assert_eq!(
             call(web, "application/grpc-web-text;q=0.9, */*"),
-            Some(Form::WebText)
+            Some(GrpcFormat::WebText)
         );
-        assert_eq!(call("application/grpc", text), Some(Form::Grpc));
+        assert_eq!(call("application/grpc", text), Some(GrpcFormat::Grpc));
         assert_eq!(call("text/plain", text), None);
     }
 }

@@ -1,17 +1,17 @@
 //! Why a request is refused: data only, in the words and forms that a client can read.
 
-mod accept;
+mod format;
 mod grpc;
 mod reason;
 mod request;
 mod size;
 
 pub use self::{
-    accept::Accepted,
-    reason::{Kind, Refusal},
+    format::RefusalFormat,
+    reason::{Refusal, RefusalKind},
 };
 pub(crate) use self::{
-    grpc::{Call, Form},
-    request::{Asked, Captured},
+    grpc::{GrpcCall, GrpcFormat},
+    request::{Captured, RequestContext},
     size::write_limit,
 };

@@ -3,9 +3,9 @@ use std::fmt;
 use http::StatusCode;
 
 use super::{
-    accept::Accepted,
-    grpc::Call,
-    request::Asked,
+    format::RefusalFormat,
+    grpc::GrpcCall,
+    request::RequestContext,
     size::{Size, write_limit},
 };
 
@@ -41,29 +41,29 @@ use super::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    kind: Kind,
+    kind: RefusalKind,
     status: StatusCode,
     limit: Option<u64>,
     secret: bool,
-    request: Asked,
+    request: RequestContext,
 }
 
 /// What was wrong with the request.
 ///
 /// ```
-/// use tower_bodyguard::{Refusal, limit::Kind};
+/// use tower_bodyguard::{Refusal, limit::RefusalKind};
 ///
 /// fn label(refusal: &Refusal) -> &'static str {
 ///     match refusal.kind() {
-///         Kind::Declared { .. } | Kind::Streamed { .. } => "too large",
-///         Kind::BadLength | Kind::LengthRequired => "length",
+///         RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "too large",
+///         RefusalKind::BadLength | RefusalKind::LengthRequired => "length",
 ///         _ => "other",
 ///     }
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum RefusalKind {
     /// `Content-Length` declares more bytes than the limit. The handler never ran.
     Declared {
         /// The declared length, in bytes.
@@ -90,7 +90,7 @@ pub enum Kind {
     LengthRequired,
 }
 
-impl Kind {
+impl RefusalKind {
     /// In one word, for a label or a log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -105,7 +105,12 @@ impl Kind {
 }
 
 impl Refusal {
-    pub(crate) fn new(kind: Kind, status: StatusCode, limit: Option<u64>, request: Asked) -> Self {
+    pub(crate) fn new(
+        kind: RefusalKind,
+        status: StatusCode,
+        limit: Option<u64>,
+        request: RequestContext,
+    ) -> Self {
         Self {
             kind,
             status,
@@ -131,7 +136,7 @@ impl Refusal {
 
     /// What was wrong.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RefusalKind {
         self.kind
     }
 
@@ -152,7 +157,7 @@ impl Refusal {
     #[must_use]
     pub fn declared(&self) -> Option<u64> {
         match self.kind {
-            Kind::Declared { length } => Some(length),
+            RefusalKind::Declared { length } => Some(length),
             _ => None,
         }
     }
@@ -162,15 +167,15 @@ impl Refusal {
     #[must_use]
     pub fn received(&self) -> Option<u64> {
         match self.kind {
-            Kind::Streamed { received } => Some(received),
+            RefusalKind::Streamed { received } => Some(received),
             _ => None,
         }
     }
 
-    /// What the client would rather be answered in: see [`Accepted`].
+    /// What the client would rather be answered in: see [`RefusalFormat`].
     #[must_use]
-    pub fn accepted(&self) -> Accepted {
-        self.request.accepted()
+    pub fn format(&self) -> RefusalFormat {
+        self.request.format()
     }
 
     /// What [`capture`](crate::BodyGuardLayer::capture) took from the request's
@@ -181,7 +186,7 @@ impl Refusal {
     }
 
     /// The call of gRPC's that is refused, if it is one.
-    pub(crate) fn call(&self) -> Option<&Call> {
+    pub(crate) fn call(&self) -> Option<&GrpcCall> {
         self.request.call()
     }
 
@@ -193,10 +198,10 @@ impl Refusal {
     /// What is wrong, in the words of RFC 9110 §15.
     pub(crate) fn title(&self) -> &'static str {
         match self.kind {
-            Kind::Declared { .. } | Kind::Streamed { .. } => "Content Too Large",
-            Kind::TooSlow { .. } => "Request Timeout",
-            Kind::BadLength => "Bad Content-Length",
-            Kind::LengthRequired => "Length Required",
+            RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "Content Too Large",
+            RefusalKind::TooSlow { .. } => "Request Timeout",
+            RefusalKind::BadLength => "Bad Content-Length",
+            RefusalKind::LengthRequired => "Length Required",
         }
     }
 }
@@ -205,17 +210,17 @@ impl Refusal {
     /// Writes what went wrong, the limit, and what to do.
     pub(crate) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
         match self.kind {
-            Kind::Declared { length } => self.write_declared(out, length),
-            Kind::Streamed { .. } => self.write_streamed(out),
-            Kind::TooSlow { rate } => {
+            RefusalKind::Declared { length } => self.write_declared(out, length),
+            RefusalKind::Streamed { .. } => self.write_streamed(out),
+            RefusalKind::TooSlow { rate } => {
                 out.write_str("Upload too slow: the minimum is ")?;
                 write_limit(out, rate)?;
                 out.write_str(" per second. Try again over a faster connection.")
             }
-            Kind::BadLength => out.write_str(
+            RefusalKind::BadLength => out.write_str(
                 "Content-Length is not one decimal number. Send the length of the body in bytes.",
             ),
-            Kind::LengthRequired => {
+            RefusalKind::LengthRequired => {
                 out.write_str("Content-Length is missing. Send the length of the body in bytes.")
             }
         }
@@ -278,43 +283,43 @@ impl fmt::Display for Refusal {
 mod tests {
     use super::*;
 
-    fn refusal(kind: Kind) -> Refusal {
+    fn refusal(kind: RefusalKind) -> Refusal {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
-        Refusal::new(kind, status, Some(4 << 20), Asked::default())
+        Refusal::new(kind, status, Some(4 << 20), RequestContext::default())
     }
 
     #[test]
     fn refusal_says_what_went_wrong_the_limit_and_what_to_do() {
         for (kind, says) in [
             (
-                Kind::Declared { length: 20_000_000 },
+                RefusalKind::Declared { length: 20_000_000 },
                 "Upload too large: 19.1 MiB. The limit is 4 MiB.",
             ),
             (
-                Kind::Declared { length: 4_204_487 },
+                RefusalKind::Declared { length: 4_204_487 },
                 "Upload too large: 4.01 MiB. The limit is 4 MiB.",
             ),
             (
-                Kind::Declared { length: 4_194_305 },
+                RefusalKind::Declared { length: 4_194_305 },
                 "Upload too large: 4194305 bytes. The limit is 4 MiB (4194304 bytes).",
             ),
             (
-                Kind::Streamed {
+                RefusalKind::Streamed {
                     received: 4_204_487,
                 },
                 "Upload too large: the limit is 4 MiB (4194304 bytes).",
             ),
             (
-                Kind::TooSlow { rate: 240 },
+                RefusalKind::TooSlow { rate: 240 },
                 "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
                  connection.",
             ),
             (
-                Kind::BadLength,
+                RefusalKind::BadLength,
                 "Content-Length is not one decimal number. Send the length of the body in bytes.",
             ),
             (
-                Kind::LengthRequired,
+                RefusalKind::LengthRequired,
                 "Content-Length is missing. Send the length of the body in bytes.",
             ),
         ] {
@@ -326,14 +331,14 @@ mod tests {
     fn limit_of_zero_says_that_no_body_is_accepted() {
         let says = |kind| {
             let status = StatusCode::PAYLOAD_TOO_LARGE;
-            Refusal::new(kind, status, Some(0), Asked::default()).to_string()
+            Refusal::new(kind, status, Some(0), RequestContext::default()).to_string()
         };
         assert_eq!(
-            says(Kind::Declared { length: 5 }),
+            says(RefusalKind::Declared { length: 5 }),
             "Upload too large: 5 bytes. No request body is accepted here."
         );
         assert_eq!(
-            says(Kind::Streamed { received: 5 }),
+            says(RefusalKind::Streamed { received: 5 }),
             "Upload too large. No request body is accepted here."
         );
     }
@@ -341,10 +346,10 @@ mod tests {
     #[test]
     fn a_secret_limit_is_in_no_text() {
         let kinds = [
-            Kind::Declared { length: 20 << 20 },
+            RefusalKind::Declared { length: 20 << 20 },
             // Exact bytes would say that the limit is close.
-            Kind::Declared { length: 4_200_000 },
-            Kind::Streamed {
+            RefusalKind::Declared { length: 4_200_000 },
+            RefusalKind::Streamed {
                 received: 4_194_305,
             },
         ];

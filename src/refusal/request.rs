@@ -4,26 +4,26 @@ use std::{any::Any, fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
 
-use super::{accept::Accepted, grpc::Call};
+use super::{format::RefusalFormat, grpc::GrpcCall};
 
 /// What the answer must know of the request once its head is with the handler.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
-    form: Form,
+pub(crate) struct RequestContext {
+    form: FormatHint,
     by_head: bool,
     captured: Option<Captured>,
 }
 
 /// What tells the form of the answer.
 #[derive(Clone, Debug)]
-enum Form {
+enum FormatHint {
     /// The content type, of a call of gRPC's.
-    Call(Call),
+    Grpc(GrpcCall),
     /// `Accept`, of any other request.
     Accept(Option<HeaderValue>),
 }
 
-impl Default for Form {
+impl Default for FormatHint {
     fn default() -> Self {
         Self::Accept(None)
     }
@@ -39,10 +39,13 @@ impl fmt::Debug for Captured {
     }
 }
 
-impl Asked {
-    pub(crate) fn of(head: &Parts, call: Option<Call>, captured: Option<Captured>) -> Self {
+impl RequestContext {
+    pub(crate) fn of(head: &Parts, call: Option<GrpcCall>, captured: Option<Captured>) -> Self {
         Self {
-            form: call.map_or_else(|| Form::Accept(accept(&head.headers)), Form::Call),
+            form: call.map_or_else(
+                || FormatHint::Accept(accept(&head.headers)),
+                FormatHint::Grpc,
+            ),
             by_head: head.method == Method::HEAD,
             captured,
         }
@@ -56,18 +59,18 @@ impl Asked {
         self.captured.as_ref()?.0.downcast_ref()
     }
 
-    pub(super) fn accepted(&self) -> Accepted {
+    pub(super) fn format(&self) -> RefusalFormat {
         match &self.form {
-            Form::Call(_) => Accepted::Text,
-            Form::Accept(accept) => Accepted::of(accept.as_ref()),
+            FormatHint::Grpc(_) => RefusalFormat::Text,
+            FormatHint::Accept(accept) => RefusalFormat::of(accept.as_ref()),
         }
     }
 
     /// The call of gRPC's that the request makes, if it makes one.
-    pub(crate) fn call(&self) -> Option<&Call> {
+    pub(crate) fn call(&self) -> Option<&GrpcCall> {
         match &self.form {
-            Form::Call(call) => Some(call),
-            Form::Accept(_) => None,
+            FormatHint::Grpc(call) => Some(call),
+            FormatHint::Accept(_) => None,
         }
     }
 }

@@ -118,6 +118,6 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let (stream, service) = ready!(this.accepting.poll(cx))?;
-        Poll::Ready(Ok(this.linger.join(stream, service)))
+        Poll::Ready(Ok(this.linger.wrap(stream, service)))
     }
 }

@@ -14,11 +14,11 @@ impl Linger {
     ///
     /// let linger = Linger::default();
     /// let layers = ServiceBuilder::new()
-    ///     .layer(linger.layer())
+    ///     .layer(linger.delivery_layer())
     ///     .layer(BodyGuardLayer::new(4 * MIB));
     /// ```
     #[must_use]
-    pub fn layer(&self) -> DeliveryLayer {
+    pub fn delivery_layer(&self) -> DeliveryLayer {
         DeliveryLayer::of(Arc::clone(self.delivery()))
     }
 }

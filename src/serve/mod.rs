@@ -1,4 +1,4 @@
-//! The glue to servers: `Linger::join` for accept loops of one's own, and pieces for
+//! The glue to servers: `Linger::wrap` for accept loops of one's own, and pieces for
 //! frameworks, each behind its feature.
 
 #[cfg(feature = "axum")]
@@ -6,6 +6,6 @@ pub mod axum;
 #[cfg(feature = "axum-server")]
 pub mod axum_server;
 mod delivery_layer;
-mod join;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+mod wrap;

@@ -14,7 +14,7 @@ use crate::linger::{Linger, LingerIo};
 
 impl Linger {
     /// The connections of a server of tonic's, each of which lingers when it is
-    /// closed. With [`Linger::layer`] the refused calls linger, too, and no call on the
+    /// closed. With [`Linger::delivery_layer`] the refused calls linger, too, and no call on the
     /// same connection is hurt.
     ///
     /// `remote_addr()`, and behind tonic's TLS `peer_certs()`, are what they were.
@@ -27,7 +27,7 @@ impl Linger {
     /// let linger = Linger::default();
     /// let tcp = TcpIncoming::bind("0.0.0.0:50051".parse()?)?;
     /// Server::builder()
-    ///     .layer(linger.layer())
+    ///     .layer(linger.delivery_layer())
     ///     .layer(BodyGuardLayer::new(16 * MIB))
     ///     .add_routes(routes)
     ///     .serve_with_incoming(linger.incoming(tcp))

@@ -158,7 +158,7 @@ pub(crate) async fn serve_by(
     match form {
         Form::Layered => tokio::spawn(
             server
-                .layer(linger.layer())
+                .layer(linger.delivery_layer())
                 .layer(guard)
                 .add_routes(calls)
                 .serve_with_incoming(incoming),
@@ -180,7 +180,7 @@ pub(crate) async fn serve_web() -> SocketAddr {
     tokio::spawn(
         Server::builder()
             .accept_http1(true)
-            .layer(linger.layer())
+            .layer(linger.delivery_layer())
             .layer(BodyGuardLayer::new(LIMIT))
             .layer(GrpcWebLayer::new())
             .add_service(Calls)

@@ -49,9 +49,9 @@ async fn a_response_under_way_ends_with_the_refusal() {
 /// A method that goes on for ever is exempt by its path.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exempt_method_is_not_limited() {
-    let limit = Limit::by(|head| match head.uri.path() {
-        COUNT => Limit::none(),
-        _ => Limit::bytes(LIMIT),
+    let limit = Limit::from_fn(|head| match head.uri.path() {
+        COUNT => Limit::unlimited(),
+        _ => Limit::max(LIMIT),
     });
     for form in FORMS {
         let client = Client::connect(serve(form, limit.clone()).await).await;

@@ -108,7 +108,7 @@ async fn serve_ours(linger: &Linger, app: Router, tls: bool, listener: TcpListen
     let acceptor = acceptor();
     loop {
         let (socket, _) = listener.accept().await.expect("descriptors are left");
-        let (io, service) = linger.join(socket, app.clone());
+        let (io, service) = linger.wrap(socket, app.clone());
         tokio::spawn(over_tls(acceptor.clone(), io, service));
     }
 }

@@ -277,7 +277,7 @@ async fn closing(socket: Socket, linger: &Linger) -> LingerIo<Socket> {
     let handler = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
-    let (io, service) = linger.join(socket, handler);
+    let (io, service) = linger.wrap(socket, handler);
     let request = Request::new(Full::new(Bytes::from_static(&LARGE)));
     let response = service.oneshot(request).await.expect("it has an answer");
     assert_eq!(response.headers()["connection"], "close");

@@ -74,7 +74,11 @@ pub(super) async fn drive(input: &Input) {
     let handler = service_fn(|_: Request<TrackedBody<Source>>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
     });
-    let response = linger.layer().layer(handler).oneshot(request).await;
+    let response = linger
+        .delivery_layer()
+        .layer(handler)
+        .oneshot(request)
+        .await;
     let begun = Instant::now();
     let holds = millis(input.holds);
     tokio::spawn(async move {

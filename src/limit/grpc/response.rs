@@ -7,18 +7,18 @@ use http::{
 use http_body::Frame;
 
 use super::messages::{At, Messages, TRAILERS};
-use crate::refusal::{Call, Form, Kind, Refusal};
+use crate::refusal::{GrpcCall, GrpcFormat, Refusal, RefusalKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The whole answer: the status alone, where no message was sent.
-pub(in crate::limit) fn refuse(call: &Call, refusal: &Refusal) -> Response<Bytes> {
+pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, call.content_type().clone());
     headers.extend(trailers(refusal));
-    if call.form() == Form::Grpc {
+    if call.form() == GrpcFormat::Grpc {
         return response;
     }
     // Clients of gRPC-Web read the one or the other, and those in browsers what
@@ -31,7 +31,7 @@ pub(in crate::limit) fn refuse(call: &Call, refusal: &Refusal) -> Response<Bytes
 }
 
 /// The trailers as a frame of the body.
-fn in_body(form: Form, refusal: &Refusal) -> Bytes {
+fn in_body(form: GrpcFormat, refusal: &Refusal) -> Bytes {
     let lines = format!(
         "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
         status(refusal)
@@ -41,15 +41,15 @@ fn in_body(form: Form, refusal: &Refusal) -> Bytes {
     frame.put_u32(lines.len() as u32);
     frame.put_slice(lines.as_bytes());
     match form {
-        Form::WebText => STANDARD.encode(frame).into(),
-        Form::Grpc | Form::Web => frame.into(),
+        GrpcFormat::WebText => STANDARD.encode(frame).into(),
+        GrpcFormat::Grpc | GrpcFormat::Web => frame.into(),
     }
 }
 
 /// A response of gRPC's that has begun.
 #[derive(Debug)]
 pub(in crate::limit) struct Begun {
-    form: Form,
+    form: GrpcFormat,
     messages: Messages,
 }
 
@@ -60,14 +60,14 @@ pub(in crate::limit) enum End<D> {
     /// As the service has ended it: a second status would be none.
     Ended,
     /// It cannot: a message is half sent.
-    BrokenOff,
+    ResponseAborted,
 }
 
 impl Begun {
     /// By what the service has chosen. `None` for a response that is none of gRPC's.
     pub(in crate::limit) fn of(headers: &HeaderMap) -> Option<Self> {
-        let form = Form::of(headers.get(CONTENT_TYPE)?)?;
-        let mut messages = Messages::new(form == Form::WebText);
+        let form = GrpcFormat::of(headers.get(CONTENT_TYPE)?)?;
+        let mut messages = Messages::new(form == GrpcFormat::WebText);
         // Trailers only, and these in the head.
         if headers.contains_key(GRPC_STATUS) {
             messages.end();
@@ -78,8 +78,8 @@ impl Begun {
     /// A frame that is handed on.
     pub(in crate::limit) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
         match (self.form, frame.data_ref()) {
-            (Form::Web | Form::WebText, Some(data)) => self.messages.follow(data),
-            (Form::Grpc, None) => self.messages.end(),
+            (GrpcFormat::Web | GrpcFormat::WebText, Some(data)) => self.messages.follow(data),
+            (GrpcFormat::Grpc, None) => self.messages.end(),
             _ => {}
         }
     }
@@ -87,8 +87,8 @@ impl Begun {
     pub(in crate::limit) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> End<D> {
         match (self.messages.at(), self.form) {
             (At::End, _) => End::Ended,
-            (At::Within, _) => End::BrokenOff,
-            (At::Boundary, Form::Grpc) => End::Refused(Frame::trailers(trailers(refusal))),
+            (At::Within, _) => End::ResponseAborted,
+            (At::Boundary, GrpcFormat::Grpc) => End::Refused(Frame::trailers(trailers(refusal))),
             (At::Boundary, form) => End::Refused(Frame::data(in_body(form, refusal).into())),
         }
     }
@@ -110,8 +110,8 @@ fn status(refusal: &Refusal) -> u16 {
     const DEADLINE_EXCEEDED: u16 = 4;
     const RESOURCE_EXHAUSTED: u16 = 8;
     match refusal.kind() {
-        Kind::Declared { .. } | Kind::Streamed { .. } => RESOURCE_EXHAUSTED,
-        Kind::TooSlow { .. } => DEADLINE_EXCEEDED,
-        Kind::BadLength | Kind::LengthRequired => INVALID_ARGUMENT,
+        RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => RESOURCE_EXHAUSTED,
+        RefusalKind::TooSlow { .. } => DEADLINE_EXCEEDED,
+        RefusalKind::BadLength | RefusalKind::LengthRequired => INVALID_ARGUMENT,
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct ConnectionService<S>(Delivery<App<S>>);
 impl<S> ConnectionService<S> {
     /// Combines an app with the socket of its connection.
     pub(super) fn new<T>(app: S, linger: &Linger, io: &LingerIo<T>) -> Self {
-        let delivery = linger.layer().layer(App(app));
+        let delivery = linger.delivery_layer().layer(App(app));
         Self(delivery.joined(io.connection().cloned()))
     }
 }

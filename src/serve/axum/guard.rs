@@ -38,7 +38,7 @@ impl<R> BodyGuardLayer<R> {
     /// request with a body, or three if its extensions are empty; a request without a body pays
     /// nothing.
     ///
-    /// With [`Limit::none()`](crate::Limit::none), `Bytes` and the other extractors have no
+    /// With [`Limit::unlimited()`](crate::Limit::unlimited), `Bytes` and the other extractors have no
     /// limit at all, and a client can make them fill the memory.
     ///
     /// ```
@@ -93,12 +93,12 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// ```
     ///
     /// In an accept loop of one's own, nobody makes a service of a `Router` for each
-    /// connection: see [`Linger::join`](crate::Linger::join).
+    /// connection: see [`Linger::wrap`](crate::Linger::wrap).
     ///
     /// # Panics
     ///
     /// Panics if the limit is [by route](crate::Limit::route), for no route is known yet. If
-    /// [`Limit::by`](crate::Limit::by) makes such a limit, the smallest of its limits applies.
+    /// [`Limit::from_fn`](crate::Limit::from_fn) makes such a limit, the smallest of its limits applies.
     #[must_use]
     #[track_caller]
     pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {

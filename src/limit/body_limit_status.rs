@@ -12,10 +12,10 @@ use super::upload::Upload;
 /// # #[cfg(feature = "axum")] {
 /// use axum::{Extension, Router, body::Bytes, extract::rejection::BytesRejection, routing::post};
 /// use axum::http::StatusCode;
-/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::OverLimit};
+/// use tower_bodyguard::{BodyGuardLayer, MIB, limit::BodyLimitStatus};
 ///
 /// async fn photo(
-///     Extension(over): Extension<OverLimit>,
+///     Extension(over): Extension<BodyLimitStatus>,
 ///     body: Result<Bytes, BytesRejection>,
 /// ) -> Result<&'static str, (StatusCode, String)> {
 ///     match (body, over.received()) {
@@ -36,12 +36,12 @@ use super::upload::Upload;
 ///
 /// A body that declares too much never reaches the handler: the guard refuses it.
 #[derive(Clone, Debug)]
-pub struct OverLimit {
+pub struct BodyLimitStatus {
     upload: Arc<Upload>,
     limit: Option<u64>,
 }
 
-impl OverLimit {
+impl BodyLimitStatus {
     pub(super) fn new(upload: Arc<Upload>, limit: Option<u64>) -> Self {
         Self { upload, limit }
     }

@@ -7,11 +7,11 @@ use http::HeaderValue;
 /// ```
 /// # #[cfg(feature = "axum")] {
 /// use axum::response::{Html, IntoResponse, Response};
-/// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::Accepted};
+/// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::RefusalFormat};
 ///
 /// fn refused(refusal: &Refusal) -> Response {
-///     let words = match refusal.accepted() {
-///         Accepted::Html => Html(format!("<h1>{refusal}</h1>")).into_response(),
+///     let words = match refusal.format() {
+///         RefusalFormat::Html => Html(format!("<h1>{refusal}</h1>")).into_response(),
 ///         _ => refusal.to_string().into_response(),
 ///     };
 ///     (refusal.status(), words).into_response()
@@ -23,7 +23,7 @@ use http::HeaderValue;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Accepted {
+pub enum RefusalFormat {
     /// `text/html`, as browsers ask for when they navigate.
     Html,
     /// `application/problem+json`, or `application/json`.
@@ -32,7 +32,7 @@ pub enum Accepted {
     Text,
 }
 
-impl Accepted {
+impl RefusalFormat {
     /// The heaviest of the forms that the header names (RFC 9110 §12.5.1), the first
     /// of those where there are several. Wildcards name none: `*/*` is what curl and
     /// `fetch` say, whose users want a line of text.
@@ -49,16 +49,16 @@ impl Accepted {
 }
 
 /// A form that a media range names, and its weight in thousandths.
-fn named(range: &str) -> Option<(Accepted, u16)> {
+fn named(range: &str) -> Option<(RefusalFormat, u16)> {
     let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
     let name = name.trim();
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     let form = if is("text/html") || is("application/xhtml+xml") {
-        Accepted::Html
+        RefusalFormat::Html
     } else if is("application/problem+json") || is("application/json") {
-        Accepted::ProblemJson
+        RefusalFormat::ProblemJson
     } else if is("text/plain") {
-        Accepted::Text
+        RefusalFormat::Text
     } else {
         return None;
     };
@@ -82,36 +82,39 @@ fn thousandths(value: &str) -> u16 {
 mod tests {
     use super::*;
 
-    fn accepted(value: &'static str) -> Accepted {
-        Accepted::of(Some(&HeaderValue::from_static(value)))
+    fn format_of(value: &'static str) -> RefusalFormat {
+        RefusalFormat::of(Some(&HeaderValue::from_static(value)))
     }
 
     #[test]
     fn what_clients_say() {
         let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
-        assert_eq!(accepted(chromium), Accepted::Html);
-        assert_eq!(accepted("*/*"), Accepted::Text);
+        assert_eq!(format_of(chromium), RefusalFormat::Html);
+        assert_eq!(format_of("*/*"), RefusalFormat::Text);
         assert_eq!(
-            accepted("application/json, text/plain, */*"),
-            Accepted::ProblemJson
+            format_of("application/json, text/plain, */*"),
+            RefusalFormat::ProblemJson
         );
-        assert_eq!(accepted("text/plain"), Accepted::Text);
-        assert_eq!(accepted("application/problem+json"), Accepted::ProblemJson);
-        assert_eq!(Accepted::of(None), Accepted::Text);
+        assert_eq!(format_of("text/plain"), RefusalFormat::Text);
+        assert_eq!(
+            format_of("application/problem+json"),
+            RefusalFormat::ProblemJson
+        );
+        assert_eq!(RefusalFormat::of(None), RefusalFormat::Text);
     }
 
     #[test]
     fn weights_decide() {
         assert_eq!(
-            accepted("text/html;q=0.2, application/json;q=0.9"),
-            Accepted::ProblemJson
+            format_of("text/html;q=0.2, application/json;q=0.9"),
+            RefusalFormat::ProblemJson
         );
-        assert_eq!(accepted("TEXT/HTML; Q=0.1"), Accepted::Html);
-        assert_eq!(accepted("text/html;q=0.000, */*"), Accepted::Text);
+        assert_eq!(format_of("TEXT/HTML; Q=0.1"), RefusalFormat::Html);
+        assert_eq!(format_of("text/html;q=0.000, */*"), RefusalFormat::Text);
         assert_eq!(
-            accepted("text/html;level=1;q=0.5, text/plain;q=0.4"),
-            Accepted::Html
+            format_of("text/html;level=1;q=0.5, text/plain;q=0.4"),
+            RefusalFormat::Html
         );
-        assert_eq!(accepted("text/html;q=high"), Accepted::Text);
+        assert_eq!(format_of("text/html;q=high"), RefusalFormat::Text);
     }
 }

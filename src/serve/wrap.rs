@@ -35,19 +35,19 @@ impl Linger {
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// loop {
     ///     let (socket, _) = listener.accept().await?;
-    ///     let (io, service) = linger.join(socket, app.clone());
+    ///     let (io, service) = linger.wrap(socket, app.clone());
     ///     let service = TowerToHyperService::new(service);
     ///     tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
     /// }
     /// # }
     /// # }
     /// ```
-    pub fn join<T, S>(&self, io: T, service: S) -> (LingerIo<T>, Delivery<S>)
+    pub fn wrap<T, S>(&self, io: T, service: S) -> (LingerIo<T>, Delivery<S>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = LingerIo::new(io, self).joined();
-        let delivery = self.layer().layer(service);
+        let delivery = self.delivery_layer().layer(service);
         let delivery = delivery.joined(io.connection().cloned());
         (io, delivery)
     }
