@@ -70,7 +70,7 @@ impl Limit {
 
     /// Sets no limit: the layer only inspects the head.
     ///
-    /// Under [`BodyGuardLayer::for_axum`](super::BodyGuardLayer) this leaves axum's extractors
+    /// Under `BodyGuardLayer::axum` this leaves axum's extractors
     /// (`Bytes`, `String`, `Json` …) with no limit at all, for axum's own 2 MB are lifted: a
     /// client can make them fill the memory. It is meant for handlers that stream.
     ///
@@ -145,7 +145,7 @@ impl Limit {
     /// let app: Router = Router::new()
     ///     .route("/comment", post(count))
     ///     .route("/upload", post(count))
-    ///     .layer(BodyGuardLayer::new(limit).for_axum());
+    ///     .layer(BodyGuardLayer::axum(limit));
     /// ```
     #[cfg(feature = "axum")]
     #[must_use]
@@ -167,7 +167,7 @@ impl Limit {
 
     /// Whether routes have limits of their own.
     #[cfg(feature = "axum")]
-    pub(super) fn is_by_route(&self) -> bool {
+    pub(crate) fn is_by_route(&self) -> bool {
         matches!(self.0, Rule::Routes(_))
     }
 

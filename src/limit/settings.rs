@@ -1,7 +1,16 @@
-use std::{any::Any, fmt, sync::Arc};
+use std::{
+    any::Any,
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{Extensions, HeaderMap, StatusCode, request::Parts};
 use http_body::SizeHint;
+use http_body_util::LengthLimitError;
 
 use super::{
     Limit,
@@ -29,10 +38,22 @@ pub(super) struct Settings {
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
-    /// Shared by what is made of one layer: it says a thing once.
+    /// Whether a smaller limit within is an oversight, and not a choice.
+    reports_smaller_limits: bool,
+    /// Shared by what is made of one layer: it reports a thing once.
+    smaller_limit: Arc<AtomicBool>,
     #[cfg(feature = "axum")]
     notice: Arc<super::policy::Notice>,
 }
+
+/// What axum's extractors admit if nobody sets a limit: a body up to this meets no limit but
+/// this one, or one that somebody chose.
+const AXUMS_DEFAULT: u64 = 2 * crate::MIB;
+
+#[cfg(any(feature = "tracing", debug_assertions))]
+const SMALLER_LIMIT: &str = "another limit refused a body that this one admits. Within axum, that \
+    is its `DefaultBodyLimit`, 2 MB if nobody sets it, which `BodyGuardLayer::axum` lifts; around \
+    this layer, another one that limits bodies, which is then not needed";
 
 #[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
 const UNKNOWN_ROUTE: &str = "a limit by route met a request without a route, and the smallest \
@@ -53,8 +74,27 @@ impl Settings {
             least: None,
             observer: Observer::default(),
             capture: None,
+            reports_smaller_limits: true,
+            smaller_limit: Arc::default(),
             #[cfg(feature = "axum")]
             notice: Arc::default(),
+        }
+    }
+
+    /// For a service whose smaller limits are chosen.
+    #[cfg(feature = "axum")]
+    pub(super) fn without_report(self) -> Self {
+        Self {
+            reports_smaller_limits: false,
+            ..self
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(super) fn with_limit(&self, limit: Limit) -> Self {
+        Self {
+            limit,
+            ..self.clone()
         }
     }
 
@@ -151,7 +191,53 @@ impl Settings {
     pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
         let paced = self.least.is_some() && promised.exact() != Some(0);
-        limit.is_some_and(|limit| paced || !within(limit))
+        limit.is_some_and(|limit| paced || !within(limit)) || self.may_meet_smaller(promised)
+    }
+
+    /// Whether another limit may refuse the body, and that is yet to be reported: axum's default
+    /// limit within, or one around, which shows in the size hint.
+    #[inline]
+    fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
+        let may = match promised.exact() {
+            Some(length) => length > AXUMS_DEFAULT && self.reports_smaller_limits,
+            None => promised.upper().is_some(),
+        };
+        may && !self.smaller_limit.load(Ordering::Relaxed)
+    }
+
+    /// The service has responded, and its body has kept to this limit.
+    #[inline]
+    pub(super) fn meet_response(&self, status: StatusCode, extensions: &Extensions, limit: u64) {
+        if status == StatusCode::PAYLOAD_TOO_LARGE
+            && self.reports_smaller_limits
+            // A guard within reports for itself.
+            && extensions.get::<Refusal>().is_none()
+        {
+            self.report_smaller_limit(limit);
+        }
+    }
+
+    /// The body that came in has failed, and has kept to this limit.
+    #[cold]
+    pub(super) fn meet_error(&self, error: &(dyn Error + 'static), limit: u64) {
+        let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+        if causes.any(|cause| cause.is::<LengthLimitError>()) {
+            self.report_smaller_limit(limit);
+        }
+    }
+
+    #[cold]
+    fn report_smaller_limit(&self, limit: u64) {
+        if self.smaller_limit.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let limit = (limit != NO_LIMIT).then_some(limit);
+        self.observer.observe(&Event::SmallerLimit { limit });
+        #[cfg(feature = "tracing")]
+        tracing::warn!(target: "tower_bodyguard", limit, "{SMALLER_LIMIT}");
+        // In production, standard error is the application's.
+        #[cfg(all(debug_assertions, not(feature = "tracing")))]
+        eprintln!("tower-bodyguard: {SMALLER_LIMIT}");
     }
 
     /// The refusal of a body that went past its limit, or came too slowly.

@@ -11,7 +11,7 @@ use super::{
 
 /// Why a request was refused, and the numbers.
 ///
-/// It is what [`on_refusal`](crate::BodyGuardLayer::on_refusal) gets to write an
+/// It is what [`refusal_response`](crate::BodyGuardLayer::refusal_response) gets to write an
 /// answer from, and it stays in the extensions of the response, so that layers
 /// further out can count and log it. As text it is one paragraph for the client:
 ///

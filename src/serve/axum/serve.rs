@@ -37,7 +37,7 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 /// # async fn run() -> std::io::Result<()> {
 /// let app = Router::new()
 ///     .route("/", post(|body: String| async { body }))
-///     .layer(BodyGuardLayer::new(4 * MIB).for_axum());
+///     .layer(BodyGuardLayer::axum(4 * MIB));
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
 /// tower_bodyguard::axum::serve(listener, app).await
 /// # }
