@@ -123,4 +123,6 @@ mod pages {
     mod layers {}
     #[doc = include_str!("../docs/HTTP2.md")]
     mod http2 {}
+    #[doc = include_str!("../docs/TESTING.md")]
+    mod testing {}
 }

@@ -19,7 +19,9 @@ use support::{
     server::{Server, counting, multipart},
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
-use tower_bodyguard::{BodyGuardLayer, Event, Limit, Observer, Refusal, axum::RouteLimit};
+use tower_bodyguard::{
+    BodyGuardLayer, Event, Limit, Observer, Refusal, axum::RouteLimit, limit::RefusalKind,
+};
 use tower_http::{limit::RequestBodyLimitLayer, trace::TraceLayer};
 
 async fn count(body: Bytes) -> String {
@@ -756,4 +758,57 @@ async fn a_hint_does_not_hide_a_byte() {
         .route("/", post(hint))
         .layer(BodyGuardLayer::new(0));
     assert_eq!(status(&app, Request::post("/"), 1).await, 200);
+}
+
+#[tokio::test]
+async fn grpc_methods_have_limits_of_their_own() {
+    let limit = Limit::max(10)
+        .grpc_method("chat.v1.Chat", "Talk", Limit::unlimited())
+        .grpc_method("chat.v1.Chat", "Upload", 20);
+    let app = Router::new()
+        .fallback(post(count))
+        .layer(BodyGuardLayer::axum(limit));
+    let methods = [("Talk", None), ("Upload", Some(20)), ("Other", Some(10))];
+    for (method, limit) in methods {
+        let path = format!("/chat.v1.Chat/{method}");
+        let most = limit.unwrap_or(1000);
+        assert_eq!(status(&app, Request::post(&path), most).await, 200);
+        if limit.is_some() {
+            assert_eq!(status(&app, Request::post(&path), most + 1).await, 413);
+        }
+    }
+}
+
+#[test]
+fn wrong_limit_for_a_grpc_method_panics_at_its_line() {
+    let method = |service: &'static str, method: &'static str| {
+        panics(move || {
+            let limit = Limit::max(1).grpc_method("a.B", "C", 2);
+            let _ = limit.grpc_method(service, method, 3);
+        })
+    };
+    for ((message, here), says) in [
+        (method("/a.B", "D"), "write `package.Service` and `Method`"),
+        (method("a.B", ""), "write `package.Service` and `Method`"),
+        (method("a.B", "C"), "has a limit already"),
+    ] {
+        assert!(message.contains(says) && here, "{message}");
+    }
+}
+
+/// What was captured is of one type, and nobody is told that there is nothing.
+#[test]
+fn captured_of_another_type_panics_at_its_line() {
+    let refusal = || Refusal::new(RefusalKind::BadLength, 1).with_captured("path".to_owned());
+    assert_eq!(refusal().captured::<String>().unwrap(), "path");
+    let (message, here) = panics(move || {
+        let _ = refusal().captured::<&str>();
+    });
+    let says = "`capture` returns `alloc::string::String`, and not `&str`";
+    assert!(message.contains(says) && here, "{message}");
+    assert!(
+        Refusal::new(RefusalKind::BadLength, None)
+            .captured::<u8>()
+            .is_none()
+    );
 }

@@ -32,18 +32,9 @@ use crate::{budget::Least, observe::Observer};
 /// and above only, and gRPC-Web over any version. A service that speaks no gRPC
 /// [refuses all requests alike](Self::grpc_refusals).
 ///
-/// **The limit counts all the bytes of a call**: of a client that streams, every
-/// message together, with 5 bytes before each. A stream that lives for hours is better
-/// exempt:
-///
-/// ```
-/// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
-///
-/// let guard = BodyGuardLayer::new(Limit::from_fn(|head| match head.uri.path() {
-///     "/chat.v1.Chat/Talk" => Limit::unlimited(),
-///     _ => Limit::max(16 * MIB),
-/// }));
-/// ```
+/// **The limit counts all the bytes of a call**: of a client that streams, every message
+/// together, with 5 bytes before each. A stream that lives for hours is better exempt, by
+/// [`Limit::grpc_method`].
 ///
 /// # Example
 ///

@@ -102,7 +102,7 @@ impl Settings {
         &mut self,
         capture: impl Fn(&Parts) -> T + Send + Sync + 'static,
     ) {
-        self.capture = Some(Arc::new(move |head| Captured(Arc::new(capture(head)))));
+        self.capture = Some(Arc::new(move |head| Captured::new(capture(head))));
     }
 
     /// What the answer must know of the request.
@@ -175,12 +175,12 @@ impl Settings {
         declared: Result<Option<u64>, Malformed>,
         limit: Option<u64>,
     ) -> Box<Refusal> {
-        let (kind, status) = match declared {
-            Ok(Some(length)) => (RefusalKind::Declared { length }, self.status),
-            Ok(None) => (RefusalKind::LengthRequired, StatusCode::LENGTH_REQUIRED),
-            Err(Malformed) => (RefusalKind::BadLength, StatusCode::BAD_REQUEST),
+        let kind = match declared {
+            Ok(Some(length)) => RefusalKind::Declared { length },
+            Ok(None) => RefusalKind::LengthRequired,
+            Err(Malformed) => RefusalKind::BadLength,
         };
-        let refusal = self.refusal(kind, status, limit, self.asked(head));
+        let refusal = self.refusal(kind, limit, self.asked(head));
         self.observe(&refusal);
         Box::new(refusal)
     }
@@ -240,33 +240,19 @@ impl Settings {
         eprintln!("tower-bodyguard: {SMALLER_LIMIT}");
     }
 
-    /// The refusal of a body that went past its limit, or came too slowly.
-    pub(super) fn streamed(
-        &self,
-        kind: RefusalKind,
-        limit: u64,
-        request: RequestContext,
-    ) -> Refusal {
-        let status = match kind {
-            RefusalKind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            _ => self.status,
-        };
-        self.refusal(kind, status, Some(limit), request)
-    }
-
     /// Tells who wants to know.
     pub(super) fn observe(&self, refusal: &Refusal) {
         self.observer.observe(&Event::Refused(refusal));
     }
 
-    fn refusal(
+    pub(super) fn refusal(
         &self,
         kind: RefusalKind,
-        status: StatusCode,
         limit: Option<u64>,
         request: RequestContext,
     ) -> Refusal {
-        Refusal::new(kind, status, limit, request).secret(self.hide_limit)
+        let status = kind.status(self.status);
+        Refusal::of(kind, status, limit, request).secret(self.hide_limit)
     }
 }
 
