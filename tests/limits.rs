@@ -16,6 +16,7 @@ use axum::{
 use support::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing},
+    log::logged,
     server::{Server, counting, multipart},
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
@@ -392,34 +393,6 @@ async fn smaller_limit_of_others_is_reported_once() {
     assert_eq!(took(), []);
     status(&app, Request::post("/"), 101).await;
     assert_eq!(took(), [Some(100)]);
-}
-
-/// Runs a future, and returns what it logs.
-fn logged(future: impl Future<Output = ()>) -> String {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let writer = Arc::clone(&log);
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || Log(Arc::clone(&writer)))
-        .finish();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    tracing::subscriber::with_default(subscriber, || runtime.block_on(future));
-    let log = log.lock().unwrap();
-    String::from_utf8(log.clone()).unwrap()
-}
-
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Runs what is to panic; its message, and whether it names this file.

@@ -97,7 +97,7 @@ impl BodyGuardLayer {
     /// Needs the feature `axum`.
     #[doc(hidden)]
     pub fn axum<L: FeatureAxum>(limit: L) -> Self {
-        match limit.never() {}
+        limit.never()
     }
 }
 
@@ -109,7 +109,7 @@ impl BodyGuardLayer {
     label = "add `features = [\"axum\"]` to tower-bodyguard in Cargo.toml"
 )]
 pub trait FeatureAxum {
-    fn never(self) -> std::convert::Infallible;
+    fn never<T>(self) -> T;
 }
 
 impl<R, K> BodyGuardLayer<R, K> {
@@ -382,5 +382,17 @@ impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
 
     fn layer(&self, inner: S) -> Self::Service {
         BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
+    }
+}
+
+impl<S> BodyGuard<S> {
+    /// Refuses bodies over `limit` before `inner`, as [`BodyGuardLayer::new`] does.
+    pub fn new(inner: S, limit: impl Into<Limit>) -> Self {
+        BodyGuardLayer::new(limit).layer(inner)
+    }
+
+    /// Returns [`BodyGuardLayer::new`].
+    pub fn layer(limit: impl Into<Limit>) -> BodyGuardLayer {
+        BodyGuardLayer::new(limit)
     }
 }

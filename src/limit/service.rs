@@ -5,12 +5,10 @@ use std::{
 
 use http::{Request, Response, Version, request::Parts};
 use http_body::{Body, SizeHint};
-use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    BodyGuardLayer, BodyLimitStatus, GuardedBody, Limit, PlainText, RefusalResponse, ResponseBody,
-    ResponseFuture,
+    BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
     future::ResponseContext,
     rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
@@ -24,18 +22,6 @@ pub struct BodyGuard<S, R = PlainText> {
     inner: S,
     settings: Arc<Settings>,
     respond: R,
-}
-
-impl<S> BodyGuard<S> {
-    /// Refuses bodies over `limit` before `inner`, as [`BodyGuardLayer::new`] does.
-    pub fn new(inner: S, limit: impl Into<Limit>) -> Self {
-        BodyGuardLayer::new(limit).layer(inner)
-    }
-
-    /// Returns [`BodyGuardLayer::new`].
-    pub fn layer(limit: impl Into<Limit>) -> BodyGuardLayer {
-        BodyGuardLayer::new(limit)
-    }
 }
 
 impl<S, R> BodyGuard<S, R> {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     budget::Least,
-    observe::{Event, Observer},
+    observe::{Event, Observer, warn},
     refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
 };
 
@@ -49,16 +49,6 @@ pub(super) struct Settings {
 /// What axum's extractors admit if nobody sets a limit: a body up to this meets no limit but
 /// this one, or one that somebody chose.
 const AXUMS_DEFAULT: u64 = 2 * crate::MIB;
-
-#[cfg(any(feature = "tracing", debug_assertions))]
-const SMALLER_LIMIT: &str = "another limit refused a body that this one admits. Within axum, that \
-    is its `DefaultBodyLimit`, 2 MB if nobody sets it, which `BodyGuardLayer::axum` lifts; around \
-    this layer, another one that limits bodies, which is then not needed";
-
-#[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
-const UNKNOWN_ROUTE: &str = "a limit by route met a request without a route, and the smallest \
-    of its limits applies. Such a limit belongs into `Router::layer` of the router that has the \
-    route";
 
 type Capture = dyn Fn(&Parts) -> Captured + Send + Sync;
 
@@ -156,16 +146,11 @@ impl Settings {
     fn warn_of_unknown_route(&self, head: &Parts, limit: Option<u64>) {
         let path = head.uri.path();
         self.observer.observe(&Event::RouteUnknown { path, limit });
-        #[cfg(feature = "tracing")]
-        tracing::warn!(
-            target: "tower_bodyguard",
-            path,
-            limit,
-            "{UNKNOWN_ROUTE}"
-        );
-        // In production, standard error is the application's.
-        #[cfg(all(debug_assertions, not(feature = "tracing")))]
-        eprintln!("tower-bodyguard: {path}: {UNKNOWN_ROUTE}");
+        warn(format_args!(
+            "{path}: a limit by route met a request without a route, and the smallest of its \
+             limits applies. Such a limit belongs into `Router::layer` of the router that has the \
+             route"
+        ));
     }
 
     #[cold]
@@ -233,11 +218,12 @@ impl Settings {
         }
         let limit = (limit != NO_LIMIT).then_some(limit);
         self.observer.observe(&Event::SmallerLimit { limit });
-        #[cfg(feature = "tracing")]
-        tracing::warn!(target: "tower_bodyguard", limit, "{SMALLER_LIMIT}");
-        // In production, standard error is the application's.
-        #[cfg(all(debug_assertions, not(feature = "tracing")))]
-        eprintln!("tower-bodyguard: {SMALLER_LIMIT}");
+        let limit = limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} bytes"));
+        warn(format_args!(
+            "another limit refused a body that this one ({limit}) admits. Within axum, that is its \
+             `DefaultBodyLimit`, 2 MB if nobody sets it, which `BodyGuardLayer::axum` lifts; \
+             around this layer, another one that limits bodies, which is then not needed"
+        ));
     }
 
     /// Tells who wants to know.

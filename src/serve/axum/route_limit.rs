@@ -12,7 +12,7 @@ use axum::routing::Route;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::Limit;
+use crate::{Limit, observe::warn};
 
 /// Sets the limit of a route, in place of the one that the [`BodyGuardLayer::axum`] of its
 /// router has: a layer of a `MethodRouter` or a handler, in the manner of axum's
@@ -84,15 +84,12 @@ impl RouteLimit {
         if self.is_known.swap(true, Ordering::Relaxed) {
             return;
         }
-        #[cfg(any(feature = "tracing", debug_assertions))]
-        const UNKNOWN_LIMIT: &str = "a `RouteLimit` is not in force: it needs a \
-            `BodyGuardLayer::axum` in `Router::layer` of a router that has the route, and no \
-            layer between the two that hides it";
-        #[cfg(feature = "tracing")]
-        tracing::warn!(target: "tower_bodyguard", limit = ?self.limit, "{UNKNOWN_LIMIT}");
-        // In production, standard error is the application's.
-        #[cfg(all(debug_assertions, not(feature = "tracing")))]
-        eprintln!("tower-bodyguard: {:?}: {UNKNOWN_LIMIT}", self.limit);
+        warn(format_args!(
+            "a `RouteLimit` is not in force ({:?}): it needs a `BodyGuardLayer::axum` in \
+             `Router::layer` of a router that has the route, and no layer between the two that \
+             hides it",
+            self.limit
+        ));
     }
 }
 
