@@ -80,6 +80,7 @@ pub mod delivery;
 mod error;
 pub mod limit;
 pub mod linger;
+mod missing_features;
 mod observe;
 mod refusal;
 mod serve;

@@ -92,26 +92,6 @@ impl BodyGuardLayer {
     }
 }
 
-#[cfg(not(feature = "axum"))]
-impl BodyGuardLayer {
-    /// Needs the feature `axum`.
-    #[doc(hidden)]
-    pub fn axum<L: FeatureAxum>(limit: L) -> Self {
-        limit.never()
-    }
-}
-
-/// Nothing implements it: without the feature, the compiler says what is missing.
-#[cfg(not(feature = "axum"))]
-#[doc(hidden)]
-#[diagnostic::on_unimplemented(
-    message = "`BodyGuardLayer::axum` needs the feature `axum` of tower-bodyguard",
-    label = "add `features = [\"axum\"]` to tower-bodyguard in Cargo.toml"
-)]
-pub trait FeatureAxum {
-    fn never<T>(self) -> T;
-}
-
 impl<R, K> BodyGuardLayer<R, K> {
     /// Sets the status of a refusal for size, 413 if this is not called. A malformed
     /// `Content-Length` is 400 and a missing one 411 in any case.
