@@ -7,10 +7,10 @@ use http_body::Body;
 
 use super::{
     drain::{self, Purpose},
+    handle::DeliveryHandle,
     handoff::BodyHandoff,
     headers::has_token,
     policy::BodyAction,
-    state::State,
     streams,
     unread_body::UnreadBody,
 };
@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 pub(super) struct Disposition {
-    pub(super) shared: Arc<State>,
+    pub(super) handle: Arc<DeliveryHandle>,
     /// The connection whose write gate to hold: HTTP/2, combined, with a declared length.
     pub(super) gate: Option<Arc<Connection>>,
     /// The client whose slots a drain takes.
@@ -50,7 +50,7 @@ impl Disposition {
             // Without a hook, reading on is what delivers the answer.
             drain::spawn(
                 rest,
-                &self.shared,
+                &self.handle,
                 Purpose::Deliver,
                 handoff.progress(),
                 self.peer,
@@ -69,11 +69,11 @@ impl Disposition {
         }
         if self.multiplexed {
             let gate = self.gate.as_ref();
-            return streams::linger(&self.shared, rest, handoff.progress(), gate, self.peer);
+            return streams::linger(&self.handle, rest, handoff.progress(), gate, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)
-            .action(self.shared.drain.budget())
+            .action(self.handle.drain.budget())
         {
             BodyAction::Drain => Purpose::Keep,
             // The head is out, so that reading has hyper send no `100 Continue` any more.
@@ -81,7 +81,7 @@ impl Disposition {
                 Purpose::Deliver
             }
         };
-        drain::spawn(rest, &self.shared, purpose, handoff.progress(), self.peer);
+        drain::spawn(rest, &self.handle, purpose, handoff.progress(), self.peer);
     }
 }
 

@@ -11,7 +11,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, time::Instant};
 
-use super::{handoff::ResponseProgress, state::State, unread_body::UnreadBody};
+use super::{handle::DeliveryHandle, handoff::ResponseProgress, unread_body::UnreadBody};
 use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, Stall, StopReason},
     observe::{Discarded, Event, Observer},
@@ -40,7 +40,7 @@ const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 /// Reads on in a task of its own. Where there is no runtime, the rest is let go.
 pub(super) fn spawn<B>(
     rest: UnreadBody<B>,
-    shared: &State,
+    handle: &DeliveryHandle,
     purpose: Purpose,
     response: Arc<dyn ResponseProgress>,
     peer: Peer,
@@ -48,13 +48,13 @@ pub(super) fn spawn<B>(
     B: Body + Unpin + Send + 'static,
 {
     let discarding = Discarding::new(Instant::now().into_std());
-    go_on(rest, shared, purpose, discarding, response, peer);
+    go_on(rest, handle, purpose, discarding, response, peer);
 }
 
 /// As [`spawn`], where a part has been read already.
 pub(super) fn go_on<B>(
     rest: UnreadBody<B>,
-    shared: &State,
+    handle: &DeliveryHandle,
     purpose: Purpose,
     discarding: Discarding,
     response: Arc<dyn ResponseProgress>,
@@ -63,27 +63,27 @@ pub(super) fn go_on<B>(
     B: Body + Unpin + Send + 'static,
 {
     let bounds = match purpose {
-        Purpose::Keep => shared.drain.to_keep(),
-        Purpose::Deliver => shared.drain.to_deliver(),
+        Purpose::Keep => handle.drain.to_keep(),
+        Purpose::Deliver => handle.drain.to_deliver(),
     };
-    let mut draining = Draining::new(rest, bounds, discarding, response, shared);
+    let mut draining = Draining::new(rest, bounds, discarding, response, handle);
     if purpose == Purpose::Deliver {
         draining.delivering = draining.rest.as_ref().and_then(Delivering::of);
     }
-    run(draining, shared, peer);
+    run(draining, handle, peer);
 }
 
 /// Runs a drain in a slot.
-fn run<B>(mut draining: Draining<B>, shared: &State, peer: Peer)
+fn run<B>(mut draining: Draining<B>, handle: &DeliveryHandle, peer: Peer)
 where
     B: Body + Unpin + Send + 'static,
 {
-    if shared.tasks.most() == 0 {
+    if handle.tasks.most() == 0 {
         draining.end = Some(StopReason::Evicted);
     }
     let now = Instant::now().into_std();
     let sent = draining.discarding.discarded();
-    shared.tasks.spawn(now, peer, sent, |standing| {
+    handle.tasks.spawn(now, peer, sent, |standing| {
         draining.discarding.compete(standing);
         draining
     });
@@ -179,7 +179,7 @@ impl<B: Drainable> Draining<B> {
         bounds: Bounds,
         discarding: Discarding,
         response: Arc<dyn ResponseProgress>,
-        shared: &State,
+        handle: &DeliveryHandle,
     ) -> Self {
         Self {
             rest: Some(rest),
@@ -187,11 +187,11 @@ impl<B: Drainable> Draining<B> {
             discarding,
             bounds,
             delivering: None,
-            stall_timeout: shared.stall_timeout,
+            stall_timeout: handle.stall_timeout,
             bound: None,
             end: None,
             may_go_on: true,
-            observer: shared.observer.clone(),
+            observer: handle.observer.clone(),
             timer: DeadlineTimer::default(),
         }
     }
@@ -334,7 +334,7 @@ mod tests {
         sender: Sender<Bytes, Infallible>,
         connection: Arc<Connection>,
         response: Arc<dyn ResponseProgress>,
-        shared: Arc<State>,
+        handle: Arc<DeliveryHandle>,
     }
 
     /// A body with its sender, on a connection; time is paused.
@@ -344,10 +344,10 @@ mod tests {
         let request = connection.begin();
         let rest = UnreadBody::new(body, false, Some((Arc::clone(&connection), request)));
         let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
-        let shared = State::new(&DeliveryConfig::new().drain(drain));
+        let handle = DeliveryHandle::new(&DeliveryConfig::new().drain(drain));
         spawn(
             rest,
-            &shared,
+            &handle,
             Purpose::Keep,
             Arc::clone(&response),
             Peer::alone(),
@@ -356,7 +356,7 @@ mod tests {
             sender,
             connection,
             response,
-            shared,
+            handle,
         }
     }
 
@@ -420,15 +420,15 @@ mod tests {
                 }
             }
         });
-        let shared = State::new(&DeliveryConfig::new().observer(observer));
+        let handle = DeliveryHandle::new(&DeliveryConfig::new().observer(observer));
         spawn(
             rest,
-            &shared,
+            &handle,
             Purpose::Keep,
             BodyHandoff::<Unsaid, ()>::new().progress(),
             Peer::alone(),
         );
-        shared.tasks.ended().await;
+        handle.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, StopReason::Completed)]);
         assert!(connection.is_finished());
     }
@@ -542,7 +542,7 @@ mod tests {
             let mut drained = draining(Drain::new().max_bytes(1000));
             drained.connection.stall(true);
             assert!(send(&mut drained.sender, 1001).await);
-            drained.shared.tasks.end();
+            drained.handle.tasks.end();
             for _ in 0..40 {
                 sleep(Duration::from_millis(100)).await;
                 if !send(&mut drained.sender, 1).await {

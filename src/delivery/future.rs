@@ -24,7 +24,7 @@ use crate::{
     budget::{Bounds, Discarding, StopReason},
     observe::{Discarded, Event},
     refusal::Refusal,
-    shared::connection::Held,
+    shared::connection::ResponseHold,
 };
 
 /// How often an answer may step back, without waiting, for what has arrived
@@ -38,18 +38,18 @@ pin_project! {
     /// The future of [`Delivery`](super::Delivery)'s responses.
     pub struct ResponseFuture<F, ReqB, ResB> {
         #[pin]
-        state: State<F, ReqB, ResB>,
+        state: DeliveryState<F, ReqB, ResB>,
     }
 }
 
 pin_project! {
-    #[project = StateProj]
-    enum State<F, ReqB, ResB> {
+    #[project = DeliveryStateProj]
+    enum DeliveryState<F, ReqB, ResB> {
         Called {
             #[pin]
             service: F,
             // `None` for a request without a body.
-            watch: Option<Watch<ReqB>>,
+            watch: Option<UnreadWatch<ReqB>>,
         },
         // Boxed, for else every future would be as large.
         Draining { drain: Option<Box<InlineDrain<ReqB, ResB>>> },
@@ -57,7 +57,7 @@ pin_project! {
 }
 
 /// What it takes to judge a body when the answer is there.
-pub(super) struct Watch<B> {
+pub(super) struct UnreadWatch<B> {
     pub(super) handoff: BodyHandoff<B, Disposition>,
     pub(super) disposition: Disposition,
 }
@@ -82,15 +82,15 @@ struct InlineDrain<ReqB, ResB> {
     drains: bool,
     turns: u8,
     /// From the first step back on.
-    held: Option<Held>,
+    held: Option<ResponseHold>,
     /// The bound that it came to: the connection is not worth more.
     over: Option<StopReason>,
 }
 
 impl<F, ReqB, ResB> ResponseFuture<F, ReqB, ResB> {
     #[inline]
-    pub(super) fn new(service: F, watch: Option<Watch<ReqB>>) -> Self {
-        let state = State::Called { service, watch };
+    pub(super) fn new(service: F, watch: Option<UnreadWatch<ReqB>>) -> Self {
+        let state = DeliveryState::Called { service, watch };
         Self { state }
     }
 }
@@ -105,7 +105,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
-        if let StateProj::Called { service, watch } = state.as_mut().project() {
+        if let DeliveryStateProj::Called { service, watch } = state.as_mut().project() {
             let response = ready!(service.poll(cx))?;
             return match watch.take() {
                 None => Poll::Ready(Ok(response.map(DeliveredBody::plain))),
@@ -116,7 +116,7 @@ where
     }
 }
 
-impl<F, ReqB, ResB> State<F, ReqB, ResB>
+impl<F, ReqB, ResB> DeliveryState<F, ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
@@ -124,7 +124,7 @@ where
     #[inline(never)]
     fn judge(
         mut self: Pin<&mut Self>,
-        watch: Watch<ReqB>,
+        watch: UnreadWatch<ReqB>,
         response: Response<ResB>,
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
@@ -144,7 +144,7 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
-        let StateProj::Draining { drain } = self.project() else {
+        let DeliveryStateProj::Draining { drain } = self.project() else {
             unreachable!("`Called` has become `Draining` by now");
         };
         let begun = drain.as_mut();
@@ -155,7 +155,7 @@ where
     }
 }
 
-impl<B: Body + Unpin + Send + 'static> Watch<B> {
+impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
     fn judge<ResB>(mut self, mut response: Response<ResB>) -> Judged<B, ResB> {
         let send = |response: Response<ResB>| Judged::Send(response.map(DeliveredBody::plain));
         // From here on these are not bytes of HTTP (RFC 9110 §7.8).
@@ -203,7 +203,7 @@ impl<B: Body + Unpin + Send + 'static> Watch<B> {
 
         disposition.apply_response(&response);
         let facts = rest.facts(is_too_large(&response), disposition.persistent);
-        let action = facts.action(disposition.shared.drain.budget());
+        let action = facts.action(disposition.handle.drain.budget());
         match action {
             BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(InlineDrain {
                 response,
@@ -245,7 +245,7 @@ where
     /// there than is to be read.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, turns) = match self.drains {
-            true => (self.disposition.shared.drain.to_keep(), TURNS),
+            true => (self.disposition.handle.drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
         let now = Instant::now().into_std();
@@ -299,7 +299,7 @@ where
             if discarding.discarded() > 0 {
                 let drained = Discarded::new(&discarding, end);
                 disposition
-                    .shared
+                    .handle
                     .observer
                     .observe(&Event::Drained(drained));
             }
@@ -314,10 +314,10 @@ where
         }
         if over.is_none() && !drains && !rest.is_joined() {
             say_close(&mut response);
-            let Disposition { shared, peer, .. } = &disposition;
+            let Disposition { handle, peer, .. } = &disposition;
             drain::go_on(
                 rest,
-                shared,
+                handle,
                 Purpose::Deliver,
                 discarding,
                 handoff.progress(),
@@ -333,10 +333,10 @@ where
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, handoff.progress()));
-        let Disposition { shared, peer, .. } = &disposition;
+        let Disposition { handle, peer, .. } = &disposition;
         drain::go_on(
             rest,
-            shared,
+            handle,
             Purpose::Keep,
             discarding,
             handoff.progress(),

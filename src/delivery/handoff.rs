@@ -8,14 +8,14 @@ use std::{
 
 use super::unread_body::UnreadBody;
 
-/// Shared by a [`TrackedBody`](super::TrackedBody), which the service has, and the response's
+/// HandoffCell by a [`TrackedBody`](super::TrackedBody), which the service has, and the response's
 /// future, which asks for the body once, when the response is ready.
 ///
 /// `P` is what the future leaves behind for a body that the service still holds then.
-pub(super) struct BodyHandoff<B, P>(Arc<Mutex<Shared<B, P>>>);
+pub(super) struct BodyHandoff<B, P>(Arc<Mutex<HandoffCell<B, P>>>);
 
-struct Shared<B, P> {
-    state: State<B, P>,
+struct HandoffCell<B, P> {
+    state: HandoffState<B, P>,
     /// How many parts of the response the server has taken.
     taken: u64,
     /// The server has the whole response.
@@ -24,7 +24,7 @@ struct Shared<B, P> {
     waiting: Option<Waker>,
 }
 
-enum State<B, P> {
+enum HandoffState<B, P> {
     /// The service holds it, and the response is not ready.
     Held,
     /// The response is ready, and the service still holds it.
@@ -58,8 +58,8 @@ pub(super) enum Settled<B> {
 
 impl<B, P> BodyHandoff<B, P> {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Shared {
-            state: State::Held,
+        Self(Arc::new(Mutex::new(HandoffCell {
+            state: HandoffState::Held,
             taken: 0,
             answered: false,
             waiting: None,
@@ -73,38 +73,38 @@ impl<B, P> BodyHandoff<B, P> {
         // The service has dropped its side: no lock is needed.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
-            return match mem::replace(&mut shared.state, State::Over) {
-                State::Released(rest) => Settled::Released(rest),
-                State::Failed => Settled::Failed,
-                State::Held | State::HeldOn(_) | State::Over => Settled::Over,
+            return match mem::replace(&mut shared.state, HandoffState::Over) {
+                HandoffState::Released(rest) => Settled::Released(rest),
+                HandoffState::Failed => Settled::Failed,
+                HandoffState::Held | HandoffState::HeldOn(_) | HandoffState::Over => Settled::Over,
             };
         }
         let mut shared = self.lock();
-        match mem::replace(&mut shared.state, State::Over) {
-            State::Released(rest) => Settled::Released(rest),
-            State::Held => {
-                shared.state = State::HeldOn(on_release());
+        match mem::replace(&mut shared.state, HandoffState::Over) {
+            HandoffState::Released(rest) => Settled::Released(rest),
+            HandoffState::Held => {
+                shared.state = HandoffState::HeldOn(on_release());
                 Settled::Held
             }
-            State::Failed => Settled::Failed,
-            State::HeldOn(_) | State::Over => Settled::Over,
+            HandoffState::Failed => Settled::Failed,
+            HandoffState::HeldOn(_) | HandoffState::Over => Settled::Over,
         }
     }
 
     /// The service has met an error in it.
     pub(super) fn fail(&self) {
-        self.lock().state = State::Failed;
+        self.lock().state = HandoffState::Failed;
     }
 
     pub(super) fn give_back(&self, rest: UnreadBody<B>) {
         let mut shared = self.lock();
-        match mem::replace(&mut shared.state, State::Over) {
-            State::Held => shared.state = State::Released(rest),
-            State::HeldOn(on_release) => {
+        match mem::replace(&mut shared.state, HandoffState::Over) {
+            HandoffState::Held => shared.state = HandoffState::Released(rest),
+            HandoffState::HeldOn(on_release) => {
                 drop(shared);
                 (on_release.release)(&on_release.disposition, rest, self);
             }
-            State::Released(_) | State::Failed | State::Over => {}
+            HandoffState::Released(_) | HandoffState::Failed | HandoffState::Over => {}
         }
     }
 
@@ -117,13 +117,13 @@ impl<B, P> BodyHandoff<B, P> {
         Arc::clone(&self.0) as _
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared<B, P>> {
+    fn lock(&self) -> MutexGuard<'_, HandoffCell<B, P>> {
         lock(&self.0)
     }
 }
 
 /// Bodies are dropped while unwinding, and no panic leaves this half-done.
-fn lock<B, P>(shared: &Mutex<Shared<B, P>>) -> MutexGuard<'_, Shared<B, P>> {
+fn lock<B, P>(shared: &Mutex<HandoffCell<B, P>>) -> MutexGuard<'_, HandoffCell<B, P>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -142,7 +142,7 @@ pub(super) trait ResponseProgress: Send + Sync {
     fn poll_answered(&self, cx: &Context<'_>) -> Poll<()>;
 }
 
-impl<B: Send, P: Send> ResponseProgress for Mutex<Shared<B, P>> {
+impl<B: Send, P: Send> ResponseProgress for Mutex<HandoffCell<B, P>> {
     fn part_taken(&self) {
         let mut shared = lock(self);
         shared.taken = shared.taken.wrapping_add(1);

@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use super::{
     Delivery,
     config::{DeliveryConfig, PeerKey},
-    state::State,
+    handle::DeliveryHandle,
 };
 
 /// Sees to it that early answers go out on an honest connection.
@@ -52,7 +52,7 @@ use super::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeliveryLayer {
-    state: Arc<State>,
+    handle: Arc<DeliveryHandle>,
     peer_key: PeerKey,
 }
 
@@ -62,15 +62,15 @@ impl DeliveryLayer {
     #[must_use]
     pub fn new(config: DeliveryConfig) -> Self {
         Self {
-            state: State::new(&config),
+            handle: DeliveryHandle::new(&config),
             peer_key: config.peer_key,
         }
     }
 
     /// Makes a layer for the connections of a handle, which has the state.
-    pub(crate) fn of(state: Arc<State>) -> Self {
+    pub(crate) fn of(handle: Arc<DeliveryHandle>) -> Self {
         Self {
-            state,
+            handle,
             peer_key: PeerKey::default(),
         }
     }
@@ -86,6 +86,6 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, Arc::clone(&self.state), self.peer_key.clone())
+        Delivery::new(inner, Arc::clone(&self.handle), self.peer_key.clone())
     }
 }

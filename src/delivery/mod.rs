@@ -9,19 +9,19 @@ mod config;
 mod disposition;
 mod drain;
 mod future;
+mod handle;
 mod handoff;
 mod headers;
 mod layer;
 mod policy;
 mod response_body;
 mod service;
-mod state;
 mod streams;
 mod tracked_body;
 mod unread_body;
 mod window_hold;
 
-pub(crate) use self::state::State;
+pub(crate) use self::handle::DeliveryHandle;
 pub use self::{
     config::{DeliveryConfig, Drain, StreamLinger},
     future::ResponseFuture,

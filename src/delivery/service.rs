@@ -11,10 +11,10 @@ use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
     config::PeerKey,
     disposition::Disposition,
-    future::Watch,
+    future::UnreadWatch,
+    handle::DeliveryHandle,
     handoff::BodyHandoff,
     headers::{closes, has_token},
-    state::State,
     unread_body::UnreadBody,
     window_hold::WindowHold,
 };
@@ -45,17 +45,17 @@ use crate::shared::connection::Connection;
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,
-    shared: Arc<State>,
+    handle: Arc<DeliveryHandle>,
     /// Used where there is no connection.
     peer_key: PeerKey,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, shared: Arc<State>, peer_key: PeerKey) -> Self {
+    pub(crate) fn new(inner: S, handle: Arc<DeliveryHandle>, peer_key: PeerKey) -> Self {
         Self {
             inner,
-            shared,
+            handle,
             peer_key,
             connection: None,
         }
@@ -146,10 +146,10 @@ impl<S> Delivery<S> {
         };
         let rest = UnreadBody::new(body, expects_continue, numbered);
         let handoff = BodyHandoff::new();
-        let watch = Watch {
+        let watch = UnreadWatch {
             handoff: handoff.clone(),
             disposition: Disposition {
-                shared: Arc::clone(&self.shared),
+                handle: Arc::clone(&self.handle),
                 gate,
                 peer,
                 multiplexed: !http1,

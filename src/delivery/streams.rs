@@ -19,7 +19,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{handoff::ResponseProgress, state::State, unread_body::UnreadBody};
+use super::{handle::DeliveryHandle, handoff::ResponseProgress, unread_body::UnreadBody};
 use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, StopReason},
     observe::{Discarded, Event},
@@ -38,7 +38,7 @@ const HOLD: Duration = Duration::from_millis(20);
 /// Reads on in a task of its own. The response leaves whole, or soon, if `gate` says whose
 /// connection waits for it.
 pub(super) fn linger<B>(
-    shared: &Arc<State>,
+    handle: &Arc<DeliveryHandle>,
     rest: UnreadBody<B>,
     response: Arc<dyn ResponseProgress>,
     gate: Option<&Arc<Connection>>,
@@ -49,19 +49,19 @@ pub(super) fn linger<B>(
     let now = Instant::now().into_std();
     let phase = match gate.and_then(|connection| WriteHold::hold(connection, now)) {
         Some(hold) => Phase::Gated { hold },
-        None => Phase::answering(shared, &*response, 0),
+        None => Phase::answering(handle, &*response, 0),
     };
-    let lingering = Lingering {
+    let lingering = StreamLingerTask {
         rest,
         response,
         peer,
         phase,
         discarding: Discarding::new(now),
         end: None,
-        shared: Arc::clone(shared),
+        handle: Arc::clone(handle),
         timer: DeadlineTimer::default(),
     };
-    shared.streams.tasks.spawn(now, peer, 0, |_| lingering);
+    handle.streams.tasks.spawn(now, peer, 0, |_| lingering);
 }
 
 enum Phase {
@@ -83,10 +83,10 @@ enum Phase {
 
 impl Phase {
     /// With bounds that begin now, when so many bytes were discarded.
-    fn answering(shared: &State, response: &dyn ResponseProgress, discarded: u64) -> Self {
-        let timeout = shared.stall_timeout;
+    fn answering(handle: &DeliveryHandle, response: &dyn ResponseProgress, discarded: u64) -> Self {
+        let timeout = handle.stall_timeout;
         let more = |bytes: u64| bytes.saturating_add(discarded);
-        let bytes = shared.streams.settings.max_bytes;
+        let bytes = handle.streams.settings.max_bytes;
         Self::Answering {
             taken: response.parts_taken(),
             bounds: Bounds::new(timeout, timeout, bytes.map(more)),
@@ -96,29 +96,29 @@ impl Phase {
 
 pin_project! {
     /// Keeps a stream's body until the client is done with it, or a bound is reached.
-    struct Lingering<B> {
+    struct StreamLingerTask<B> {
         rest: UnreadBody<B>,
         response: Arc<dyn ResponseProgress>,
         peer: Peer,
         phase: Phase,
         discarding: Discarding,
         end: Option<StopReason>,
-        shared: Arc<State>,
+        handle: Arc<DeliveryHandle>,
         #[pin]
         timer: DeadlineTimer,
     }
 
-    impl<B> PinnedDrop for Lingering<B> {
+    impl<B> PinnedDrop for StreamLingerTask<B> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let end = this.end.unwrap_or(StopReason::Shutdown);
             let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
-            this.shared.observer.observe(&lingered);
+            this.handle.observer.observe(&lingered);
         }
     }
 }
 
-impl<B> Lingering<B> {
+impl<B> StreamLingerTask<B> {
     fn bounds(&self) -> Bounds {
         match &self.phase {
             Phase::Gated { .. } => Bounds::new(write_gate::HOLD, write_gate::HOLD, None),
@@ -141,7 +141,7 @@ impl<B> Lingering<B> {
     /// Until the response is out.
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
-        let phase = Phase::answering(&self.shared, &*self.response, discarded);
+        let phase = Phase::answering(&self.handle, &*self.response, discarded);
         self.go_on(phase);
     }
 
@@ -152,10 +152,10 @@ impl<B> Lingering<B> {
 
     /// The answer is out: the stream takes a slot.
     fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
-        let settings = self.shared.streams.settings;
+        let settings = self.handle.streams.settings;
         let now = Instant::now().into_std();
         let sent = self.discarding.discarded();
-        let slot = self.shared.streams.slots.take(now, self.peer, sent, cx);
+        let slot = self.handle.streams.slots.take(now, self.peer, sent, cx);
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);
@@ -171,7 +171,7 @@ impl<B> Lingering<B> {
     }
 }
 
-impl<B: Body + Unpin> Lingering<B> {
+impl<B: Body + Unpin> StreamLingerTask<B> {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let bounds = self.bounds();
         let this = self.project();
@@ -184,7 +184,7 @@ impl<B: Body + Unpin> Lingering<B> {
     }
 }
 
-impl<B: Body + Unpin> Future for Lingering<B> {
+impl<B: Body + Unpin> Future for StreamLingerTask<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -247,17 +247,17 @@ mod tests {
     }
 
     fn upload(settings: StreamLinger, is_gated: bool) -> Upload {
-        let shared = State::new(&DeliveryConfig::new().stream_linger(settings));
-        upload_to(&shared, is_gated)
+        let handle = DeliveryHandle::new(&DeliveryConfig::new().stream_linger(settings));
+        upload_to(&handle, is_gated)
     }
 
-    fn upload_to(shared: &Arc<State>, is_gated: bool) -> Upload {
+    fn upload_to(handle: &Arc<DeliveryHandle>, is_gated: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
         let rest = UnreadBody::new(body, false, None);
         let gate = is_gated.then_some(&connection);
-        linger(shared, rest, Arc::clone(&response), gate, Peer::alone());
+        linger(handle, rest, Arc::clone(&response), gate, Peer::alone());
         Upload {
             sender,
             response,
@@ -345,12 +345,12 @@ mod tests {
                 }
             }
         });
-        let shared = State::new(
+        let handle = DeliveryHandle::new(
             &DeliveryConfig::new()
                 .stream_linger(settings)
                 .observer(observer),
         );
-        let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&shared, false), bytes));
+        let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&handle, false), bytes));
         for (upload, bytes) in &mut uploads {
             upload.response.answered();
             sleep(Duration::from_millis(1)).await;
@@ -359,6 +359,6 @@ mod tests {
             }
         }
         assert_eq!(*ends.lock().unwrap(), [(5_000, StopReason::Evicted)]);
-        assert_eq!(shared.reading(), 2);
+        assert_eq!(handle.reading(), 2);
     }
 }

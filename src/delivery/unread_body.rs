@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::policy::Facts;
 use crate::{
     budget::{Bounds, Discarding, StopReason},
-    shared::connection::{Connection, Held},
+    shared::connection::{Connection, ResponseHold},
 };
 
 /// A body, and what is known of it, in whoever's hands it is.
@@ -76,9 +76,9 @@ impl<B> UnreadBody<B> {
     }
 
     /// Has the answer held back for it.
-    pub(super) fn hold_answer(&self) -> Option<Held> {
+    pub(super) fn hold_answer(&self) -> Option<ResponseHold> {
         let (connection, _) = self.request.as_ref()?;
-        Some(Held::new(Arc::clone(connection)))
+        Some(ResponseHold::new(Arc::clone(connection)))
     }
 
     /// Whether a hook will see to it that the answer arrives.

@@ -17,14 +17,14 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseFuture<F, R> {
         #[pin]
-        state: State<F, R>,
+        state: GuardState<F, R>,
     }
 }
 
 pin_project! {
     #[derive(Debug)]
-    #[project = StateProj]
-    enum State<F, R> {
+    #[project = GuardStateProj]
+    enum GuardState<F, R> {
         // Decided by the head; the service was not called. Boxed, for else every future
         // would be as large.
         Refused { refusal: Option<Box<Refusal>>, respond: R },
@@ -47,13 +47,13 @@ pub(super) struct ResponseContext<R> {
 impl<F, R> ResponseFuture<F, R> {
     pub(super) fn refused(refusal: Box<Refusal>, respond: R) -> Self {
         let refusal = Some(refusal);
-        let state = State::Refused { refusal, respond };
+        let state = GuardState::Refused { refusal, respond };
         Self { state }
     }
 
     #[inline]
     pub(super) fn called(future: F, watch: Option<ResponseContext<R>>) -> Self {
-        let state = State::Called { future, watch };
+        let state = GuardState::Called { future, watch };
         Self { state }
     }
 }
@@ -69,12 +69,12 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Refused { refusal, respond } => {
+            GuardStateProj::Refused { refusal, respond } => {
                 let refusal = refusal.take();
                 let refusal = refusal.expect("a future is not polled after it was ready");
                 Poll::Ready(Ok(refuse(*refusal, respond)))
             }
-            StateProj::Called { future, watch } => {
+            GuardStateProj::Called { future, watch } => {
                 // Over the limit, too, the service is left to finish: it may
                 // have to clean up.
                 let answer = ready!(future.poll(cx));

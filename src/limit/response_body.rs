@@ -34,14 +34,14 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
-        state: State<B>,
+        state: ResponseBodyState<B>,
     }
 }
 
 pin_project! {
     #[derive(Debug)]
-    #[project = StateProj]
-    enum State<B> {
+    #[project = ResponseBodyStateProj]
+    enum ResponseBodyState<B> {
         Service {
             #[pin]
             body: B,
@@ -56,7 +56,7 @@ pin_project! {
 impl<B> ResponseBody<B> {
     /// The service's own, whatever becomes of the request body.
     pub(crate) fn of_service(body: B) -> Self {
-        let state = State::Service {
+        let state = ResponseBodyState::Service {
             body,
             under_way: None,
         };
@@ -65,7 +65,7 @@ impl<B> ResponseBody<B> {
 
     /// The service's own, as long as the request body keeps to its limit.
     pub(super) fn unless_over_limit(body: B, under_way: UnderWay) -> Self {
-        let state = State::Service {
+        let state = ResponseBodyState::Service {
             body,
             under_way: Some(under_way),
         };
@@ -77,7 +77,7 @@ impl<B> ResponseBody<B> {
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self> {
         match self.state {
-            State::Service {
+            ResponseBodyState::Service {
                 body,
                 under_way: None,
             } => Ok(body),
@@ -90,8 +90,8 @@ impl<B> ResponseBody<B> {
 impl<B> From<Bytes> for ResponseBody<B> {
     fn from(text: Bytes) -> Self {
         let state = match text.is_empty() {
-            true => State::Ended,
-            false => State::Text { text },
+            true => ResponseBodyState::Ended,
+            false => ResponseBodyState::Text { text },
         };
         Self { state }
     }
@@ -101,7 +101,7 @@ impl<B> From<Bytes> for ResponseBody<B> {
 /// it.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
-        let state = State::Ended;
+        let state = ResponseBodyState::Ended;
         Self { state }
     }
 }
@@ -109,9 +109,9 @@ impl<B> Default for ResponseBody<B> {
 impl<B: Body> ResponseBody<B> {
     pub(super) fn hint(&self) -> SizeHint {
         match &self.state {
-            State::Service { body, .. } => body.size_hint(),
-            State::Text { text } => SizeHint::with_exact(text.len() as u64),
-            State::Ended => SizeHint::with_exact(0),
+            ResponseBodyState::Service { body, .. } => body.size_hint(),
+            ResponseBodyState::Text { text } => SizeHint::with_exact(text.len() as u64),
+            ResponseBodyState::Ended => SizeHint::with_exact(0),
         }
     }
 }
@@ -131,13 +131,13 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut state = self.project().state;
         let (body, under_way) = match state.as_mut().project() {
-            StateProj::Service { body, under_way } => (body, under_way),
-            StateProj::Text { text } => {
+            ResponseBodyStateProj::Service { body, under_way } => (body, under_way),
+            ResponseBodyStateProj::Text { text } => {
                 let text = std::mem::take(text);
-                state.set(State::Ended);
+                state.set(ResponseBodyState::Ended);
                 return Poll::Ready(Some(Ok(Frame::data(text.into()))));
             }
-            StateProj::Ended => return Poll::Ready(None),
+            ResponseBodyStateProj::Ended => return Poll::Ready(None),
         };
 
         let polled = body.poll_frame(cx);
@@ -147,7 +147,7 @@ where
             }
             // After the poll: that may have been what read the request body.
             if let Some(end) = watched.end() {
-                state.set(State::Ended);
+                state.set(ResponseBodyState::Ended);
                 return Poll::Ready(Some(end.map_err(Into::into)));
             }
             if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -159,9 +159,9 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            State::Service { body, .. } => body.is_end_stream(),
-            State::Text { .. } => false,
-            State::Ended => true,
+            ResponseBodyState::Service { body, .. } => body.is_end_stream(),
+            ResponseBodyState::Text { .. } => false,
+            ResponseBodyState::Ended => true,
         }
     }
 

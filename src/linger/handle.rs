@@ -13,7 +13,7 @@ use super::{
     config::LingerConfig,
     fd_limit::FdLimit,
     misuse::Misuse,
-    stats::{Counters, Stats},
+    stats::{LingerCounters, Stats},
 };
 use crate::{
     budget::{Bounds, Discarding, STALL_TIMEOUT_AT_SHUTDOWN, StopReason},
@@ -82,16 +82,16 @@ use crate::{
 ///   reads what it sends. The hook alone cannot know that nobody will; [joined](Self::join) with
 ///   delivery it does.
 #[derive(Clone)]
-pub struct Linger(Arc<Shared>);
+pub struct Linger(Arc<LingerInner>);
 
-struct Shared {
+struct LingerInner {
     config: LingerConfig,
     fd_limit: FdLimit,
     /// The handle that this one is a [child](Linger::child) of.
     parent: Option<Linger>,
-    delivery: Arc<delivery::State>,
+    delivery: Arc<delivery::DeliveryHandle>,
     tasks: Arc<Tasks>,
-    counters: Counters,
+    counters: LingerCounters,
     before_shutdown: OnceLock<Stats>,
     misuse: Misuse,
     /// The runtime has been seen to have them.
@@ -119,7 +119,7 @@ impl Linger {
         let fd_limit = FdLimit::read();
         let max_connections = config.max_connections;
         let max_connections = max_connections.unwrap_or_else(|| fd_limit.default_max_connections());
-        let delivery = delivery::State::new(&config.delivery);
+        let delivery = delivery::DeliveryHandle::new(&config.delivery);
         let tasks = Tasks::new(max_connections);
         Self::of(config, fd_limit, None, delivery, tasks)
     }
@@ -217,7 +217,7 @@ impl Linger {
     }
 
     /// What delivery by this handle shares.
-    pub(crate) fn delivery(&self) -> &Arc<delivery::State> {
+    pub(crate) fn delivery(&self) -> &Arc<delivery::DeliveryHandle> {
         &self.0.delivery
     }
 
@@ -316,16 +316,16 @@ impl Linger {
         config: LingerConfig,
         fd_limit: FdLimit,
         parent: Option<Self>,
-        delivery: Arc<delivery::State>,
+        delivery: Arc<delivery::DeliveryHandle>,
         tasks: Tasks,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(LingerInner {
             config,
             fd_limit,
             parent,
             delivery,
             tasks: Arc::new(tasks),
-            counters: Counters::default(),
+            counters: LingerCounters::default(),
             before_shutdown: OnceLock::new(),
             misuse: Misuse::default(),
             has_timers: OnceLock::new(),

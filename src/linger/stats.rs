@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::budget::StopReason;
 
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct LingerCounters {
     started: AtomicU64,
     delivered: AtomicU64,
     cut: AtomicU64,
@@ -48,7 +48,7 @@ impl Stats {
     }
 }
 
-impl Counters {
+impl LingerCounters {
     pub(super) fn stats(&self, reading: usize) -> Stats {
         // Ends before starts, so that nothing ends that never started.
         let delivered = self.delivered.load(Ordering::Acquire);

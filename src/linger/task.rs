@@ -41,7 +41,7 @@ where
     let now = Instant::now().into_std();
     let mut discarding = left.discarding.unwrap_or_else(|| Discarding::new(now));
     discarding.restart(now);
-    let mut connection = Connection {
+    let mut connection = LingeringConnection {
         io: left.io,
         discarding,
         half_closed: left.half_closed,
@@ -57,7 +57,7 @@ where
         tasks.spawn(now, peer, sent, |standing| {
             connection.count();
             connection.discarding.compete(standing);
-            Lingering {
+            LingerTask {
                 connection,
                 timer: DeadlineTimer::default(),
             }
@@ -66,7 +66,7 @@ where
 }
 
 /// A connection that lingers. Dropped before its end, it counts as cut.
-struct Connection<T> {
+struct LingeringConnection<T> {
     io: T,
     discarding: Discarding,
     half_closed: HalfClosed,
@@ -75,7 +75,7 @@ struct Connection<T> {
     counted: bool,
 }
 
-impl<T> Connection<T> {
+impl<T> LingeringConnection<T> {
     fn count(&mut self) {
         self.permit.linger().started();
         self.counted = true;
@@ -88,7 +88,7 @@ impl<T> Connection<T> {
     }
 }
 
-impl<T> Drop for Connection<T> {
+impl<T> Drop for LingeringConnection<T> {
     fn drop(&mut self) {
         if self.discarding.is_evicted() {
             return self.end(StopReason::Evicted);
@@ -100,7 +100,7 @@ impl<T> Drop for Connection<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
     /// Discards at most so many chunks. `Pending` where no more is there now, or
     /// the turn is over.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
@@ -129,20 +129,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
 }
 
 pin_project! {
-    struct Lingering<T> {
-        connection: Connection<T>,
+    struct LingerTask<T> {
+        connection: LingeringConnection<T>,
         #[pin]
         timer: DeadlineTimer,
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingerTask<T> {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);
         }
-        let Connection {
+        let LingeringConnection {
             discarding,
             permit,
             owes,
@@ -165,7 +165,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Lingering<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Lingering<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for LingerTask<T> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

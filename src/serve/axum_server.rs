@@ -89,10 +89,10 @@ where
 {
     type Stream = LingerIo<A::Stream>;
     type Service = Delivery<A::Service>;
-    type Future = LingerAccepting<A::Future>;
+    type Future = LingerAcceptorFuture<A::Future>;
 
     fn accept(&self, stream: T, service: S) -> Self::Future {
-        LingerAccepting {
+        LingerAcceptorFuture {
             accepting: self.inner.accept(stream, service),
             linger: self.linger.clone(),
         }
@@ -102,14 +102,14 @@ where
 pin_project! {
     /// The future of [`LingerAcceptor`].
     #[derive(Debug)]
-    pub struct LingerAccepting<F> {
+    pub struct LingerAcceptorFuture<F> {
         #[pin]
         accepting: F,
         linger: Linger,
     }
 }
 
-impl<F, T, S> Future for LingerAccepting<F>
+impl<F, T, S> Future for LingerAcceptorFuture<F>
 where
     F: Future<Output = io::Result<(T, S)>>,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -27,7 +27,7 @@ use super::{
 ///    served on the connection.
 /// 4. `cut` is a request's number, and says nothing of those after it: hyper may
 ///    find the end of a body that was let go of, and keep the connection.
-/// 5. `holding` is set only while a [`Held`] lives.
+/// 5. `holding` is set only while a [`ResponseHold`] lives.
 /// 6. `stalls` is odd while a write waits for room in the socket. It grows with each stall
 ///    and with each write that ends one, so that a change proves progress.
 #[derive(Debug, Default)]
@@ -152,7 +152,7 @@ impl Connection {
         self.ended_within_tls.load(Ordering::Acquire)
     }
 
-    /// Whether an answer is [held back](Held).
+    /// Whether an answer is [held back](ResponseHold).
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)
     }
@@ -173,16 +173,16 @@ impl Connection {
 /// Holds an answer back, for what has come of its request's body already: hyper gives up a
 /// connection whose client closes its side before the answer is there.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<Connection>);
+pub(crate) struct ResponseHold(Arc<Connection>);
 
-impl Held {
+impl ResponseHold {
     pub(crate) fn new(connection: Arc<Connection>) -> Self {
         connection.holding.store(true, Ordering::Release);
         Self(connection)
     }
 }
 
-impl Drop for Held {
+impl Drop for ResponseHold {
     fn drop(&mut self) {
         self.0.holding.store(false, Ordering::Release);
     }
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_hold_ends_with_who_holds() {
         let connection = Arc::new(Connection::default());
-        let held = Held::new(Arc::clone(&connection));
+        let held = ResponseHold::new(Arc::clone(&connection));
         assert!(connection.is_holding());
         drop(held);
         assert!(!connection.is_holding());

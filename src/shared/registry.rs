@@ -9,7 +9,7 @@ use std::{
 use super::{
     group::Group,
     peer::Peer,
-    standing::{Rank, Shared, SlotRank, Standing, dormant_below, per_slot},
+    standing::{Rank, SharedStanding, SlotRank, Standing, dormant_below, per_slot},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
@@ -45,13 +45,13 @@ pub(crate) struct Registry<T> {
     most: usize,
     /// What ranks count from.
     epoch: Instant,
-    state: Mutex<State<T>>,
+    state: Mutex<RegistryState<T>>,
     /// As in the state, to be read without its lock.
     running: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct RegistryState<T> {
     next: u64,
     holders: HashMap<u64, Holder<T>>,
     /// Holders that were evicted and have not left yet.
@@ -67,7 +67,7 @@ struct Holder<T> {
     group: Arc<Group>,
     peer: Peer,
     placed: Rank,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStanding>,
 }
 
 /// A slot that was taken.
@@ -83,7 +83,7 @@ const STALE: Rank = 50_000;
 
 impl<T: Clone> Registry<T> {
     pub(crate) fn new(most: usize) -> Self {
-        let state = State {
+        let state = RegistryState {
             next: 0,
             holders: HashMap::new(),
             leaving: 0,
@@ -210,18 +210,18 @@ impl<T: Clone> Registry<T> {
     }
 
     /// Under the state's lock, so that the latest count stays.
-    fn count(&self, state: &State<T>) {
+    fn count(&self, state: &RegistryState<T>) {
         self.running.store(state.holders.len(), Ordering::Relaxed);
     }
 
     /// A panic elsewhere leaves nothing half-done behind this lock, and tasks are
     /// dropped while unwinding.
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, RegistryState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> State<T> {
+impl<T> RegistryState<T> {
     fn insert(&mut self, number: u64, holder: Holder<T>) {
         if let Some(index) = &mut self.index {
             index.insert(holder.place(number));
@@ -265,7 +265,7 @@ impl<T> State<T> {
     /// Returns the first to be evicted: the holder that the index has first. If its rank has
     /// grown since it was placed, it gets a new place, and the next one is looked at. A holder
     /// gets a new place at most once per [`STALE`] of its growth.
-    fn worst(&mut self) -> Option<Place> {
+    fn worst(&mut self) -> Option<Position> {
         loop {
             let holders = &self.holders;
             let index = self.index.get_or_insert_with(|| Index::new(holders));
@@ -280,8 +280,8 @@ impl<T> State<T> {
 }
 
 impl<T> Holder<T> {
-    fn place(&self, number: u64) -> Place {
-        Place {
+    fn place(&self, number: u64) -> Position {
+        Position {
             peer: self.peer,
             rank: self.placed,
             number,
@@ -292,7 +292,7 @@ impl<T> Holder<T> {
 /// Holders in the order of their eviction.
 #[derive(Debug)]
 struct Index {
-    places: BTreeSet<Place>,
+    places: BTreeSet<Position>,
     shares: HashMap<Peer, Share>,
     /// Each peer once, by its slowest holder.
     peers: BTreeSet<(SlotRank, Peer)>,
@@ -304,7 +304,7 @@ struct Index {
 
 /// By peer first, so that a peer's slowest holder is the first of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct Position {
     peer: Peer,
     rank: Rank,
     number: u64,
@@ -333,12 +333,12 @@ impl Index {
         index
     }
 
-    fn insert(&mut self, place: Place) {
+    fn insert(&mut self, place: Position) {
         self.places.insert(place);
         self.update(place.peer, 1, 0);
     }
 
-    fn remove(&mut self, place: Place) {
+    fn remove(&mut self, place: Position) {
         self.places.remove(&place);
         self.update(place.peer, 0, 1);
     }
@@ -367,8 +367,8 @@ impl Index {
         }
     }
 
-    fn slowest_of(&self, peer: Peer) -> Option<Place> {
-        let first = Place {
+    fn slowest_of(&self, peer: Peer) -> Option<Position> {
+        let first = Position {
             peer,
             rank: 0,
             number: 0,
@@ -379,7 +379,7 @@ impl Index {
 
     /// Returns the slowest holder of a peer that has more than half of the slots that are taken;
     /// otherwise the holder with the lowest rank per slot.
-    fn first(&self) -> Option<Place> {
+    fn first(&self) -> Option<Position> {
         let (slots, largest) = self.by_slots.last()?;
         let peer = match *slots > self.places.len() / 2 {
             true => largest,

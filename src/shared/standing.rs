@@ -36,12 +36,12 @@ pub(super) type SlotRank = i64;
 
 /// What a holder and the registry share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedStanding {
     rank: AtomicU64,
     is_evicted: AtomicBool,
 }
 
-impl Shared {
+impl SharedStanding {
     pub(crate) fn rank(&self) -> Rank {
         self.rank.load(Ordering::Relaxed)
     }
@@ -55,7 +55,7 @@ impl Shared {
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     epoch: Instant,
-    shared: Arc<Shared>,
+    shared: Arc<SharedStanding>,
 }
 
 impl Standing {
@@ -63,14 +63,14 @@ impl Standing {
     pub(crate) fn new(epoch: Instant, now: Instant, sent: u64) -> Self {
         let now = micros(epoch, now);
         let rank = grown(rank_at(now, NEWCOMER), sent, now);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedStanding {
             rank: AtomicU64::new(rank),
             is_evicted: AtomicBool::new(false),
         });
         Self { epoch, shared }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<SharedStanding> {
         &self.shared
     }
 

@@ -11,7 +11,7 @@ use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 /// [`Connected`](axum::extract::connect_info::Connected) for its own listener types only, so
 /// that `ConnectInfo<SocketAddr>` works with this one. A custom `Connected` is implemented for
 /// `IncomingStream<'_, LingerListener<L>>`, and the [`LingerListener`] given to axum itself.
-pub type Lingering<L> = TapIo<LingerListener<L>, fn(&mut LingerIo<<L as Listener>::Io>)>;
+pub type TappedListener<L> = TapIo<LingerListener<L>, fn(&mut LingerIo<<L as Listener>::Io>)>;
 
 impl Linger {
     /// Wraps the sockets of a listener, for `axum::serve`: the socket wrapper alone.
@@ -36,7 +36,7 @@ impl Linger {
     ///
     /// Panics if the listener's sockets are wrapped already.
     #[track_caller]
-    pub fn listener<L: Listener>(&self, listener: L) -> Lingering<L> {
+    pub fn listener<L: Listener>(&self, listener: L) -> TappedListener<L> {
         LingerListener::new(listener, self).tap_io(|_| {})
     }
 }

@@ -16,7 +16,7 @@ mod serve;
 pub use self::{
     guard::{AxumGuard, AxumGuardFuture, AxumService, MakeAxumGuard},
     incoming::IncomingStream,
-    listener::{LingerListener, Lingering},
+    listener::{LingerListener, TappedListener},
     refusal_response::{AxumResponse, RefusalIntoResponse},
     route_limit::{RouteLimit, RouteLimited},
     serve::{Serve, ServeFuture, serve},

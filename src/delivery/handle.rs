@@ -8,7 +8,7 @@ use crate::{
 
 /// What the services of one layer share.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct DeliveryHandle {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
     pub(super) streams: Streams,
@@ -17,7 +17,7 @@ pub(crate) struct State {
     pub(super) observer: Observer,
 }
 
-impl State {
+impl DeliveryHandle {
     pub(crate) fn new(config: &DeliveryConfig) -> Arc<Self> {
         Arc::new(Self {
             drain: config.drain,
