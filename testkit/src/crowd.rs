@@ -13,7 +13,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use super::{
+use crate::{
     LARGE,
     client::{Ended, Framing, Outcome, PATIENCE, Response, SendFirst, read_to_end},
 };

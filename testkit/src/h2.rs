@@ -2,18 +2,18 @@
 
 use std::future::poll_fn;
 
-use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use h2::{
     Reason, SendStream,
     client::{SendRequest, handshake},
 };
+use http::{HeaderMap, Request, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
 
-use super::client::PATIENCE;
+use crate::client::PATIENCE;
 
 const CHUNK: usize = 16 * 1024;
 

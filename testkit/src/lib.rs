@@ -1,20 +1,21 @@
-//! What the tests on the wire share: raw clients that see what a kernel does to
-//! them, servers to point them at, and the harness for programs from outside.
+//! Test clients that report what the kernel did to their connection, and a harness for programs
+//! outside the test process.
 //!
-//! Each test file is its own crate and uses a part of this one.
-#![allow(dead_code, unused_imports, unreachable_pub)]
+//! Nothing here depends on tower-bodyguard. Otherwise cargo would enable the features that it
+//! asked for in the tests without features, too.
 
 pub mod client;
 #[cfg(target_os = "linux")]
 pub mod crowd;
 pub mod h2;
 pub mod outside;
+pub mod process;
 pub mod proxy;
-pub mod server;
+pub mod streams;
 pub mod tls;
 
 pub use self::client::{Ended, Framing, Outcome, SendFirst};
 
-/// Far above what the sockets' buffers take, on loopback about 4 MiB each.
+/// Exceeds the socket buffers, which take about 4 MiB each on the loopback interface.
 pub const LARGE: u64 = 64 << 20;
 pub const MIB: u64 = 1 << 20;

@@ -14,10 +14,10 @@ use std::{
     time::Instant,
 };
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 use tempfile::TempDir;
 
-use super::client::PATIENCE;
+use crate::client::PATIENCE;
 
 /// Something that a test needs and this machine may not have.
 #[derive(Clone, Debug)]
@@ -71,24 +71,61 @@ pub fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-/// A test that runs where all its needs are met.
+/// A test of one module, before the harness gives it the module's name.
+pub struct Trial {
+    name: String,
+    /// Why it cannot run here.
+    skipped: Option<String>,
+    test: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
+}
+
+impl Trial {
+    fn within(self, module: &str) -> libtest_mimic::Trial {
+        let name = format!("{module}::{}", self.name);
+        match self.skipped {
+            None => libtest_mimic::Trial::test(name, self.test),
+            Some(why) if in_ci() => libtest_mimic::Trial::test(name, || Err(Failed::from(why))),
+            Some(why) => libtest_mimic::Trial::test(name, || Ok(()))
+                .with_kind(why)
+                .with_ignored_flag(true),
+        }
+    }
+}
+
+/// Creates a test that runs if all its needs are met.
 pub fn trial(
     name: impl Into<String>,
     needs: &[Need],
     test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
-    let missing: Vec<_> = needs.iter().filter(|need| need.missing).collect();
-    if missing.is_empty() {
-        return Trial::test(name, test);
+    let missing = needs.iter().filter(|need| need.missing);
+    let reasons: Vec<_> = missing.map(|need| need.name.as_str()).collect();
+    let skipped = (!reasons.is_empty()).then(|| format!("SKIPPED: {}", reasons.join(", ")));
+    Trial {
+        name: name.into(),
+        skipped,
+        test: Box::new(test),
     }
-    let reasons: Vec<_> = missing.iter().map(|need| need.name.as_str()).collect();
-    let why = format!("SKIPPED: {}", reasons.join(", "));
-    if in_ci() {
-        return Trial::test(name, move || Err(Failed::from(why)));
-    }
-    Trial::test(name, || Ok(()))
-        .with_kind(why)
-        .with_ignored_flag(true)
+}
+
+/// A module's name, and the function that returns its tests.
+pub type Module = (&'static str, fn() -> Vec<Trial>);
+
+/// Runs the tests of a binary without Rust's harness, and exits.
+///
+/// A filter that begins with a module's name, such as `form::token`, leaves out the other
+/// modules: they do not look for their programs then.
+pub fn run(modules: &[Module]) -> ! {
+    let arguments = Arguments::from_args();
+    let filter = arguments.filter.as_deref();
+    // A name in the list of tests may begin with the reason why the test is skipped.
+    let filtered = filter.and_then(|filter| Some(filter.split_once("::")?.0));
+    let trials = modules
+        .iter()
+        .filter(|(module, _)| filtered.is_none_or(|filtered| filtered.ends_with(module)))
+        .flat_map(|(module, trials)| trials().into_iter().map(|trial| trial.within(module)))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit()
 }
 
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -127,7 +164,9 @@ pub fn succeed(command: &mut Command) -> Result<String, Failed> {
 
 /// A file of this repository.
 pub fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    let testkit = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = testkit.parent().expect("testkit is in the repository");
+    root.join(path)
 }
 
 /// An example's executable, which `cargo test` builds.

@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{
+use crate::{
     client::PATIENCE,
     outside::{Need, find, succeed},
 };

@@ -3,9 +3,9 @@
 use std::{future::poll_fn, time::Duration};
 
 use ::h2::{RecvStream, SendStream, client::ResponseFuture};
-use axum::http::{Request, header::CONTENT_LENGTH};
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::{Request, header::CONTENT_LENGTH};
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -13,11 +13,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::h2;
+use crate::h2;
 
 /// A server that is silent for so long has nothing more to say: some scripts wait for
 /// nothing, and the handlers respond within milliseconds.
-pub(crate) const SILENCE: Duration = Duration::from_millis(500);
+pub const SILENCE: Duration = Duration::from_millis(500);
 
 /// How long the streams of a connection may take. Long responses share its window, and take
 /// seconds on a loaded machine.
@@ -25,20 +25,20 @@ const STREAMS: Duration = Duration::from_secs(60);
 
 /// An upload on a stream of its own.
 #[derive(Clone, Debug)]
-pub(crate) struct Upload {
+pub struct Upload {
     /// The path names the handler.
-    pub(crate) path: &'static str,
+    pub path: &'static str,
     /// The length of the body in bytes.
-    pub(crate) length: usize,
-    pub(crate) declares_length: bool,
+    pub length: usize,
+    pub declares_length: bool,
     /// The length of a DATA frame in bytes.
-    pub(crate) frame: usize,
-    pub(crate) client: Client,
+    pub frame: usize,
+    pub client: Client,
 }
 
 /// When a client of HTTP/2 stops sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
+pub enum Client {
     /// A reset stops it, and the response counts (RFC 9113 §8.1).
     Stops,
     /// A reset before it has sent everything is a failure, whatever has arrived.
@@ -51,9 +51,9 @@ pub(crate) enum Client {
 }
 
 /// The uploads of one HTTP/2 connection.
-pub(crate) type Streams = Vec<Upload>;
+pub type Streams = Vec<Upload>;
 
-pub(crate) fn clients() -> impl Strategy<Value = Client> {
+pub fn clients() -> impl Strategy<Value = Client> {
     prop_oneof![
         3 => Just(Client::Stops),
         3 => Just(Client::CannotStop),
@@ -63,34 +63,34 @@ pub(crate) fn clients() -> impl Strategy<Value = Client> {
 }
 
 /// The lengths of DATA frames in bytes.
-pub(crate) fn frames() -> impl Strategy<Value = usize> {
+pub fn frames() -> impl Strategy<Value = usize> {
     prop_oneof![Just(16 * 1024), 1000..16 * 1024usize]
 }
 
 /// A whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Delivered {
-    pub(crate) status: u16,
+pub struct Delivered {
+    pub status: u16,
     /// The length of its body in bytes.
-    pub(crate) length: usize,
+    pub length: usize,
     /// How many bytes of a body the server says that it has read.
-    pub(crate) counted: Option<usize>,
+    pub counted: Option<usize>,
     /// The client had not sent the rest of the request's body.
-    pub(crate) early: bool,
+    pub early: bool,
 }
 
 /// The first number among the words of a response.
-pub(crate) fn number_in(body: &str) -> Option<usize> {
+pub fn number_in(body: &str) -> Option<usize> {
     let mut words = body.split_whitespace();
     words.find_map(|word| word.parse().ok())
 }
 
 /// The responses in the order of their requests.
-pub(crate) type Responses = Vec<Option<Delivered>>;
+pub type Responses = Vec<Option<Delivered>>;
 
 /// For how long a client waits for a server that says nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Patience {
+pub struct Patience {
     /// For what the other server has delivered, if this one is played to after it.
     owed: Duration,
     other: Responses,
@@ -98,13 +98,13 @@ pub(crate) struct Patience {
 
 impl Patience {
     /// For the server that is played to first.
-    pub(crate) const SHORT: Self = Self {
+    pub const SHORT: Self = Self {
         owed: SILENCE,
         other: Vec::new(),
     };
 
     /// For a server that owes what this client has seen of another.
-    pub(crate) fn for_what(owed: Duration, seen: &Responses) -> Self {
+    pub fn for_what(owed: Duration, seen: &Responses) -> Self {
         Self {
             owed,
             other: seen.clone(),
@@ -121,18 +121,18 @@ impl Patience {
     }
 
     /// For the response of this number.
-    pub(crate) fn for_response(&self, number: usize) -> Duration {
+    pub fn for_response(&self, number: usize) -> Duration {
         self.of(|_| true, number)
     }
 
     /// For the response of this number while the rest of its request's body is unsent.
-    pub(crate) fn for_early_response(&self, number: usize) -> Duration {
+    pub fn for_early_response(&self, number: usize) -> Duration {
         self.of(|response| response.early, number)
     }
 }
 
 /// Plays all uploads at the same time over one connection, and then the `last` of them alone.
-pub(crate) async fn play_streams<T>(
+pub async fn play_streams<T>(
     streams: &Streams,
     last: Option<&Upload>,
     socket: T,

@@ -19,7 +19,7 @@ use tokio_rustls::{
     },
 };
 
-use super::client::connect;
+use crate::client::connect;
 
 /// For `localhost`.
 pub struct Certificate(CertifiedKey<KeyPair>);

@@ -6,8 +6,6 @@
 // Other systems have no second address on the loopback interface.
 #![cfg(all(feature = "axum", target_os = "linux"))]
 
-mod support;
-
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     thread,
@@ -20,11 +18,10 @@ use axum::{
     routing::post,
 };
 use futures_util::future::join_all;
-use support::{
+use testkit::{
     client::PATIENCE,
     crowd::{Drip, Paced, connect_from},
     h2::{Client, over, upload},
-    server::Server,
 };
 use tokio::{
     net::TcpStream,
@@ -32,6 +29,8 @@ use tokio::{
     time::{interval, sleep, timeout},
 };
 use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
+
+use crate::server::Server;
 
 const HONEST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

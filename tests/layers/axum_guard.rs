@@ -1,8 +1,6 @@
 //! The guard in axum's terms: what it shares with the other one, and what it has of axum.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -23,12 +21,13 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
-use support::server::counting;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Event, KIB, Limit, MIB, Observer, Refusal,
     limit::{ProblemJson, RefusalKind},
 };
+
+use crate::server::counting;
 
 /// So many bytes, which say no length.
 fn stream(bytes: u64) -> Body {

@@ -3,13 +3,9 @@
 //! `stock.rs`.
 #![cfg(all(feature = "axum", feature = "axum-server", feature = "tonic"))]
 
-mod support;
-
 use std::{
     convert::Infallible,
-    fs,
     future::{self, poll_fn},
-    path::Path,
 };
 
 use axum::{
@@ -28,11 +24,9 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE},
-    outside::repository,
-    server::Server,
 };
 use tokio::{
     net::TcpStream,
@@ -42,6 +36,8 @@ use tokio::{
 use tonic::{service::Routes, transport::server::TcpIncoming};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::{body::Limited, limit::RequestBodyLimitLayer};
+
+use crate::server::Server;
 
 const KIB: usize = 1024;
 
@@ -363,65 +359,4 @@ async fn streams_reset_without_an_error_do_not_end_a_connection_of_hypers() {
         let reset = poll_fn(|cx| body.poll_reset(cx)).await;
         assert_eq!(reset.unwrap(), Reason::NO_ERROR);
     }
-}
-
-/// A page names a test as `file::test`, or as `…::test` of the same file again; `…` in a name
-/// stands for any text.
-#[test]
-fn every_test_that_a_page_names_is_there() {
-    let mut named = 0;
-    for page in ["README.md", "SECURITY.md", "benches/README.md"].map(repository) {
-        named += tests_in(&page);
-    }
-    for page in fs::read_dir(repository("docs")).unwrap() {
-        let page = page.unwrap().path();
-        if page.is_file() {
-            named += tests_in(&page);
-        }
-    }
-    assert!(named > 100, "{named}");
-}
-
-/// How many tests the page names, each of which is there.
-fn tests_in(page: &Path) -> usize {
-    let text = fs::read_to_string(page).unwrap();
-    let mut of_file = String::new();
-    let mut named = 0;
-    for code in text.split('`').skip(1).step_by(2) {
-        let Some((file, test)) = code.split_once("::") else {
-            continue;
-        };
-        // The crate's own paths, and those of other crates: types, and modules without a test.
-        let is_path = test.contains(char::is_uppercase) || test.contains(char::is_whitespace);
-        let its_file = if file == "…" {
-            of_file.clone()
-        } else {
-            sources(file)
-        };
-        if is_path || its_file.is_empty() {
-            continue;
-        }
-        of_file = its_file;
-        named += 1;
-        let name = test.rsplit("::").next().unwrap_or_default();
-        let found = name.split('…').all(|part| of_file.contains(part));
-        assert!(found, "{}: {code}", page.display());
-    }
-    named
-}
-
-/// The text of a test file, and of the files in its folder. Empty if there is no such test.
-fn sources(file: &str) -> String {
-    let of = |path: &str| fs::read_to_string(repository(path)).unwrap_or_default();
-    let mut text = of(&format!("tests/{file}.rs"));
-    let folder = match file {
-        "browsers" => "tests/browser".to_owned(),
-        _ => format!("tests/{file}"),
-    };
-    if !text.is_empty() {
-        for source in fs::read_dir(repository(&folder)).into_iter().flatten() {
-            text += &fs::read_to_string(source.unwrap().path()).unwrap_or_default();
-        }
-    }
-    text
 }

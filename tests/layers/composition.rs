@@ -4,8 +4,6 @@
 //! layer is to see of it is there.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     io::Read,
@@ -24,10 +22,9 @@ use axum::{
     routing::any,
 };
 use futures_util::{FutureExt, stream};
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{self, FRAMINGS, Framing},
-    server::{Server, counting},
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bodyguard::{BodyGuardLayer, Refusal};
@@ -41,6 +38,8 @@ use tower_http::{
     trace::TraceLayer,
 };
 use tracing::Span;
+
+use crate::server::{Server, counting};
 
 /// Longer than any upload here takes.
 const AMPLE: Duration = Duration::from_secs(60);

@@ -2,8 +2,6 @@
 //! what comes over the wire, inside of it what becomes of that in memory.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, copy, repeat},
     sync::{
@@ -15,14 +13,15 @@ use std::{
 use axum::{Router, body::Body, extract::DefaultBodyLimit, routing::any};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::StreamExt;
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, Response},
-    server::Server,
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::BodyGuardLayer;
 use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::server::Server;
 
 /// What may come over the wire.
 const WIRE: u64 = MIB;

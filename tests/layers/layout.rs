@@ -213,7 +213,7 @@ fn cycle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
 
 /// Reads the rows of the table in `docs/ARCHITECTURE.md`: a folder, and what it imports.
 fn table() -> Vec<(String, BTreeSet<String>)> {
-    let page = include_str!("../docs/ARCHITECTURE.md");
+    let page = include_str!("../../docs/ARCHITECTURE.md");
     let mut lines = page.lines();
     lines.find(|line| line.starts_with("| folder |"));
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));

@@ -2,8 +2,6 @@
 //! lengths that are required.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 
 use axum::{
@@ -13,13 +11,14 @@ use axum::{
     http::{Request, StatusCode},
     routing::{get, post},
 };
-use support::{
+use testkit::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing},
-    server::{Server, counting, multipart},
 };
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bodyguard::{BodyGuardLayer, Event, Limit, Observer};
+
+use crate::server::{Server, counting, multipart};
 
 async fn count(body: Bytes) -> String {
     body.len().to_string()
@@ -411,7 +410,7 @@ fn a_length_is_required() {
         let mut socket = std::net::TcpStream::connect(server.addr).unwrap();
         std::io::Write::write_all(&mut socket, get).unwrap();
         assert_eq!(
-            support::client::read_response(&mut socket).unwrap().status,
+            testkit::client::read_response(&mut socket).unwrap().status,
             200
         );
     }

@@ -2,18 +2,17 @@
 //! a buffer. And what the service is handed is what was polled ready.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::time::Duration;
 
 use axum::{BoxError, Router, error_handling::HandleErrorLayer, http::StatusCode};
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing},
-    server::{Server, counting},
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::BodyGuardLayer;
+
+use crate::server::{Server, counting};
 
 async fn failed(error: BoxError) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, error.to_string())

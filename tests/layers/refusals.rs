@@ -2,8 +2,6 @@
 //! the limit kept secret, or left to the handler.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -18,16 +16,14 @@ use axum::{
     routing::post,
 };
 use serde_json::{Value, json};
-use support::{
-    LARGE, MIB, SendFirst,
-    client::FRAMINGS,
-    server::{Server, counting},
-};
+use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
 use tower::ServiceExt;
 use tower_bodyguard::{
     BodyGuardLayer, Limit, Refusal,
     limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind},
 };
+
+use crate::server::{Server, counting};
 
 const LIMIT: u64 = 1000;
 
@@ -222,14 +218,14 @@ fn a_handler_may_answer_for_itself() {
         .route("/", post(own_answer))
         .layer(BodyGuardLayer::new(MIB).keep_handler_response().for_axum());
     for server in Server::both(&app) {
-        let upload = SendFirst::post("/", support::client::Framing::Chunked, LARGE);
+        let upload = SendFirst::post("/", testkit::client::Framing::Chunked, LARGE);
         let response = upload.to(server.addr).assert_delivered(418);
         assert_eq!(response.body, "no more than 1048576");
         let small =
-            SendFirst::post("/", support::client::Framing::Chunked, 5).header("Connection: close");
+            SendFirst::post("/", testkit::client::Framing::Chunked, 5).header("Connection: close");
         assert_eq!(small.to(server.addr).assert_delivered(200).body, "5");
         // What is declared never reaches the handler.
-        SendFirst::post("/", support::client::Framing::ContentLength, LARGE)
+        SendFirst::post("/", testkit::client::Framing::ContentLength, LARGE)
             .to(server.addr)
             .assert_delivered(413);
     }

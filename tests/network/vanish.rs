@@ -8,31 +8,20 @@
 //! it is here. An answer that is under way then, or a connection of HTTP/2, ends when the
 //! kernel gives up, which the namespace has do so sooner.
 
-// What is known of a process is Linux's.
-#[cfg(target_os = "linux")]
-mod support;
+mod leaving;
+mod network;
+mod scarce;
+mod server;
+mod states;
+mod subject;
 
-#[cfg(target_os = "linux")]
-mod vanish {
-    pub(crate) mod leaving;
-    pub(crate) mod network;
-    pub(crate) mod scarce;
-    pub(crate) mod server;
-    pub(crate) mod states;
-    pub(crate) mod subject;
-}
+pub(crate) use leaving::trials;
 
-#[cfg(target_os = "linux")]
-fn main() {
-    use libtest_mimic::Arguments;
-    use vanish::{leaving, subject::ROLE};
-
-    if let Some(role) = std::env::var_os(ROLE) {
+/// Plays the role that this process was started for. Returns whether there is one.
+pub(crate) fn plays_a_role() -> bool {
+    let role = std::env::var_os(subject::ROLE);
+    if let Some(role) = &role {
         leaving::play(role.to_str().expect("it is one of ours"));
-        return;
     }
-    libtest_mimic::run(&Arguments::from_args(), leaving::trials()).exit();
+    role.is_some()
 }
-
-#[cfg(not(target_os = "linux"))]
-fn main() {}

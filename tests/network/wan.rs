@@ -8,8 +8,6 @@
 //! arguments, and `WAN_CLIENT`, `WAN_SERVER`, `WAN_SERVER_IP` set for the command.
 //! For the browsers see `browsers.rs`.
 
-mod support;
-
 use std::{
     env,
     path::PathBuf,
@@ -17,9 +15,9 @@ use std::{
     str::FromStr,
 };
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 
-use support::outside::{Form, Need, file_of, find, repository, succeed, trial};
+use testkit::outside::{Form, Need, Trial, file_of, find, repository, succeed, trial};
 
 /// The tries of each client in one run.
 const TRIES: usize = 3;
@@ -33,24 +31,28 @@ const RATE: u32 = 20;
 /// In ms.
 const ROUND_TRIP: u32 = 100;
 
-fn main() {
-    // The same executable is what runs inside the network.
-    if let Some(mode) = env::var_os("WAN_MODE") {
-        let mode = mode.into_string().expect("set below");
-        let said = match mode.as_str() {
-            "hooked" | "plain" => upload_inside(&mode),
-            browser => browse_inside(browser),
-        };
-        match said {
-            Ok(said) => println!("{said}"),
-            Err(error) => {
-                eprintln!("{}", error.message().unwrap_or("failed"));
-                exit(1);
-            }
+/// Plays the role that this process was started for inside the network. Returns whether there is
+/// one.
+pub(crate) fn plays_a_role() -> bool {
+    let Some(mode) = env::var_os("WAN_MODE") else {
+        return false;
+    };
+    let mode = mode.into_string().expect("set below");
+    let said = match mode.as_str() {
+        "hooked" | "plain" => upload_inside(&mode),
+        browser => browse_inside(browser),
+    };
+    match said {
+        Ok(said) => println!("{said}"),
+        Err(error) => {
+            eprintln!("{}", error.message().unwrap_or("failed"));
+            exit(1);
         }
-        return;
     }
+    true
+}
 
+pub(crate) fn trials() -> Vec<Trial> {
     let network = [
         Need::root(),
         Need::program("ip"),
@@ -85,7 +87,7 @@ fn main() {
         &["firefox-esr", "firefox"],
         &network,
     ));
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    trials
 }
 
 /// The refusal is on the page in less than a quarter of the time that the upload would take,

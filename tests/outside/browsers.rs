@@ -5,13 +5,16 @@
 //! `npm ci --prefix tests/browser` installs the driver; Chromium and Firefox come
 //! from the system. Screenshots go to the folder that `SHOTS` names.
 
-mod support;
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    sync::{Arc, LazyLock},
+};
 
-use std::{env, path::Path, process::Command, sync::Arc};
-
-use libtest_mimic::{Arguments, Failed, Trial};
-use support::{
-    outside::{Form, Need, find, repository, succeed, trial},
+use libtest_mimic::Failed;
+use testkit::{
+    outside::{Form, Need, Trial, find, repository, succeed, trial},
     proxy::{Kind, Proxy},
 };
 
@@ -31,7 +34,19 @@ struct Forms {
     nginx: Option<Proxy>,
 }
 
-fn main() {
+impl Forms {
+    fn start() -> Self {
+        let http = Form::start(&["--limit", "4MiB"]);
+        let has_nginx = !Kind::NginxLimited.need().missing;
+        Self {
+            nginx: has_nginx.then(|| Proxy::start(Kind::NginxLimited, &[http.addr()])),
+            https: Form::start(&["--limit", "4MiB", "--tls"]),
+            http,
+        }
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
     let driver = [
         Need::program("node"),
         Need {
@@ -39,14 +54,9 @@ fn main() {
             missing: !repository("tests/browser/node_modules/puppeteer-core").exists(),
         },
     ];
-    let http = Form::start(&["--limit", "4MiB"]);
-    let has_nginx = !Kind::NginxLimited.need().missing;
-    let forms = Arc::new(Forms {
-        nginx: has_nginx.then(|| Proxy::start(Kind::NginxLimited, &[http.addr()])),
-        https: Form::start(&["--limit", "4MiB", "--tls"]),
-        http,
-    });
-    let trials = BROWSERS
+    // Dropped with the last of the trials, which ends its processes.
+    let forms = Arc::new(LazyLock::new(Forms::start as _));
+    BROWSERS
         .into_iter()
         .flat_map(|(browser, programs)| {
             let [node, package] = &driver;
@@ -60,14 +70,10 @@ fn main() {
             ];
             scenarios_of(browser, &needs, &forms)
         })
-        .collect();
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    // Before the exit, which runs no destructors: the forms are processes.
-    drop(Arc::into_inner(forms));
-    conclusion.exit();
+        .collect()
 }
 
-fn scenarios_of(browser: &'static str, needs: &[Need], forms: &Arc<Forms>) -> Vec<Trial> {
+fn scenarios_of(browser: &'static str, needs: &[Need], forms: &Arc<LazyLock<Forms>>) -> Vec<Trial> {
     if needs.iter().any(|need| need.missing) {
         return vec![trial(browser, needs, || Ok(()))];
     }

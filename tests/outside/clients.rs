@@ -2,18 +2,16 @@
 //! 20 MB and for 64 MB, in each of so many tries (`TRIES`, 3 if not set). Over
 //! HTTP/1.1 and HTTP/2, with TLS and without.
 
-mod support;
-
 use std::{
     env,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 
-use support::outside::{self, Form, Need, interpreter, repository, succeed, trial};
+use testkit::outside::{self, Form, Need, Trial, interpreter, repository, succeed, trial};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
@@ -105,31 +103,36 @@ struct Fixture {
 }
 
 impl Fixture {
+    fn start() -> Self {
+        let files = tempfile::tempdir().expect("a temporary folder");
+        for size in [MB_1, MB_20, MB_64] {
+            outside::file_of(files.path(), size);
+        }
+        Self {
+            forms: Forms::start(&["--limit", "4MiB"]),
+            patient: Forms::start(&["--limit", "4MiB", "--stream-linger", "20s"]),
+            small: Forms::start(&["--limit", "100k"]),
+            files,
+        }
+    }
+
     fn file(&self, size: usize) -> PathBuf {
         self.files.path().join(format!("{size}.bin"))
     }
 }
 
-fn main() {
-    let fixture = Arc::new(Fixture {
-        forms: Forms::start(&["--limit", "4MiB"]),
-        patient: Forms::start(&["--limit", "4MiB", "--stream-linger", "20s"]),
-        small: Forms::start(&["--limit", "100k"]),
-        files: tempfile::tempdir().expect("a temporary folder"),
-    });
-    for size in [MB_1, MB_20, MB_64] {
-        outside::file_of(fixture.files.path(), size);
-    }
-    let mut trials = trials(&fixture, clients(), |fixture| &fixture.forms);
-    trials.extend(self::trials(&fixture, patient_clients(), |fixture| {
+/// Started by the first of the trials, and dropped with the last, which ends its processes.
+type Shared = Arc<LazyLock<Fixture>>;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let fixture = Arc::new(LazyLock::new(Fixture::start as _));
+    let mut trials = trials_of(&fixture, clients(), |fixture| &fixture.forms);
+    trials.extend(trials_of(&fixture, patient_clients(), |fixture| {
         &fixture.patient
     }));
     trials.push(one_connection(&fixture));
     trials.extend(HTTP_2.iter().map(|&over| many_streams(&fixture, over)));
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    // Before the exit, which runs no destructors: the forms are processes.
-    drop(Arc::into_inner(fixture));
-    conclusion.exit();
+    trials
 }
 
 fn clients() -> Vec<Client> {
@@ -205,11 +208,7 @@ fn patient_clients() -> Vec<Client> {
     ]
 }
 
-fn trials(
-    fixture: &Arc<Fixture>,
-    clients: Vec<Client>,
-    forms: fn(&Fixture) -> &Forms,
-) -> Vec<Trial> {
+fn trials_of(fixture: &Shared, clients: Vec<Client>, forms: fn(&Fixture) -> &Forms) -> Vec<Trial> {
     let mut trials = Vec::new();
     for client in clients {
         for &over in client.over {
@@ -246,7 +245,7 @@ fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Fail
 
 /// A refused upload leaves its connection to the next. With TLS only: by prior knowledge
 /// curl 7.88 fails with any second request on a connection, whatever the first was.
-fn one_connection(fixture: &Arc<Fixture>) -> Trial {
+fn one_connection(fixture: &Shared) -> Trial {
     let fixture = Arc::clone(fixture);
     let name = "h2_tls_curl_twice_on_one_connection";
     trial(name, &[Need::program("curl")], move || {
@@ -271,7 +270,7 @@ fn one_connection(fixture: &Arc<Fixture>) -> Trial {
 
 /// Each of 300 uploads is answered, on three connections. A reset after the answer does
 /// not count with h2load; one before it does, and so does the end of a connection.
-fn many_streams(fixture: &Arc<Fixture>, over: Over) -> Trial {
+fn many_streams(fixture: &Shared, over: Over) -> Trial {
     let name = format!("{}h2load_300_uploads", over.prefix());
     let fixture = Arc::clone(fixture);
     trial(name, &[Need::program("h2load")], move || {

@@ -3,23 +3,22 @@
 //!
 //! `npm ci --prefix tests/browser` installs the driver; Chromium comes from the system.
 
-mod support;
-
 use std::process::Command;
 
 use axum::{Router, response::Html, routing::get};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::Value;
-use support::{
+use testkit::{
     MIB,
-    outside::{Need, find, repository, succeed, trial},
-    server::{Server, counting},
+    outside::{Need, Trial, find, repository, succeed, trial},
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::BodyGuardLayer;
 use tower_http::cors::CorsLayer;
 
-fn main() {
+use crate::server::{Server, counting};
+
+pub(crate) fn trials() -> Vec<Trial> {
     let needs = [
         Need::program("node"),
         Need {
@@ -33,12 +32,11 @@ fn main() {
                 .any(|program| find(program).is_some()),
         },
     ];
-    let trials = vec![
+    vec![
         outside("cors_outside_lets_scripts_read_the_refusal", &needs, ""),
         outside("and_after_a_preflight", &needs, "image/png"),
         trial("cors_inside_hides_the_refusal", &needs, hidden),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    ]
 }
 
 fn guard() -> BodyGuardLayer {

@@ -6,29 +6,24 @@
 //! again, and `SCRIPT` plays one of them alone: what fails says both. With `--plain` scripts of
 //! the same kind fail, so that the meter is known to measure.
 
-mod support;
+mod compare;
+mod http1;
+mod http2;
+mod nginx;
+mod play;
+mod script;
 
-mod differential {
-    pub(crate) mod compare;
-    pub(crate) mod http1;
-    pub(crate) mod http2;
-    pub(crate) mod nginx;
-    pub(crate) mod play;
-    pub(crate) mod script;
-    #[allow(dead_code)]
-    pub(crate) mod streams;
-}
+use libtest_mimic::Failed;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use testkit::outside::{Form, Trial, trial};
 
-use differential::{
+use self::{
     compare::{Effort, Version, compare},
     http1::Http1,
     http2::Http2,
-    nginx::{self, Nginx},
+    nginx::Nginx,
     script::LIMIT,
 };
-use support::outside::{Form, trial};
 
 const COMPARISON: Effort = Effort {
     scripts: 100,
@@ -46,8 +41,8 @@ const HOOK: &str = "--hook-only";
 /// HTTP/2 only: a client that cannot stop is read to its end on the slowest machine.
 const PATIENT: [&str; 2] = ["--stream-linger", "60s"];
 
-fn main() {
-    let trials = vec![
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
         fares::<Http1>("over_tcp_with_all_parts", &[]),
         fares::<Http1>("over_tcp_with_the_hook_alone", &[HOOK]),
         fares::<Http1>("over_tls_with_all_parts", &[TLS]),
@@ -56,8 +51,7 @@ fn main() {
         does_not::<Http1>("over_tcp", &[]),
         does_not::<Http1>("over_tls", &[TLS]),
         does_not::<Http2>("by_http2", &[TLS]),
-    ];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    ]
 }
 
 fn played<V: Version>(flags: &[&str], effort: Effort) -> Result<(), Failed> {

@@ -2,13 +2,16 @@
 //! `RESOURCE_EXHAUSTED`, and why, in each of so many calls of 20 MB (`TRIES`, 5 if not
 //! set), and then has a smaller one counted: grpcio all over one connection.
 
-mod support;
+use std::{
+    env,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, LazyLock},
+};
 
-use std::{env, path::PathBuf, process::Command, sync::Arc};
+use libtest_mimic::Failed;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-
-use support::outside::{Form, Need, interpreter, repository, succeed, trial};
+use testkit::outside::{Form, Need, Trial, interpreter, repository, succeed, trial};
 
 const LARGE: &str = "20000000";
 const SMALL: &str = "1000000";
@@ -16,17 +19,19 @@ const LIMIT: &str = "limit is 4 MiB";
 
 type Test = fn(&Form) -> Result<(), Failed>;
 
-fn main() {
-    // What runs the form runs any example that says where it listens.
-    let server = Form::start_by(Command::new(program()), "127.0.0.1:0", &["--limit", "4MiB"]);
-    let server = Arc::new(server);
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials(&server));
-    // Before the exit, which runs no destructors: the server is a process.
-    drop(Arc::into_inner(server));
-    conclusion.exit();
+/// Started by the first of the trials, and dropped with the last.
+struct Server(Form);
+
+impl Server {
+    fn start() -> Self {
+        // What runs the form runs any example that says where it listens.
+        let program = Command::new(program());
+        Self(Form::start_by(program, "127.0.0.1:0", &["--limit", "4MiB"]))
+    }
 }
 
-fn trials(server: &Arc<Form>) -> Vec<Trial> {
+pub(crate) fn trials() -> Vec<Trial> {
+    let server = Arc::new(LazyLock::new(Server::start as fn() -> Server));
     let clients: [(&str, Vec<Need>, Test); 3] = [
         ("the_example", vec![], the_example),
         ("grpcio", vec![Need::python("grpc")], grpcio),
@@ -35,8 +40,8 @@ fn trials(server: &Arc<Form>) -> Vec<Trial> {
     clients
         .into_iter()
         .map(|(name, needs, test)| {
-            let server = Arc::clone(server);
-            trial(name, &needs, move || test(&server))
+            let server = Arc::clone(&server);
+            trial(name, &needs, move || test(&server.0))
         })
         .collect()
 }

@@ -4,24 +4,21 @@
 //!
 //! With `--plain` the same proxies lose answers, so that the meter is known to measure.
 
-mod support;
-
-mod proxies {
-    pub(crate) mod upload;
-}
+mod upload;
 
 use std::{env, io::Write, path::PathBuf, sync::Arc};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use tempfile::TempDir;
 
-use proxies::upload::{Shape, get, is_reset, send_small};
-use support::{
+use testkit::{
     SendFirst,
     client::{Framing, connect, read_head},
-    outside::{Form, Need, file_of, trial},
+    outside::{Form, Need, Trial, file_of, trial},
     proxy::{Kind, Proxy},
 };
+
+use self::upload::{Shape, get, is_reset, send_small};
 
 const MB_20: usize = 20_000_000;
 const MB_3: usize = 3_000_000;
@@ -61,7 +58,7 @@ struct Files {
     _folder: TempDir,
 }
 
-fn main() {
+pub(crate) fn trials() -> Vec<Trial> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let files = Arc::new(Files {
         large: file_of(folder.path(), MB_20),
@@ -92,10 +89,7 @@ fn main() {
     }
     trials.push(in_service(&files));
     trials.push(out_of_service_without(&files));
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
-    // Before the exit, which runs no destructors.
-    drop(files);
-    conclusion.exit();
+    trials
 }
 
 fn tries() -> usize {

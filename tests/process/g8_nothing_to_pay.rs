@@ -2,8 +2,6 @@
 //! tower service, lingers by their counter.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -17,13 +15,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Full};
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{Framing, PATIENCE},
-    server::Server,
 };
 use tower::{Layer, Service, service_fn};
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, Limit};
+
+use crate::server::Server;
 
 /// Reads the body frame by frame, and answers without one.
 async fn read<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible>

@@ -1,18 +1,14 @@
 //! What `tracing` and `metrics` are told.
 #![cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
 
-mod support;
-
 use std::sync::{Arc, Mutex, mpsc};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use support::{
-    Framing, LARGE, MIB, SendFirst,
-    client::PATIENCE,
-    server::{Server, counting},
-};
+use testkit::{Framing, LARGE, MIB, SendFirst, client::PATIENCE};
 use tower_bodyguard::{BodyGuardLayer, Event, Linger, LingerConfig, Observer};
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::server::{Server, counting};
 
 /// What was written.
 #[derive(Clone, Default)]

@@ -2,8 +2,6 @@
 //! keeps the connections that stock keeps, and both run side by side here.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     io::{self, ErrorKind, Read, Write},
@@ -25,21 +23,22 @@ use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use support::{
+use tempfile::TempDir;
+use testkit::{
     MIB,
     client::{
         Ended, PATIENCE, Response as Parsed, connect, read_response, read_to_end, write_chunk,
     },
-    server::Server,
     tls::{Certificate, Connector, TlsClient},
 };
-use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::oneshot,
 };
 use tokio_rustls::rustls::version::TLS13;
 use tower_bodyguard::{Drain, Linger, LingerConfig};
+
+use crate::server::Server;
 
 /// Far above what the sockets' buffers take.
 const LONG: u64 = 16 * MIB;

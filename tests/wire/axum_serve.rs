@@ -1,8 +1,6 @@
 //! `tower_bodyguard::axum::serve`: it takes what axum's takes, and does what it says beyond that.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     future::{Future, IntoFuture},
@@ -25,10 +23,7 @@ use axum::{
     routing::{get, post},
     serve::{Listener, ListenerExt},
 };
-use support::{
-    client::{Framing, PATIENCE, SendFirst, connect, read_response},
-    server::Server,
-};
+use testkit::client::{Framing, PATIENCE, SendFirst, connect, read_response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpListener,
@@ -40,6 +35,8 @@ use tower_bodyguard::{
     BodyGuardLayer, Linger, MIB,
     axum::{IncomingStream, serve},
 };
+
+use crate::server::Server;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 

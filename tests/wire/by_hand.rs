@@ -2,8 +2,6 @@
 //! builder: socket and service joined by `Linger::wrap`.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{io::Write, net::TcpStream};
 
 use axum::{
@@ -17,11 +15,12 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE, read_response},
-    server::Server,
 };
+
+use crate::server::Server;
 
 fn app() -> Router {
     Router::new()

@@ -7,15 +7,8 @@
 //! `SEED` draws the same ones again, and `SCRIPT` plays one of them alone.
 #![cfg(feature = "axum")]
 
-mod support;
-
-mod differential {
-    pub(crate) mod stock {
-        pub(crate) mod play;
-        pub(crate) mod script;
-    }
-    pub(crate) mod streams;
-}
+mod play;
+mod script;
 
 use std::{
     collections::hash_map::RandomState,
@@ -56,18 +49,17 @@ use tokio_rustls::rustls::version::TLS13;
 use tower::Service;
 use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, StreamLinger};
 
-use differential::{
-    stock::{
-        play::{Seen, connect, play},
-        script::{Kind, LIMIT, draw, draw_streams},
-    },
-    streams::{Delivered, Patience, SILENCE, play_streams},
-};
-use support::{
+use testkit::{
     client::PATIENCE,
-    server::Server,
+    streams::{Delivered, Patience, SILENCE, play_streams},
     tls::{Certificate, Connector},
 };
+
+use self::{
+    play::{Seen, connect, play},
+    script::{Kind, LIMIT, draw, draw_streams},
+};
+use crate::server::Server;
 
 /// Scripts that are played at the same time, by default. They wait more than they compute.
 const CLIENTS: u64 = 16;

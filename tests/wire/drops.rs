@@ -4,8 +4,6 @@
 //! not look whole.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{self, Write},
     net::SocketAddr,
@@ -24,14 +22,15 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use support::{
+use testkit::{
     Ended, LARGE, SendFirst,
     client::{Framing, PATIENCE, Response, connect, read_to_end},
-    server::Server,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tower::{ServiceExt, service_fn};
 use tower_bodyguard::Linger;
+
+use crate::server::Server;
 
 /// A response that breaks off after its first words.
 async fn broken() -> Body {

@@ -2,11 +2,9 @@
 //! axum's. The example of the front page is `minimal`.
 #![cfg(all(feature = "axum", feature = "axum-server", feature = "tonic"))]
 
-mod support;
-
 use std::{fs, process::Command};
 
-use support::{
+use testkit::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing, Response},
     outside::{Form, example, repository, succeed},

@@ -2,8 +2,6 @@
 //! fails, the whole response comes, and the connection ends in a clean EOF.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::Write,
     net::{Shutdown, TcpStream},
@@ -19,14 +17,15 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE, read_response},
-    server::{Server, guarded, limited},
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use crate::server::{Server, guarded, limited};
 
 #[test]
 fn a_refusal_arrives_whatever_the_framing() {

@@ -2,19 +2,18 @@
 //! that send a part, or nothing, and then wait: the answer comes all the same.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{Framing, PATIENCE, Response, read_response, write_chunk},
-    server::{Server, guarded},
 };
+
+use crate::server::{Server, guarded};
 
 /// Sends the head and `part` of the body, then reads.
 fn waits_after(addr: SocketAddr, request: &SendFirst, part: usize) -> Response {

@@ -1,18 +1,15 @@
 //! G3: N bytes pass and N + 1 are refused, for both framings and any split.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{self, Write},
     net::{SocketAddr, TcpStream},
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use support::{
-    client::{FRAMINGS, Framing, PATIENCE, Response, read_to_end, write_chunk},
-    server::{Server, guarded},
-};
+use testkit::client::{FRAMINGS, Framing, PATIENCE, Response, read_to_end, write_chunk};
+
+use crate::server::{Server, guarded};
 
 const LIMIT: u64 = 1000;
 

@@ -1,8 +1,6 @@
 //! G4: over the limit the answer is the refusal, whatever the handler did.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     convert::Infallible,
     net::TcpStream,
@@ -20,13 +18,14 @@ use axum::{
     routing::{any, post},
 };
 use futures_util::StreamExt;
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{Ended, FRAMINGS, Framing, PATIENCE, read_to_end},
-    server::{Server, guarded, multipart},
 };
 use tower::ServiceExt;
 use tower_bodyguard::{BodyGuardLayer, Refusal};
+
+use crate::server::{Server, guarded, multipart};
 
 /// A file that is read on after it failed, as a careless handler does.
 async fn swallow(body: Body) -> &'static str {
@@ -179,7 +178,7 @@ fn a_response_under_way_is_broken_off() {
 #[test]
 fn the_status_can_be_another() {
     let app =
-        support::server::counting().layer(BodyGuardLayer::new(MIB).status(StatusCode::BAD_REQUEST));
+        crate::server::counting().layer(BodyGuardLayer::new(MIB).status(StatusCode::BAD_REQUEST));
     for server in Server::both(&app) {
         for framing in FRAMINGS {
             SendFirst::post("/", framing, LARGE)

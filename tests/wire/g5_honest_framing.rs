@@ -2,8 +2,6 @@
 //! next request. What was not read is never taken for a request.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -20,13 +18,14 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::StreamExt;
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{
         Ended, FRAMINGS, Framing, Response, connect, read_response, read_to_end, write_chunk,
     },
-    server::Server,
 };
+
+use crate::server::Server;
 
 /// `/early` answers unread, `/first` after one frame; `/count` says how often it
 /// was asked before.

@@ -2,20 +2,19 @@
 //! decides (RFC 9110 §10.1.1). The first bytes on the wire are the final status.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{Framing, PATIENCE, Response, read_response, read_to_end},
-    server::{Server, counting},
 };
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+
+use crate::server::{Server, counting};
 
 fn app() -> Router {
     counting()

@@ -2,8 +2,6 @@
 //! are tested under paused time beside the code; here they end real connections.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -12,12 +10,13 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{Framing, PATIENCE, read_response},
-    server::Server,
 };
 use tower_bodyguard::{Counters, Drain, Linger, LingerConfig, StopReason};
+
+use crate::server::Server;
 
 fn app() -> Router {
     Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))

@@ -1,8 +1,6 @@
 //! HTTP/2: a stream lingers, too. A client of frames, with prior knowledge.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
@@ -15,14 +13,15 @@ use bytes::Bytes;
 use futures_util::{future::join_all, stream};
 use h2::Reason;
 use http_body_util::BodyExt;
-use support::{
+use testkit::{
     MIB,
     client::PATIENCE,
     h2::{Client, exchange, over, send, upload},
-    server::{Server, counting},
 };
 use tokio::net::TcpStream;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
+
+use crate::server::{Server, counting};
 
 fn app() -> Router {
     async fn trailer(body: Body) -> String {

@@ -1,8 +1,6 @@
 //! HTTP/2: Rust's own clients, hyper's connection and reqwest, read why they are refused.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{convert::Infallible, error::Error as _};
 
 use axum::{
@@ -18,12 +16,10 @@ use hyper::{
     client::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{
-    MIB,
-    client::PATIENCE,
-    server::{Server, guarded},
-};
+use testkit::{MIB, client::PATIENCE};
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::server::{Server, guarded};
 
 const TRIES: usize = 10;
 const UPLOAD: usize = 20_000_000;

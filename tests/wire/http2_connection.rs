@@ -2,8 +2,6 @@
 //! answer leaves in one piece, and tunnels are left alone.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{convert::Infallible, future::poll_fn, io::Write, time::Duration};
 
 use axum::{
@@ -21,10 +19,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use support::{
+use testkit::{
     MIB,
     client::{Ended, PATIENCE, connect, read_to_end},
-    server::{Server, counting},
 };
 use tokio::{
     io::duplex,
@@ -32,6 +29,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
+
+use crate::server::{Server, counting};
 
 /// RFC 9113 §3.4, and a SETTINGS frame of nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

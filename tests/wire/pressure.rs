@@ -1,8 +1,6 @@
 //! Bounds of the process: how many linger at once, who gives way, and what is told of it.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -12,16 +10,17 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     Framing, LARGE, MIB, SendFirst,
     client::{connect, read_head, read_response},
-    server::{Server, guarded},
 };
 use tower_bodyguard::{
     BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How,
     limit::RefusalKind,
 };
 use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
+
+use crate::server::{Server, guarded};
 
 fn served(linger: Linger, app: Router) -> Server {
     Server::run_with(linger, |listener, linger| async move {
@@ -173,7 +172,7 @@ fn a_slow_upload_is_refused() {
     // The latter is no limit to speak of: only the rate counts.
     for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
         let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
-        let app = support::server::counting().layer(guard.observer(observer.clone()));
+        let app = crate::server::counting().layer(guard.observer(observer.clone()));
         let server = served(Linger::default(), app);
         let mut socket = connect(server.addr);
         let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
@@ -201,7 +200,7 @@ fn a_slow_upload_is_refused() {
 #[test]
 fn other_ways_to_be_too_slow_are_told_as_well() {
     const BRIEF: Duration = Duration::from_millis(100);
-    let app = || support::server::counting().layer(BodyGuardLayer::new(LARGE));
+    let app = || crate::server::counting().layer(BodyGuardLayer::new(LARGE));
     let apps = [
         app().layer(RequestBodyTimeoutLayer::new(BRIEF)),
         app().layer(RequestBodyDeadlineLayer::new(BRIEF)),
@@ -224,7 +223,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
 #[test]
 fn a_fast_upload_is_not() {
     let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
-    let server = served(Linger::default(), support::server::counting().layer(guard));
+    let server = served(Linger::default(), crate::server::counting().layer(guard));
     let upload = SendFirst::post("/", Framing::Chunked, 16 * MIB).header("Connection: close");
     let outcome = upload.to(server.addr);
     assert_eq!(outcome.assert_delivered(200).body, (16 * MIB).to_string());

@@ -2,8 +2,6 @@
 //! its own file, the rest of it is there.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::io::{Read, Write};
 
 use axum::{
@@ -14,11 +12,12 @@ use axum::{
 };
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
-use support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{Ended, Framing, Response, connect, read_head, read_response, read_to_end},
-    server::{Server, guarded},
 };
+
+use crate::server::{Server, guarded};
 
 fn early() -> Router {
     Router::new()
@@ -65,7 +64,7 @@ fn rfc9110_10_1_1_a_final_status_says_that_it_closes() {
 #[test]
 fn rfc9110_15_5_14_content_too_large_closes_where_it_does_not_read_on() {
     let server = Server::joined(guarded(MIB));
-    for framing in support::client::FRAMINGS {
+    for framing in testkit::client::FRAMINGS {
         let response = SendFirst::post("/", framing, LARGE)
             .to(server.addr)
             .assert_delivered(413);

@@ -1,14 +1,12 @@
 //! Runtimes of other shapes: one thread, tasks that never leave it, none at all.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread};
 
 use axum::{Router, http::StatusCode, routing::post};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{FRAMINGS, PATIENCE},
 };

@@ -2,8 +2,6 @@
 //! that write 64 MiB before they read, over TCP, TLS and Unix sockets.
 #![cfg(all(feature = "axum", feature = "axum-server"))]
 
-mod support;
-
 use std::{
     future::Future,
     io::{self, Read, Write},
@@ -31,14 +29,13 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use support::{
+use tempfile::TempDir;
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
     h2::{Client, over, upload},
-    server::{Server, counting, guarded},
     tls::{Certificate, Connector},
 };
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener},
@@ -50,6 +47,8 @@ use tokio_rustls::rustls::{
 };
 use tower::layer::layer_fn;
 use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, axum::AxumGuardLayer, linger};
+
+use crate::server::{Server, counting, guarded};
 
 fn app() -> Router {
     others(guarded(4 * MIB))
@@ -97,7 +96,7 @@ impl Socket for std::net::TcpStream {
     }
 }
 
-impl Socket for support::tls::TlsClient {
+impl Socket for testkit::tls::TlsClient {
     fn finish(&self) -> io::Result<()> {
         self.get_ref().shutdown(Shutdown::Write)
     }

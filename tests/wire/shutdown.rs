@@ -1,8 +1,6 @@
 //! G10: a shutdown waits for what is read on, and no longer than it is told to.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -12,13 +10,14 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     MIB,
     client::{Ended, Framing, PATIENCE, SendFirst, connect, read_to_end},
-    server::Server,
 };
 use tokio::sync::oneshot;
 use tower_bodyguard::{Drain, Linger, LingerConfig};
+
+use crate::server::Server;
 
 /// The bound of a shutdown that is to be cut short.
 const SOON: Duration = Duration::from_millis(200);

@@ -2,8 +2,6 @@
 //! what it builds on. A test that fails here says that hyper has changed.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
@@ -11,13 +9,14 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
-use support::{
+use testkit::{
     LARGE, SendFirst,
     client::{
         FRAMINGS, Framing, PATIENCE, Response, connect, read_response, read_to_end, write_chunk,
     },
-    server::{Server, limited},
 };
+
+use crate::server::{Server, limited};
 
 fn stock() -> Server {
     Server::plain(Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED })))

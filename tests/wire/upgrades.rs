@@ -1,8 +1,6 @@
 //! Upgraded connections are let alone, and `ConnectInfo` goes on working.
 #![cfg(feature = "axum")]
 
-mod support;
-
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr},
@@ -23,16 +21,15 @@ use axum::{
 };
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use support::{
-    client::{PATIENCE, connect, read_head, read_response},
-    server::Server,
-};
+use testkit::client::{PATIENCE, connect, read_head, read_response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixListener},
     time::timeout,
 };
 use tower_bodyguard::axum::LingerListener;
+
+use crate::server::Server;
 
 /// A tunnel whose server says goodbye, closes its sending side, and reads on: it tells
 /// how many bytes it read in all.

@@ -2,7 +2,8 @@
 
 use std::{env, io, net::SocketAddr};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
+use testkit::outside::{Need, Trial, trial};
 
 use super::{
     network::{ADDRESS, Clients, Network, needs},
@@ -10,7 +11,6 @@ use super::{
     states::{Exit, State},
     subject::{Figures, Kind, Subject, metrics, role, within},
 };
-use crate::support::outside::{Need, trial};
 
 /// In each state.
 const CLIENTS: usize = 5;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use libtest_mimic::Failed;
+use testkit::outside::{Need, succeed};
 
 use super::subject::within;
-use crate::support::outside::{Need, succeed};
 
 /// Of the server.
 pub(crate) const ADDRESS: &str = "10.93.7.2";

@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    states::{Exit, LIMIT, State},
-    subject::{Kind, Subject, get},
-};
-use crate::support::{
+use testkit::{
     LARGE, SendFirst,
     client::{Framing, connect, read_response},
     crowd::{Drip, Paced},
+};
+
+use super::{
+    states::{Exit, LIMIT, State},
+    subject::{Kind, Subject, get},
 };
 
 /// With so many descriptors, and bounds that are of no help.

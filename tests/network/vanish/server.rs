@@ -18,11 +18,11 @@ use axum::{
 };
 use clap::Parser;
 use futures_util::StreamExt;
+use testkit::LARGE;
 use tokio::{net::TcpListener, runtime::Handle};
 use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, StreamLinger};
 
 use super::states::LIMIT;
-use crate::support::LARGE;
 
 #[derive(Parser)]
 struct Flags {

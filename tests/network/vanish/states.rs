@@ -11,12 +11,11 @@ use axum::http::Request;
 use bytes::Bytes;
 use h2::{SendStream, client::handshake};
 use socket2::SockRef;
-use tokio::runtime::{Builder, Runtime};
-
-use crate::support::{
+use testkit::{
     LARGE, MIB, SendFirst,
     client::{Framing, PATIENCE, connect, read_head, read_response},
 };
+use tokio::runtime::{Builder, Runtime};
 
 /// Of both servers.
 pub(crate) const LIMIT: u64 = 64 << 10;

@@ -1,7 +1,7 @@
 //! A process under test, and what is known of it from outside.
 
 use std::{
-    env, fs,
+    env,
     io::{Read, Write},
     net::SocketAddr,
     process::Command,
@@ -9,11 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::states::{LIMIT, State};
-use crate::support::{
+use testkit::{
     client::{PATIENCE, connect},
     outside::{Form, succeed},
+    process,
 };
+
+use super::states::{LIMIT, State};
 
 /// The environment says what the test's executable is to be.
 pub(crate) const ROLE: &str = "VANISH_ROLE";
@@ -155,20 +157,12 @@ impl Subject {
     }
 
     fn descriptors(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.form.id());
-        fs::read_dir(folder).expect("it runs").count()
+        process::descriptors(self.form.id()).expect("it runs")
     }
 
     /// User's and system's, in hundredths of a second.
     fn cpu(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.form.id()));
-        let stat = stat.expect("it runs");
-        // What precedes may have spaces.
-        let (_, fields) = stat.rsplit_once(')').expect("its name is in brackets");
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        ticks
-            .map(|ticks| ticks.parse::<u64>().expect("a number"))
-            .sum()
+        process::cpu(self.form.id()).expect("it runs")
     }
 
     /// Asks until the answer is right, and says what it was if it never is.

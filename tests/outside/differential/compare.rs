@@ -19,6 +19,7 @@ use proptest::{
     strategy::{Strategy, ValueTree},
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
+use testkit::{outside::Form, tls::Connector};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -26,7 +27,6 @@ use tokio::{
 };
 
 use super::nginx::Nginx;
-use crate::support::{outside::Form, tls::Connector};
 
 /// How many scripts are played at the same time, by default.
 const CLIENTS: u64 = 8;

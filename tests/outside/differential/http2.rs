@@ -1,14 +1,16 @@
 //! HTTP/2 over TLS: uploads at the same time on one connection, and one behind them.
 
 use proptest::{collection::vec, prelude::*};
+use testkit::{
+    client::PATIENCE,
+    streams::{Client, Patience, Responses, Streams, Upload, clients, frames, play_streams},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     compare::{Tally, Version},
     script::{LIMIT, lengths},
-    streams::{Client, Patience, Responses, Streams, Upload, clients, frames, play_streams},
 };
-use crate::support::client::PATIENCE;
 
 /// It finds the connection unharmed.
 const LAST: Upload = Upload {

@@ -11,14 +11,14 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use super::script::LIMIT;
-use crate::support::{
+use testkit::{
     client::PATIENCE,
     outside::{Need, find, succeed},
-    server::{Server, counting},
     tls::Certificate,
 };
+
+use super::script::LIMIT;
+use crate::server::{Server, counting};
 
 /// How often another process may take the port between our choice and nginx's bind.
 const CLASHES: usize = 5;

@@ -7,16 +7,16 @@ use std::{
     time::Duration,
 };
 
+use testkit::{
+    client::{PATIENCE, Response},
+    streams::number_in,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     time::{sleep, timeout},
 };
 
-use super::{
-    script::{Expect, Reads, Script, Then},
-    streams::number_in,
-};
-use crate::support::client::{PATIENCE, Response};
+use super::script::{Expect, Reads, Script, Then};
 
 const BLOCK: usize = 64 * 1024;
 

@@ -2,14 +2,13 @@
 
 use std::process::Command;
 
-use libtest_mimic::Trial;
-
-use super::stage::{HTML, SERVED, Stage, TEXT, file, form, test};
-use crate::support::{
+use testkit::{
     Framing, LARGE, SendFirst,
     client::{FRAMINGS, Response},
-    outside::Form,
+    outside::{Form, Trial},
 };
+
+use super::stage::{HTML, SERVED, Stage, TEXT, file, form, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

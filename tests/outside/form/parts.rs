@@ -1,10 +1,9 @@
 //! Forms that are none, or too much: each is answered with its status and with what
 //! to do, and nothing of it is kept.
 
-use libtest_mimic::Trial;
+use testkit::{Framing, SendFirst, outside::Trial};
 
 use super::stage::{Stage, exactly, file, form, test, text};
-use crate::support::{Framing, SendFirst};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

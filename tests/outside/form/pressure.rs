@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-use libtest_mimic::{Failed, Trial};
-
-use super::stage::{Stage, connect, test};
-use crate::support::{
+use libtest_mimic::Failed;
+use testkit::{
     Framing, LARGE, SendFirst,
     client::{Response, read_response},
-    outside::{Form, Need, trial, until},
+    outside::{Form, Need, Trial, trial, until},
 };
+
+use super::stage::{Stage, connect, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -7,13 +7,11 @@ use std::{
     process::Command,
 };
 
-use libtest_mimic::Trial;
 use tempfile::TempDir;
-
-use crate::support::{
+use testkit::{
     Framing, Outcome, SendFirst,
     client::PATIENCE,
-    outside::{Form, trial, until},
+    outside::{Form, Trial, trial, until},
 };
 
 /// With delivery and hook joined, and with the hook alone.

@@ -2,14 +2,14 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use sha2::{Digest as _, Sha256};
+use testkit::{
+    Framing, LARGE, MIB, SendFirst,
+    outside::{Form, Need, Trial, file_of, succeed, trial, until},
+};
 
 use super::stage::{HTML, SERVED, Stage, TEXT, file, files_in, form, start_by, test};
-use crate::support::{
-    Framing, LARGE, MIB, SendFirst,
-    outside::{Form, Need, file_of, succeed, trial, until},
-};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let namespace = Need::check(

@@ -7,16 +7,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
+use testkit::{
+    Framing, LARGE, SendFirst,
+    client::{Ended, FRAMINGS, Response, read_response, read_to_end},
+    outside::{Need, Trial, file_of, succeed, trial, until},
+    tls::trusting_anyone,
+};
 use tokio_rustls::rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
 use super::stage::{SERVED, Stage, connect, file, files_in, form, test};
-use crate::support::{
-    Framing, LARGE, SendFirst,
-    client::{Ended, FRAMINGS, Response, read_response, read_to_end},
-    outside::{Need, file_of, succeed, trial, until},
-    tls::trusting_anyone,
-};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let curl = [Need::program("curl")];

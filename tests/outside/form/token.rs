@@ -2,14 +2,13 @@
 
 use std::process::Command;
 
-use libtest_mimic::Trial;
-
-use super::stage::{HTML, SERVED, Stage, TEXT, connect, file, form, start_by, test};
-use crate::support::{
+use testkit::{
     Framing, LARGE, SendFirst,
     client::{FRAMINGS, Response, read_response},
-    outside::Form,
+    outside::{Form, Trial},
 };
+
+use super::stage::{HTML, SERVED, Stage, TEXT, connect, file, form, start_by, test};
 
 const TOKEN: [&str; 2] = ["--token", "open-sesame"];
 const RIGHT: &str = "Authorization: Bearer open-sesame";

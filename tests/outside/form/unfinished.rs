@@ -7,14 +7,13 @@ use std::{
     process::Command,
 };
 
-use libtest_mimic::Trial;
-
-use super::stage::{SERVED, Stage, connect, file, files_in, form, start_by, test};
-use crate::support::{
+use testkit::{
     Framing, LARGE, MIB, SendFirst,
     client::{Ended, Response, read_response, read_to_end},
-    outside::{Form, until},
+    outside::{Form, Trial, until},
 };
+
+use super::stage::{SERVED, Stage, connect, file, files_in, form, start_by, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -2,15 +2,15 @@
 
 use std::{os::unix::net::UnixStream, path::Path, process::Command};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use tempfile::TempDir;
-
-use super::stage::{SERVED, files_in, test};
-use crate::support::{
+use testkit::{
     Framing, LARGE, SendFirst,
     client::{FRAMINGS, PATIENCE},
-    outside::{Form, Need, succeed, trial},
+    outside::{Form, Need, Trial, succeed, trial},
 };
+
+use super::stage::{SERVED, files_in, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

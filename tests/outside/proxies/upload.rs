@@ -3,8 +3,7 @@
 use std::{path::Path, process::Command};
 
 use libtest_mimic::Failed;
-
-use crate::support::outside::{Need, interpreter, repository, succeed};
+use testkit::outside::{Need, interpreter, repository, succeed};
 
 /// How the file is sent.
 #[derive(Clone, Copy)]

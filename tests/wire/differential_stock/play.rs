@@ -9,6 +9,10 @@ use std::{
     time::Duration,
 };
 
+use testkit::{
+    client::Response,
+    streams::{Delivered, Patience, Responses, SILENCE, number_in},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::{TcpSocket, TcpStream},
@@ -16,11 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    super::streams::{Delivered, Patience, Responses, SILENCE, number_in},
-    script::{Body, Expect, Reads, Script, Then},
-};
-use crate::support::client::Response;
+use super::script::{Body, Expect, Reads, Script, Then};
 
 /// How long the client looks for the end of the connection after the last response.
 const END: Duration = Duration::from_millis(5);

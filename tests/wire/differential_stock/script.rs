@@ -5,8 +5,7 @@ use proptest::{
     strategy::ValueTree,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-
-use super::super::streams::{Client, Streams, Upload, clients, frames};
+use testkit::streams::{Client, Streams, Upload, clients, frames};
 
 /// The limit of `/refused`, in bytes.
 pub(crate) const LIMIT: usize = 100_000;

@@ -9,12 +9,12 @@ use h2::{
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use prost::Message;
+use testkit::client::PATIENCE;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::Server;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
 
 use super::stage::{FORMS, Form, LIMIT, LIMIT_IN_WORDS, PUT, serve, serve_by};
-use crate::client::PATIENCE;
 
 const CONTENT_TYPES: [&str; 3] = [
     "application/grpc",

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::uri::PathAndQuery;
 use prost::Message;
+use testkit::client::PATIENCE;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::{
     Code, Request, Response, Status, Streaming,
@@ -25,8 +26,6 @@ use tonic_prost::ProstCodec;
 use tonic_web::GrpcWebLayer;
 use tower::{Service, service_fn};
 use tower_bodyguard::{BodyGuardLayer, Limit, Linger};
-
-use crate::client::PATIENCE;
 
 pub(crate) const LIMIT: u64 = 4 << 20;
 

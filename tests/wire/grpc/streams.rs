@@ -4,6 +4,7 @@ use std::iter::once;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use testkit::client::PATIENCE;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tower_bodyguard::Limit;
@@ -11,7 +12,6 @@ use tower_bodyguard::Limit;
 use super::stage::{
     CARELESS_COUNT, COUNT, Client, FORMS, LIMIT, PUT, SILENT, assert_refused, messages, serve,
 };
-use crate::client::PATIENCE;
 
 /// The response has begun when the limit is passed: what was sent of it arrives, and then
 /// the status.

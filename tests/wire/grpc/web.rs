@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 use futures_util::stream;
 use h2::RecvStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, uri::PathAndQuery};
+use testkit::client::{Framing, PATIENCE, SendFirst};
 use tokio::time::timeout;
 use tonic::{body::Body, client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
@@ -17,7 +18,6 @@ use super::{
     frames::{assert_refusal, connect, message, post, send},
     stage::{COUNT, LIMIT, PUT, assert_refused, assert_total, messages, serve_web, tries},
 };
-use crate::client::{Framing, PATIENCE, SendFirst};
 
 const BINARY: [&str; 2] = ["application/grpc-web", "application/grpc-web+proto"];
 const TEXT: [&str; 2] = [
