@@ -10,6 +10,7 @@ mod composition;
 mod compressed;
 mod counts;
 mod delivery;
+mod documented_tests;
 mod layout;
 mod limits;
 mod permits;
