@@ -7,6 +7,8 @@ use std::{
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
+#[cfg(unix)]
+use std::{os::unix::net::UnixStream, path::Path};
 
 /// No test waits longer than this for a socket.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -241,6 +243,23 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+/// Connects to a Unix socket, with the same timeouts.
+#[cfg(unix)]
+pub fn connect_unix(path: &Path) -> UnixStream {
+    let socket = UnixStream::connect(path).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Sends a GET request over a new connection, and reads its response.
+pub fn get(addr: SocketAddr, path: &str) -> Response {
+    let mut socket = connect(addr);
+    let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    socket.write_all(get.as_bytes()).unwrap();
+    read_response(&mut socket).unwrap()
 }
 
 /// Reads a head, and nothing of what follows it.

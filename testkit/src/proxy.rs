@@ -1,6 +1,7 @@
-//! A reverse proxy as a process of its own, with its files in a folder of its own.
+//! nginx and HAProxy, each as a process with its files in a folder of its own.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -17,8 +18,11 @@ use crate::{
     outside::{Need, find, succeed},
 };
 
-/// How often another process may take the port between our choice and the proxy's bind.
-const CLASHES: usize = 5;
+/// How often another process may take the port between our choice and the program's bind.
+pub const CLASHES: usize = 5;
+
+/// The name of the configuration file in the folder.
+const CONFIG: &str = "proxy.conf";
 
 #[derive(Clone, Copy)]
 pub enum Kind {
@@ -60,24 +64,13 @@ impl Kind {
         }
     }
 
-    /// Debian has both in a folder that only root's `PATH` names.
-    fn program(self) -> Option<PathBuf> {
-        let name = self.program_name();
-        find(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|file| file.is_file()))
-    }
-
     pub fn need(self) -> Need {
-        let missing = self.program().is_none();
-        let name = self.program_name();
-        Need {
-            name: format!("no {name} on the PATH or in /usr/sbin"),
-            missing,
-        }
+        need(self.program_name())
     }
 
     /// Whether `HAProxy` reads on after a response of its own, as it does from 3.0 on.
     pub fn haproxy_reads_on() -> bool {
-        let version = Haproxy.program().and_then(|haproxy| {
+        let version = program(Haproxy.program_name()).and_then(|haproxy| {
             let said = succeed(Command::new(haproxy).arg("-v"));
             said.ok()
         });
@@ -126,28 +119,133 @@ impl Kind {
         }
     }
 
-    fn command(self, folder: &Path, config: &Path) -> Command {
-        let mut command = Command::new(self.program().expect("the trial needs it"));
+    fn command(self, folder: &Path) -> Command {
+        let program = program(self.program_name()).expect("the trial needs it");
         match self {
-            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => {
-                // Otherwise its first words go to a log of the system's.
-                command.args(["-e", "error.log", "-p"]).arg(folder);
-                command.arg("-c").arg(config);
-            }
+            NginxBare | NginxBuffered | NginxUnbuffered | NginxLimited => nginx(&program, folder),
             Haproxy | HaproxyLimited => {
-                command.arg("-db").arg("-f").arg(config);
+                let mut command = Command::new(program);
+                command.arg("-db").arg("-f").arg(folder.join(CONFIG));
+                command
             }
         }
-        command
     }
+}
+
+/// Finds nginx or `HAProxy`. Debian installs both in a folder that only root's `PATH` names.
+fn program(name: &str) -> Option<PathBuf> {
+    find(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|file| file.is_file()))
+}
+
+/// Returns the need of a trial for nginx or `HAProxy`.
+pub fn need(name: &str) -> Need {
+    Need {
+        name: format!("no {name} on the PATH or in /usr/sbin"),
+        missing: program(name).is_none(),
+    }
+}
+
+/// Returns addresses that were free a moment ago: neither program reports the port that it took.
+pub fn free_addrs<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    // At the same time, or they might be equal.
+    let free =
+        [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
+    free.map(|free| free.local_addr().expect("it is bound"))
+}
+
+/// Returns the folder's name, which a configuration has in the place of `NAME`.
+pub fn name(folder: &TempDir) -> &str {
+    let name = folder.path().file_name().and_then(OsStr::to_str);
+    name.expect("it is of letters and digits")
+}
+
+/// nginx or `HAProxy`, as a process.
+pub struct Daemon {
+    process: Child,
+    /// Its configuration, its log, and the uploads that it keeps.
+    folder: TempDir,
+}
+
+impl Daemon {
+    /// Starts nginx with a configuration.
+    pub fn nginx(folder: TempDir, config: &str, addr: SocketAddr) -> Result<Self, String> {
+        let program = program("nginx").expect("the trial needs it");
+        Self::start(nginx(&program, folder.path()), folder, config, addr)
+    }
+
+    /// Starts a command that reads `proxy.conf` in the folder, and waits until the program
+    /// answers at `addr`. If it does not, returns what it wrote.
+    fn start(
+        mut command: Command,
+        folder: TempDir,
+        config: &str,
+        addr: SocketAddr,
+    ) -> Result<Self, String> {
+        fs::write(folder.path().join(CONFIG), config).expect("the folder can be written");
+        let output = fs::File::create(folder.path().join("output.log")).expect("as can this");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let process = command.stderr(output).spawn().expect("it can be run");
+        let mut daemon = Self { process, folder };
+        match daemon.comes_up(addr) {
+            true => Ok(daemon),
+            false => Err(daemon.said()),
+        }
+    }
+
+    /// Another process may have the port, but only this one knows the folder's name.
+    fn comes_up(&mut self, addr: SocketAddr) -> bool {
+        let start = Instant::now();
+        while !ask_whose(addr).is_ok_and(|answer| answer.ends_with(name(&self.folder))) {
+            let ended = self.process.try_wait().expect("it is a child").is_some();
+            if ended || start.elapsed() > PATIENCE {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    /// Returns what it wrote, for the message of a trial that failed.
+    pub fn said(&self) -> String {
+        ["output.log", "error.log"]
+            .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
+            .concat()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // One that ended has been waited for, and its number may be another's by now.
+        if !matches!(self.process.try_wait(), Ok(None)) {
+            return;
+        }
+        // Not by `Child::kill`, which would leave nginx's worker behind.
+        let _ = succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
+        let _ = self.process.wait();
+    }
+}
+
+fn nginx(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    // Otherwise its first words go to a log of the system's.
+    command.args(["-e", "error.log", "-p"]).arg(folder);
+    command.arg("-c").arg(folder.join(CONFIG));
+    command
+}
+
+fn ask_whose(addr: SocketAddr) -> io::Result<String> {
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(b"GET /whose HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// A proxy that listens.
 pub struct Proxy {
-    process: Child,
+    daemon: Daemon,
     pub addr: SocketAddr,
-    /// Its configuration, its log, and the uploads that it keeps.
-    folder: TempDir,
 }
 
 impl Proxy {
@@ -162,14 +260,9 @@ impl Proxy {
         panic!("{} does not start: {said}", kind.program_name());
     }
 
-    /// On a port that was free a moment ago: neither proxy can say which one it took.
     fn try_start(kind: Kind, forms: &[SocketAddr]) -> Result<Self, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let name = folder.path().file_name().expect("it has one");
-        let name = name.to_str().expect("it is of letters and digits");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let addr = free.expect("there is a free port");
-
+        let [addr] = free_addrs();
         let servers: String = forms
             .iter()
             .enumerate()
@@ -181,67 +274,18 @@ impl Proxy {
             .replace("SETTINGS", kind.settings())
             .replace("LIMIT", kind.limit())
             .replace("LISTEN", &addr.to_string())
-            .replace("NAME", name);
-        let file = folder.path().join("proxy.conf");
-        fs::write(&file, config).expect("the folder can be written");
-        let output = fs::File::create(folder.path().join("output.log")).expect("as can this");
-
-        let mut command = kind.command(folder.path(), &file);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let process = command.stderr(output).spawn().expect("it can be run");
-        let mut proxy = Self {
-            process,
-            addr,
-            folder,
-        };
-        proxy.comes_up().map_err(|()| proxy.said())?;
-        Ok(proxy)
+            .replace("NAME", name(&folder));
+        let command = kind.command(folder.path());
+        let daemon = Daemon::start(command, folder, &config, addr)?;
+        Ok(Self { daemon, addr })
     }
 
-    /// Whoever has the port, only ours knows its name.
-    fn comes_up(&mut self) -> Result<(), ()> {
-        let name = self.folder.path().file_name().expect("it has one");
-        let name = name.to_str().expect("it is of letters and digits");
-        let start = Instant::now();
-        while !ask_whose(self.addr).is_ok_and(|answer| answer.ends_with(name)) {
-            let ended = self.process.try_wait().expect("it is a child").is_some();
-            if ended || start.elapsed() > PATIENCE {
-                return Err(());
-            }
-            thread::yield_now();
-        }
-        Ok(())
-    }
-
-    /// What it wrote, for the message of a trial that failed.
+    /// Returns what it wrote, for the message of a trial that failed.
     pub fn said(&self) -> String {
-        ["output.log", "error.log"]
-            .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
-            .concat()
+        self.daemon.said()
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // One that ended has been waited for, and its number may be another's by now.
-        if !matches!(self.process.try_wait(), Ok(None)) {
-            return;
-        }
-        // Not by `Child::kill`, which would leave nginx's worker behind.
-        let _ = succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
-        let _ = self.process.wait();
-    }
-}
-
-fn ask_whose(addr: SocketAddr) -> io::Result<String> {
-    let mut socket = TcpStream::connect(addr)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(b"GET /whose HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
 }

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use testkit::{
     MIB,
     client::{
-        Ended, PATIENCE, Response as Parsed, connect, read_response, read_to_end, write_chunk,
+        Ended, Response as Parsed, connect, connect_unix, read_response, read_to_end, write_chunk,
     },
     tls::{Certificate, Connector, TlsClient},
 };
@@ -146,12 +146,7 @@ impl Served {
         match &self.way {
             Way::Tcp => Box::new(connect(self.server.addr)),
             Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
-            Way::Unix { path, .. } => {
-                let socket = UnixStream::connect(path).unwrap();
-                socket.set_read_timeout(Some(PATIENCE)).unwrap();
-                socket.set_write_timeout(Some(PATIENCE)).unwrap();
-                Box::new(socket)
-            }
+            Way::Unix { path, .. } => Box::new(connect_unix(path)),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! builder: socket and service joined by `Linger::wrap`.
 #![cfg(feature = "axum")]
 
-use std::{io::Write, net::TcpStream};
+use std::io::Write;
 
 use axum::{
     Router,
@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use testkit::{
     LARGE, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, read_response},
+    client::{FRAMINGS, Framing, connect, read_response},
 };
 
 use crate::server::Server;
@@ -74,8 +74,7 @@ fn early_answers_arrive() {
 #[test]
 fn connections_are_kept() {
     for server in servers() {
-        let mut socket = TcpStream::connect(server.addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = connect(server.addr);
         for _ in 0..5 {
             let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
             upload.write(&mut socket).unwrap();
@@ -88,8 +87,7 @@ fn connections_are_kept() {
 fn clean_closes_make_no_linger() {
     for server in servers() {
         for _ in 0..100 {
-            let mut socket = TcpStream::connect(server.addr).unwrap();
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut socket = connect(server.addr);
             let get = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
             socket.write_all(get).unwrap();
             assert_eq!(read_response(&mut socket).unwrap().body, "here");

@@ -2,11 +2,7 @@
 //! fails, the whole response comes, and the connection ends in a clean EOF.
 #![cfg(feature = "axum")]
 
-use std::{
-    io::Write,
-    net::{Shutdown, TcpStream},
-    time::Duration,
-};
+use std::{io::Write, net::Shutdown, time::Duration};
 
 use axum::{
     BoxError, Router,
@@ -19,7 +15,7 @@ use axum::{
 };
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, read_response},
+    client::{FRAMINGS, Framing, connect, connect_unix, read_response},
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
@@ -74,8 +70,6 @@ fn the_hook_alone_delivers_for_any_limit() {
 #[cfg(unix)]
 #[test]
 fn a_refusal_arrives_over_a_unix_socket() {
-    use std::os::unix::net::UnixStream;
-
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let _server = Server::run(|_, linger| {
@@ -87,9 +81,7 @@ fn a_refusal_arrives_over_a_unix_socket() {
         }
     });
     for framing in FRAMINGS {
-        let socket = UnixStream::connect(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let socket = connect_unix(&path);
         SendFirst::post("/", framing, LARGE)
             .over(socket)
             .assert_delivered(413);
@@ -228,8 +220,7 @@ fn a_long_answer_gets_past_a_client_that_sends_first() {
 fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
     let (app, _) = givers();
     for server in Server::both(&app) {
-        let mut socket = TcpStream::connect(server.addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = connect(server.addr);
         let head = SendFirst::post("/auth", Framing::ContentLength, LARGE).head();
         socket.write_all(head.as_bytes()).unwrap();
         socket.write_all(&[0; 1000]).unwrap();

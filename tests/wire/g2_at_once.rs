@@ -2,23 +2,19 @@
 //! that send a part, or nothing, and then wait: the answer comes all the same.
 #![cfg(feature = "axum")]
 
-use std::{
-    io::Write,
-    net::{SocketAddr, TcpStream},
-};
+use std::{io::Write, net::SocketAddr};
 
 use axum::{Router, http::StatusCode, routing::post};
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{Framing, PATIENCE, Response, read_response, write_chunk},
+    client::{Framing, Response, connect, read_response, write_chunk},
 };
 
 use crate::server::{Server, guarded};
 
 /// Sends the head and `part` of the body, then reads.
 fn waits_after(addr: SocketAddr, request: &SendFirst, part: usize) -> Response {
-    let mut socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut socket = connect(addr);
     socket.write_all(request.head().as_bytes()).unwrap();
     let part = vec![b'0'; part];
     match request.framing {

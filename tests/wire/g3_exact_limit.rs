@@ -7,7 +7,7 @@ use std::{
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use testkit::client::{FRAMINGS, Framing, PATIENCE, Response, read_to_end, write_chunk};
+use testkit::client::{FRAMINGS, Framing, Response, connect, read_to_end, write_chunk};
 
 use crate::server::{Server, guarded};
 
@@ -15,9 +15,8 @@ const LIMIT: u64 = 1000;
 
 /// Sends the pieces, flushed one by one; its answer.
 fn send(addr: SocketAddr, framing: Framing, pieces: &[usize]) -> Response {
-    let mut socket = TcpStream::connect(addr).unwrap();
+    let mut socket = connect(addr);
     socket.set_nodelay(true).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     write(&mut socket, framing, pieces).expect("no write fails");
     let (received, _) = read_to_end(&mut socket);
     Response::parse(&received).expect("a whole response").0

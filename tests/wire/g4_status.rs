@@ -3,7 +3,6 @@
 
 use std::{
     convert::Infallible,
-    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +19,7 @@ use axum::{
 use futures_util::StreamExt;
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{Ended, FRAMINGS, Framing, PATIENCE, read_to_end},
+    client::{Ended, FRAMINGS, Framing, connect, read_to_end},
 };
 use tower::ServiceExt;
 use tower_bodyguard::{BodyGuardLayer, Refusal};
@@ -150,8 +149,7 @@ fn a_response_under_way_is_broken_off() {
     ];
     for server in apps.iter().flat_map(Server::both) {
         for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
-            let mut socket = TcpStream::connect(server.addr).unwrap();
-            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut socket = connect(server.addr);
             let mut writer = socket.try_clone().unwrap();
             // On a thread of its own, for an echo needs somebody who reads.
             let writes = std::thread::spawn(move || {

@@ -10,7 +10,7 @@ use std::{
 use axum::{Router, http::StatusCode, routing::post};
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{Framing, PATIENCE, Response, read_response, read_to_end},
+    client::{Framing, Response, connect, read_response, read_to_end},
 };
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
 
@@ -33,8 +33,7 @@ fn expecting(path: &'static str, length: u64) -> SendFirst {
 }
 
 fn ask(addr: SocketAddr, request: &SendFirst) -> TcpStream {
-    let mut socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut socket = connect(addr);
     socket.write_all(request.head().as_bytes()).unwrap();
     socket
 }

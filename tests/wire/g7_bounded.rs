@@ -12,7 +12,7 @@ use std::{
 use axum::{Router, http::StatusCode, routing::post};
 use testkit::{
     LARGE, SendFirst,
-    client::{Framing, PATIENCE, read_response},
+    client::{Framing, PATIENCE, connect, read_response},
 };
 use tower_bodyguard::{Counters, Drain, Linger, LingerConfig, StopReason};
 
@@ -32,9 +32,7 @@ fn with(linger: Linger) -> Server {
 }
 
 fn refused(server: &Server, length: u64) -> TcpStream {
-    let mut socket = TcpStream::connect(server.addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut socket = connect(server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, length);
     socket.write_all(upload.head().as_bytes()).unwrap();
     assert_eq!(read_response(&mut socket).unwrap().status, 401);
@@ -197,9 +195,7 @@ fn a_long_answer_behind_a_drain_gets_out() {
         "n".repeat(4 << 20)
     };
     let server = Server::joined(Router::new().route("/", post(page)));
-    let mut socket = TcpStream::connect(server.addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    let mut socket = connect(server.addr);
     let upload = SendFirst::post("/", Framing::Chunked, LARGE);
     upload.write(&mut socket).expect("no write fails");
     let response = read_response(&mut socket).unwrap();

@@ -32,7 +32,7 @@ use hyper_util::{
 use tempfile::TempDir;
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
+    client::{FRAMINGS, Framing, PATIENCE, connect, connect_unix, read_response},
     h2::{Client, over, upload},
     tls::{Certificate, Connector},
 };
@@ -114,12 +114,7 @@ impl Served {
         match &self.way {
             Way::Tcp => Box::new(connect(self.server.addr)),
             Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
-            Way::Unix { path, .. } => {
-                let socket = UnixStream::connect(path).unwrap();
-                socket.set_read_timeout(Some(PATIENCE)).unwrap();
-                socket.set_write_timeout(Some(PATIENCE)).unwrap();
-                Box::new(socket)
-            }
+            Way::Unix { path, .. } => Box::new(connect_unix(path)),
         }
     }
 }

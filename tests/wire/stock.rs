@@ -12,7 +12,7 @@ use axum::{Router, http::StatusCode, routing::post};
 use testkit::{
     LARGE, SendFirst,
     client::{
-        FRAMINGS, Framing, PATIENCE, Response, connect, read_response, read_to_end, write_chunk,
+        FRAMINGS, Framing, Response, connect, connect_unix, read_response, read_to_end, write_chunk,
     },
 };
 
@@ -165,8 +165,6 @@ fn it_has_no_late_answer_for_a_client_that_half_closed() {
 #[cfg(unix)]
 #[test]
 fn it_resets_unix_sockets() {
-    use std::os::unix::net::UnixStream;
-
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
     let _server = Server::run(|_, _| {
@@ -174,8 +172,7 @@ fn it_resets_unix_sockets() {
         let app = Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }));
         async move { axum::serve(listener, app).await.unwrap() }
     });
-    let socket = UnixStream::connect(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = connect_unix(&path);
     let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).over(socket);
     assert!(outcome.was_reset(), "{outcome:?}");
 }

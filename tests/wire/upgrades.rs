@@ -21,7 +21,7 @@ use axum::{
 };
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use testkit::client::{PATIENCE, connect, read_head, read_response};
+use testkit::client::{PATIENCE, connect, connect_unix, read_head, read_response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixListener},
@@ -188,7 +188,7 @@ impl Connected<tower_bodyguard::axum::IncomingStream<'_, UnixListener>> for Peer
 #[cfg(unix)]
 #[test]
 fn a_connected_of_ones_own_goes_on_working() {
-    use std::os::unix::{fs::MetadataExt, net::UnixStream};
+    use std::os::unix::fs::MetadataExt;
 
     let whoami = |ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.0.to_string() };
     let app = Router::new().route("/", get(whoami));
@@ -210,8 +210,7 @@ fn a_connected_of_ones_own_goes_on_working() {
                 }
             }
         });
-        let mut socket = UnixStream::connect(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = connect_unix(&path);
         let ask = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
         socket.write_all(ask).unwrap();
         let own = folder.path().metadata().unwrap().uid();

@@ -10,13 +10,13 @@ use std::{
 
 use testkit::{
     LARGE, SendFirst,
-    client::{Framing, connect, read_response},
+    client::{Framing, connect, get, read_response},
     crowd::{Drip, Paced},
 };
 
 use super::{
     states::{Exit, LIMIT, State},
-    subject::{Kind, Subject, get},
+    subject::{Kind, Subject},
 };
 
 /// With so many descriptors, and bounds that are of no help.
@@ -61,7 +61,7 @@ pub(crate) fn emfile() {
     let mut left = LINGERING;
     while left > 0 {
         ask(&mut kept, "/hold");
-        assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+        assert_eq!(get(addr, "/").status, 200);
         let now = lingering(&mut kept);
         assert!((1..=2).contains(&(left - now)), "{now} of {left}");
         left = now;
@@ -79,7 +79,7 @@ pub(crate) fn tapped() {
     let _silent: Vec<_> = (0..LINGERING).map(|_| State::Linger.enter(addr)).collect();
     while lingering(&mut kept) < LINGERING {}
     ask(&mut kept, "/hold");
-    assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(addr, "/").status, 200);
     // One for the connection, and one for the next, unless the first is closed again before
     // anybody looks for a descriptor.
     let evicts = |now: u64| (1..=2).contains(&(LINGERING - now));
@@ -95,7 +95,7 @@ pub(crate) fn idle() {
     let addr = server.addr();
     let idle: Vec<_> = (0..900).map(|_| connect(addr)).collect();
     // They are accepted in their order.
-    assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+    assert_eq!(get(addr, "/").status, 200);
     let honest = Paced {
         from: Ipv4Addr::LOCALHOST.into(),
         pieces: 20,
@@ -145,7 +145,7 @@ pub(crate) fn few() {
         State::Refused.enter(addr).leave(Exit::Reset);
         State::Drain.enter(addr).leave(Exit::Reset);
         if round % 10 == 9 {
-            assert!(get(addr, "/").starts_with("HTTP/1.1 200 "));
+            assert_eq!(get(addr, "/").status, 200);
             for (length, status) in [(LIMIT, 200), (LARGE, 413)] {
                 let upload = SendFirst::post("/raw", Framing::ContentLength, length);
                 let outcome = upload.header("Connection: close").to(addr);

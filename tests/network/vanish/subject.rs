@@ -2,7 +2,6 @@
 
 use std::{
     env,
-    io::{Read, Write},
     net::SocketAddr,
     process::Command,
     thread,
@@ -10,7 +9,7 @@ use std::{
 };
 
 use testkit::{
-    client::{PATIENCE, connect},
+    client::{PATIENCE, get},
     outside::{Form, succeed},
     process,
 };
@@ -213,16 +212,7 @@ impl Subject {
 
 /// `/metrics`, as text.
 pub(crate) fn metrics(addr: SocketAddr) -> String {
-    get(addr, "/metrics")
-}
-
-pub(crate) fn get(addr: SocketAddr, path: &str) -> String {
-    let mut socket = connect(addr);
-    let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    socket.write_all(get.as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer
+    get(addr, "/metrics").body
 }
 
 /// The same command, in a namespace.

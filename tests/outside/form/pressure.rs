@@ -10,11 +10,11 @@ use std::{
 use libtest_mimic::Failed;
 use testkit::{
     Framing, LARGE, SendFirst,
-    client::{Response, read_response},
+    client::{connect, get, read_response},
     outside::{Form, Need, Trial, trial, until},
 };
 
-use super::stage::{Stage, connect, test};
+use super::stage::{Stage, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -27,13 +27,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             few_descriptors,
         ),
     ]
-}
-
-fn get(addr: SocketAddr, path: &str) -> Response {
-    let mut socket = connect(addr);
-    let get = format!("GET {path} HTTP/1.1\r\nHost: form\r\nConnection: close\r\n\r\n");
-    socket.write_all(get.as_bytes()).unwrap();
-    read_response(&mut socket).unwrap()
 }
 
 fn figure(addr: SocketAddr, name: &str) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +10,6 @@ use std::{
 use tempfile::TempDir;
 use testkit::{
     Framing, Outcome, SendFirst,
-    client::PATIENCE,
     outside::{Form, Trial, trial, until},
 };
 
@@ -72,13 +71,6 @@ impl Stage {
 /// By a command that ends in the form's executable.
 pub(crate) fn start_by(command: Command, flags: &[&str]) -> Form {
     Form::start_by(command, "127.0.0.1:0", flags)
-}
-
-pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect(addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket
 }
 
 pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {

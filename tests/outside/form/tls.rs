@@ -10,13 +10,13 @@ use std::{
 use libtest_mimic::Failed;
 use testkit::{
     Framing, LARGE, SendFirst,
-    client::{Ended, FRAMINGS, Response, read_response, read_to_end},
+    client::{Ended, FRAMINGS, Response, connect, read_response, read_to_end},
     outside::{Need, Trial, file_of, succeed, trial, until},
     tls::trusting_anyone,
 };
 use tokio_rustls::rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 
-use super::stage::{SERVED, Stage, connect, file, files_in, form, test};
+use super::stage::{SERVED, Stage, file, files_in, form, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let curl = [Need::program("curl")];

@@ -4,11 +4,11 @@ use std::process::Command;
 
 use testkit::{
     Framing, LARGE, SendFirst,
-    client::{FRAMINGS, Response, read_response},
+    client::{FRAMINGS, Response, connect, read_response},
     outside::{Form, Trial},
 };
 
-use super::stage::{HTML, SERVED, Stage, TEXT, connect, file, form, start_by, test};
+use super::stage::{HTML, SERVED, Stage, TEXT, file, form, start_by, test};
 
 const TOKEN: [&str; 2] = ["--token", "open-sesame"];
 const RIGHT: &str = "Authorization: Bearer open-sesame";

@@ -9,11 +9,11 @@ use std::{
 
 use testkit::{
     Framing, LARGE, MIB, SendFirst,
-    client::{Ended, Response, read_response, read_to_end},
+    client::{Ended, Response, connect, read_response, read_to_end},
     outside::{Form, Trial, until},
 };
 
-use super::stage::{SERVED, Stage, connect, file, files_in, form, start_by, test};
+use super::stage::{SERVED, Stage, file, files_in, form, start_by, test};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -6,7 +6,7 @@ use libtest_mimic::Failed;
 use tempfile::TempDir;
 use testkit::{
     Framing, LARGE, SendFirst,
-    client::{FRAMINGS, PATIENCE},
+    client::{FRAMINGS, connect_unix},
     outside::{Form, Need, Trial, succeed, trial},
 };
 
@@ -33,10 +33,7 @@ fn start(folder: &TempDir, flags: &[&str]) -> Form {
 }
 
 fn connect(folder: &TempDir) -> UnixStream {
-    let socket = UnixStream::connect(folder.path().join("socket")).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket
+    connect_unix(&folder.path().join("socket"))
 }
 
 fn large_upload() {

@@ -3,13 +3,10 @@
 use std::{future::poll_fn, net::SocketAddr};
 
 use bytes::Bytes;
-use h2::{
-    Reason, RecvStream, SendStream,
-    client::{SendRequest, handshake},
-};
+use h2::{Reason, RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Request, Response, StatusCode};
 use prost::Message;
-use testkit::client::PATIENCE;
+use testkit::{client::PATIENCE, h2::over};
 use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::Server;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
@@ -24,11 +21,7 @@ const CONTENT_TYPES: [&str; 3] = [
 
 pub(super) async fn connect(addr: SocketAddr) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(addr).await.unwrap();
-    let (client, connection) = handshake(socket).await.unwrap();
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    client.ready().await.unwrap()
+    over(socket).await.ready().await.unwrap()
 }
 
 pub(super) fn post(path: &str, content_type: &str) -> http::request::Builder {
