@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "/",
             post(|body: String| async move { body.len().to_string() }),
         )
-        .layer(BodyGuardLayer::new(4 * MIB).for_axum())
+        .layer(BodyGuardLayer::axum(4 * MIB))
         .with_state(());
 
     let listener = TcpListener::bind(addr.map_or("127.0.0.1:3000", String::as_str)).await?;

@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "/",
             post(|body: String| async move { body.len().to_string() }),
         )
-        .layer(BodyGuardLayer::new(4 * MIB).for_axum());
+        .layer(BodyGuardLayer::axum(4 * MIB));
 
     let addr: SocketAddr = env::args()
         .nth(1)

@@ -20,7 +20,7 @@ async fn upload(body: Bytes) -> String {
 fn app() -> Router {
     Router::new()
         .route("/", post(upload))
-        .layer(BodyGuardLayer::new(100 * MIB).for_axum()) // lifts axum's own 2 MB limit, too
+        .layer(BodyGuardLayer::axum(100 * MIB)) // lifts axum's own 2 MB limit, too
         .layer(CorsLayer::permissive()) // around the limit: scripts can read the 413
         .layer(TraceLayer::new_for_http()) // outermost: the log shows the 413
 }

@@ -37,7 +37,7 @@
 //! fn app() -> Router {
 //!     Router::new()
 //!         .route("/", post(upload))
-//!         .layer(BodyGuardLayer::new(100 * MIB).for_axum()) // lifts axum's own 2 MB limit, too
+//!         .layer(BodyGuardLayer::axum(100 * MIB)) // lifts axum's own 2 MB limit, too
 //!         .layer(CorsLayer::permissive()) // around the limit: scripts can read the 413
 //!         .layer(TraceLayer::new_for_http()) // outermost: the log shows the 413
 //! }
@@ -68,7 +68,7 @@
 //! None is on by default; each only adds.
 //!
 //! - `axum`: `tower_bodyguard::axum::serve`, which replaces axum's own, limits by route, and
-//!   `BodyGuardLayer::for_axum`, around an app or as a layer.
+//!   `BodyGuardLayer::axum`.
 //! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`, beside axum's own `http2`.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.
@@ -123,4 +123,6 @@ mod pages {
     mod layers {}
     #[doc = include_str!("../docs/HTTP2.md")]
     mod http2 {}
+    #[doc = include_str!("../docs/TESTING.md")]
+    mod testing {}
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
-use tower_bodyguard::limit::{Negotiated, OnRefusal, RefusalFormat};
+use tower_bodyguard::limit::{Negotiated, RefusalFormat, RefusalResponse};
 use tower_bodyguard::{BodyGuardLayer, Counters, Linger, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
@@ -57,7 +57,7 @@ pub(crate) fn app(config: &Config, counters: &Counters, linger: &Linger) -> Rout
     let guard = BodyGuardLayer::new(config.limit)
         .status(config.status)
         .observer(counters.observer())
-        .on_refusal(refused);
+        .refusal_response(refused);
     let guard = match config.min_rate {
         Some(rate) => guard.min_rate(rate, GRACE),
         None => guard,
@@ -100,7 +100,7 @@ pub(crate) fn finish(config: &Config, app: Router) -> Router {
 fn refused(refusal: &Refusal) -> Response {
     match refusal.format() {
         RefusalFormat::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
-        _ => OnRefusal::<Body>::respond(&Negotiated, refusal).map(Body::new),
+        _ => RefusalResponse::<Body>::respond(&Negotiated, refusal).map(Body::new),
     }
 }
 

@@ -19,7 +19,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Counters, DeliveryConfig, DeliveryLayer, Drain, GuardedBody, Limit, Refusal,
     delivery::TrackedBody,
-    limit::{HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson, RefusalKind},
+    limit::{HtmlPage, Negotiated, PlainText, ProblemJson, RefusalKind, RefusalResponse},
 };
 
 use crate::{
@@ -296,17 +296,19 @@ pub fn run(input: Input) {
     layer = layer.observer(counters.observer());
     paused(async {
         match input.responder {
-            Responder::Text => drive(&input, &counters, layer.respond_with(PlainText)).await,
-            Responder::Json => drive(&input, &counters, layer.respond_with(ProblemJson)).await,
-            Responder::Html => drive(&input, &counters, layer.respond_with(HtmlPage)).await,
-            Responder::Negotiated => drive(&input, &counters, layer.respond_with(Negotiated)).await,
+            Responder::Text => drive(&input, &counters, layer.refusal_response(PlainText)).await,
+            Responder::Json => drive(&input, &counters, layer.refusal_response(ProblemJson)).await,
+            Responder::Html => drive(&input, &counters, layer.refusal_response(HtmlPage)).await,
+            Responder::Negotiated => {
+                drive(&input, &counters, layer.refusal_response(Negotiated)).await
+            }
         }
     });
 }
 
 async fn drive<R>(input: &Input, counters: &Counters, guard: BodyGuardLayer<R>)
 where
-    R: OnRefusal<Full<Bytes>> + Clone,
+    R: RefusalResponse<Full<Bytes>> + Clone,
 {
     let limit = input.limit.map(Number::get);
     let (source, seen) = input.body.script().source();

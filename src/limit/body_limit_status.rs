@@ -30,7 +30,7 @@ use super::upload::Upload;
 ///
 /// let app: Router = Router::new()
 ///     .route("/photo", post(photo))
-///     .layer(BodyGuardLayer::new(4 * MIB).keep_handler_response().for_axum());
+///     .layer(BodyGuardLayer::axum(4 * MIB).keep_handler_response());
 /// # }
 /// ```
 ///

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, header::CONTENT_LENGTH};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{OnRefusal, ResponseBody, grpc, under_way::UnderWay, upload::Upload};
+use super::{RefusalResponse, ResponseBody, grpc, under_way::UnderWay, upload::Upload};
 use crate::refusal::Refusal;
 
 pin_project! {
@@ -62,7 +62,7 @@ impl<F, B, E, R> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body,
-    R: OnRefusal<B>,
+    R: RefusalResponse<B>,
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
@@ -96,7 +96,7 @@ impl<R> ResponseContext<R> {
     ) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body,
-        R: OnRefusal<B>,
+        R: RefusalResponse<B>,
     {
         // Ours is the only handle: the request body has ended or is gone, and
         // nothing can go over any more. Asked before the count is read, for in
@@ -113,6 +113,9 @@ impl<R> ResponseContext<R> {
             });
         }
         answer.map(|response| {
+            let settings = &self.upload.settings;
+            let limit = self.upload.signal.limit();
+            settings.meet_response(response.status(), response.extensions(), limit);
             if settled || keeps {
                 return response.map(ResponseBody::of_service);
             }
@@ -125,7 +128,7 @@ impl<R> ResponseContext<R> {
 fn refuse<B, R>(refusal: Refusal, respond: &R) -> Response<ResponseBody<B>>
 where
     B: Body,
-    R: OnRefusal<B>,
+    R: RefusalResponse<B>,
 {
     let mut response = match refusal.call() {
         Some(call) => grpc::refuse(call, &refusal).map(ResponseBody::from),

@@ -1,10 +1,10 @@
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
-use http::{Response, StatusCode, request::Parts};
+use http::{StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyGuard, Custom, Limit, PlainText, settings::Settings};
-use crate::{budget::Least, observe::Observer, refusal::Refusal};
+use super::{BodyGuard, Limit, PlainText, settings::Settings};
+use crate::{budget::Least, observe::Observer};
 
 /// Limits the bodies of the requests to a service.
 ///
@@ -14,7 +14,7 @@ use crate::{budget::Least, observe::Observer, refusal::Refusal};
 /// - More bytes than the limit on the way: 413, whatever the service made of the
 ///   error that its body ended in. The service is left to finish, and its answer
 ///   is dropped. Where it had begun to answer already, the response is
-///   [broken off](super::ResponseAborted).
+///   [aborted](super::ResponseAborted).
 /// - A `Content-Length` that is no number, or several that differ: 400.
 /// - No length at all, where one is
 ///   [required](Self::require_content_length): 411.
@@ -32,18 +32,9 @@ use crate::{budget::Least, observe::Observer, refusal::Refusal};
 /// and above only, and gRPC-Web over any version. A service that speaks no gRPC
 /// [refuses all requests alike](Self::grpc_refusals).
 ///
-/// **The limit counts all the bytes of a call**: of a client that streams, every
-/// message together, with 5 bytes before each. A stream that lives for hours is better
-/// exempt:
-///
-/// ```
-/// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
-///
-/// let guard = BodyGuardLayer::new(Limit::from_fn(|head| match head.uri.path() {
-///     "/chat.v1.Chat/Talk" => Limit::unlimited(),
-///     _ => Limit::max(16 * MIB),
-/// }));
-/// ```
+/// **The limit counts all the bytes of a call**: of a client that streams, every message
+/// together, with 5 bytes before each. A stream that lives for hours is better exempt, by
+/// [`Limit::grpc_method`].
 ///
 /// # Example
 ///
@@ -78,26 +69,50 @@ use crate::{budget::Least, observe::Observer, refusal::Refusal};
 /// **Alone, the guard answers rightly, but hyper closes the connection while the
 /// client still sends, and the answer is lost.** The hook mends that: see
 /// [`Linger`](crate::Linger).
-#[derive(Clone, Debug)]
-pub struct BodyGuardLayer<R = PlainText> {
+#[derive(Debug)]
+pub struct BodyGuardLayer<R = PlainText, K = AnyService> {
     settings: Arc<Settings>,
     respond: R,
+    kind: PhantomData<fn() -> K>,
 }
+
+/// A [`BodyGuardLayer`] for any service, as [`BodyGuardLayer::new`] makes it.
+#[derive(Debug)]
+pub enum AnyService {}
 
 impl BodyGuardLayer {
     /// Refuses bodies over `limit`: a number of bytes, or a [`Limit`].
     ///
-    /// In an app of axum's, its own limit of 2 MB for extractors stays where it is, unless
-    /// `for_axum` is called last.
+    /// This is for any service of tower's. In an app of axum's, write `BodyGuardLayer::axum`
+    /// (feature `axum`), which lifts axum's own limit of 2 MB for extractors. With this one it
+    /// stays in force, and the first body that it refuses is reported, once:
+    /// [`Event::SmallerLimitWithin`](crate::Event::SmallerLimitWithin).
     pub fn new(limit: impl Into<Limit>) -> Self {
-        Self {
-            settings: Arc::new(Settings::new(limit.into())),
-            respond: PlainText,
-        }
+        Self::from_settings(Settings::new(limit.into()))
     }
 }
 
-impl<R> BodyGuardLayer<R> {
+#[cfg(not(feature = "axum"))]
+impl BodyGuardLayer {
+    /// Needs the feature `axum`.
+    #[doc(hidden)]
+    pub fn axum<L: FeatureAxum>(limit: L) -> Self {
+        limit.never()
+    }
+}
+
+/// Nothing implements it: without the feature, the compiler says what is missing.
+#[cfg(not(feature = "axum"))]
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`BodyGuardLayer::axum` needs the feature `axum` of tower-bodyguard",
+    label = "add `features = [\"axum\"]` to tower-bodyguard in Cargo.toml"
+)]
+pub trait FeatureAxum {
+    fn never<T>(self) -> T;
+}
+
+impl<R, K> BodyGuardLayer<R, K> {
     /// Sets the status of a refusal for size, 413 if this is not called. A malformed
     /// `Content-Length` is 400 and a missing one 411 in any case.
     ///
@@ -153,7 +168,7 @@ impl<R> BodyGuardLayer<R> {
     }
 
     /// Keeps the limit out of what the client gets to read. The numbers stay in the
-    /// [`Refusal`], for logs, and for answers of one's own.
+    /// [`Refusal`](super::Refusal), for logs, and for answers of one's own.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
@@ -167,7 +182,7 @@ impl<R> BodyGuardLayer<R> {
     }
 
     /// Lets a handler answer for itself where its body went past the limit while it
-    /// streamed. Its answer goes out as it is; the [`Refusal`] is in its extensions
+    /// streamed. Its answer goes out as it is; the [`Refusal`](super::Refusal) is in its extensions
     /// all the same.
     ///
     /// The handler meets an error in the body, which axum's extractors answer with
@@ -235,26 +250,27 @@ impl<R> BodyGuardLayer<R> {
     /// itself is with the handler by the time that a body proves too long.
     ///
     /// It costs what `capture` costs, and one allocation, for each request that is
-    /// refused or may yet be: one with a body of unknown length, or any body where there
+    /// refused or may yet be: one with a body of unknown length, or any body if there
     /// is a [rate](Self::min_rate).
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {
-    /// use axum::{Router, response::IntoResponse, routing::post};
+    /// use axum::{Router, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB)
+    /// let guard = BodyGuardLayer::axum(4 * MIB)
     ///     .capture(|head| head.uri.path().to_owned())
-    ///     .on_refusal(|r: &Refusal| {
-    ///         let path = r.captured::<String>().map_or("", String::as_str);
-    ///         (r.status(), format!("{path}: {r}\n")).into_response()
-    ///     })
-    ///     .for_axum();
+    ///     .refusal_response(|refusal: &Refusal| {
+    ///         let path = refusal.captured::<String>().map_or("", String::as_str);
+    ///         (refusal.status(), format!("{path}: {refusal}\n"))
+    ///     });
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
     ///     .layer(guard);
     /// # }
     /// ```
+    ///
+    /// [`Refusal::captured`]: super::Refusal::captured
     #[must_use]
     pub fn capture<T, F>(mut self, capture: F) -> Self
     where
@@ -264,59 +280,100 @@ impl<R> BodyGuardLayer<R> {
         self.set().capture(capture);
         self
     }
-
-    /// Answers with what `respond` makes of the refusal, in the service's own body
-    /// type. The status is the closure's to set, from [`Refusal::status`]. It answers
-    /// for every [`RefusalKind`](super::RefusalKind) of refusal, a bad `Content-Length` among them, but
-    /// is not asked for calls of gRPC's, whose clients read nothing else.
-    ///
-    /// ```
-    /// # #[cfg(feature = "axum")] {
-    /// use axum::{Json, Router, response::IntoResponse, routing::post};
-    /// use serde_json::json;
-    /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
-    ///
-    /// let guard = BodyGuardLayer::new(4 * MIB)
-    ///     .on_refusal(|r: &Refusal| (r.status(), Json(json!({ "limit": r.limit() }))).into_response())
-    ///     .for_axum();
-    /// let app: Router = Router::new()
-    ///     .route("/", post(|body: String| async { body }))
-    ///     .layer(guard);
-    /// # }
-    /// ```
-    pub fn on_refusal<F, B>(self, respond: F) -> BodyGuardLayer<Custom<F>>
-    where
-        F: Fn(&Refusal) -> Response<B>,
-    {
-        self.respond_with(Custom::new(respond))
-    }
-
-    /// Answers by one of the answers that work with any service:
-    /// [`PlainText`], which is the default, [`ProblemJson`](super::ProblemJson),
-    /// [`HtmlPage`](super::HtmlPage), [`Negotiated`](super::Negotiated), or an
-    /// [`OnRefusal`](super::OnRefusal) of one's own.
-    ///
-    /// ```
-    /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
-    ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).respond_with(ProblemJson);
-    /// ```
-    pub fn respond_with<T>(self, respond: T) -> BodyGuardLayer<T> {
-        BodyGuardLayer {
-            settings: self.settings,
-            respond,
-        }
-    }
 }
 
 impl<R> BodyGuardLayer<R> {
+    /// Sets what makes the responses to refused requests: [`PlainText`] if this is not called,
+    /// or [`ProblemJson`](super::ProblemJson), [`HtmlPage`](super::HtmlPage),
+    /// [`Negotiated`](super::Negotiated), a closure, or a
+    /// [`RefusalResponse`](super::RefusalResponse) of one's own.
+    ///
+    /// A closure returns a response in the service's own body type, and sets its status, from
+    /// [`Refusal::status`](super::Refusal::status). It is called for every
+    /// [kind](super::RefusalKind) of refusal, a malformed `Content-Length` among them, but not
+    /// for gRPC calls, whose clients read nothing else. It is cloned with the service, and for
+    /// each body that may go over the limit.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::ProblemJson};
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
+    ///
+    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
+    ///     let mut response = Response::new(Full::<Bytes>::from(format!("Sorry: {refusal}\n")));
+    ///     *response.status_mut() = refusal.status();
+    ///     response
+    /// });
+    /// ```
+    #[must_use]
+    pub fn refusal_response<T>(self, response: T) -> BodyGuardLayer<T> {
+        self.with_response(response)
+    }
+}
+
+impl<K> BodyGuardLayer<PlainText, K> {
+    fn from_settings(settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            respond: PlainText,
+            kind: PhantomData,
+        }
+    }
+
+    /// A layer for services whose smaller limits are chosen.
+    #[cfg(feature = "axum")]
+    pub(crate) fn for_chosen_limits(limit: Limit) -> Self {
+        Self::from_settings(Settings::new(limit).without_report())
+    }
+}
+
+impl<R, K> BodyGuardLayer<R, K> {
+    pub(crate) fn with_response<T>(self, respond: T) -> BodyGuardLayer<T, K> {
+        BodyGuardLayer {
+            settings: self.settings,
+            respond,
+            kind: PhantomData,
+        }
+    }
+
+    fn set(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
+    }
+
     #[cfg(feature = "axum")]
     pub(crate) fn is_by_route(&self) -> bool {
         self.settings.limit.is_by_route()
     }
 
-    fn set(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+    /// The guard, with a limit in place of the layer's if one is given.
+    #[cfg(feature = "axum")]
+    pub(crate) fn guard<S, T>(
+        &self,
+        inner: S,
+        limit: Option<Limit>,
+        response: impl FnOnce(R) -> T,
+    ) -> BodyGuard<S, T>
+    where
+        R: Clone,
+    {
+        let settings = match limit {
+            None => Arc::clone(&self.settings),
+            Some(limit) => Arc::new(self.settings.with_limit(limit)),
+        };
+        BodyGuard::from_settings(inner, settings, response(self.respond.clone()))
+    }
+}
+
+impl<R: Clone, K> Clone for BodyGuardLayer<R, K> {
+    fn clone(&self) -> Self {
+        Self {
+            settings: Arc::clone(&self.settings),
+            respond: self.respond.clone(),
+            kind: PhantomData,
+        }
     }
 }
 
@@ -324,6 +381,18 @@ impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
     type Service = BodyGuard<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BodyGuard::new(inner, Arc::clone(&self.settings), self.respond.clone())
+        BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
+    }
+}
+
+impl<S> BodyGuard<S> {
+    /// Refuses bodies over `limit` before `inner`, as [`BodyGuardLayer::new`] does.
+    pub fn new(inner: S, limit: impl Into<Limit>) -> Self {
+        BodyGuardLayer::new(limit).layer(inner)
+    }
+
+    /// Returns [`BodyGuardLayer::new`].
+    pub fn layer(limit: impl Into<Limit>) -> BodyGuardLayer {
+        BodyGuardLayer::new(limit)
     }
 }

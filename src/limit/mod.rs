@@ -11,8 +11,8 @@ mod grpc;
 mod layer;
 mod policy;
 mod rate_meter;
+mod refusal_response;
 mod request_body;
-mod respond;
 mod response_body;
 #[cfg(feature = "axum")]
 mod routes;
@@ -24,10 +24,10 @@ mod upload;
 pub use self::{
     body_limit_status::BodyLimitStatus,
     future::ResponseFuture,
-    layer::BodyGuardLayer,
+    layer::{AnyService, BodyGuardLayer},
     policy::Limit,
+    refusal_response::{HtmlPage, Negotiated, PlainText, ProblemJson, RefusalResponse},
     request_body::{BodyTooSlow, GuardedBody},
-    respond::{Custom, HtmlPage, Negotiated, OnRefusal, PlainText, ProblemJson},
     response_body::ResponseBody,
     service::BodyGuard,
     under_way::ResponseAborted,

@@ -1,6 +1,6 @@
 #[cfg(feature = "axum")]
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use http::request::Parts;
 
@@ -42,6 +42,15 @@ enum Rule {
     By(Arc<ByHead>),
     #[cfg(feature = "axum")]
     Routes(Arc<Routes<Limit>>),
+    Methods(Arc<Methods>),
+}
+
+/// gRPC methods that have limits of their own.
+#[derive(Clone)]
+struct Methods {
+    /// By `/package.Service/Method`, which is the path of a call.
+    by_path: HashMap<Box<str>, Limit>,
+    others: Limit,
 }
 
 /// What a limit by route found in a request's head.
@@ -59,6 +68,13 @@ pub(super) enum Found {
     },
 }
 
+#[cfg(feature = "axum")]
+impl Methods {
+    fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.by_path.values().chain([&self.others])
+    }
+}
+
 type ByHead = dyn Fn(&Parts) -> Limit + Send + Sync;
 
 impl Limit {
@@ -70,7 +86,7 @@ impl Limit {
 
     /// Sets no limit: the layer only inspects the head.
     ///
-    /// Under [`BodyGuardLayer::for_axum`](super::BodyGuardLayer) this leaves axum's extractors
+    /// Under `BodyGuardLayer::axum` this leaves axum's extractors
     /// (`Bytes`, `String`, `Json` …) with no limit at all, for axum's own 2 MB are lifted: a
     /// client can make them fill the memory. It is meant for handlers that stream.
     ///
@@ -145,7 +161,7 @@ impl Limit {
     /// let app: Router = Router::new()
     ///     .route("/comment", post(count))
     ///     .route("/upload", post(count))
-    ///     .layer(BodyGuardLayer::new(limit).for_axum());
+    ///     .layer(BodyGuardLayer::axum(limit));
     /// ```
     #[cfg(feature = "axum")]
     #[must_use]
@@ -165,10 +181,61 @@ impl Limit {
         Self(Rule::Routes(Arc::new(routes)))
     }
 
+    /// Sets another limit for one gRPC method: the service's name, with its package, and the
+    /// method's, as they are in the `.proto` file. Other requests keep the limit that this is
+    /// called on.
+    ///
+    /// The limit counts all the bytes of a call, each message with the 5 bytes before it. How
+    /// long one message may be is tonic's to limit: 4 MiB, unless the service is made with
+    /// `max_decoding_message_size`.
+    ///
+    /// The code that `tonic-build` generates has the service's name as a constant:
+    /// `upload_server::SERVICE_NAME`. A method that does not exist is never called, and its
+    /// limit never applies.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a name is empty or has a `/`, and if the method has a limit already.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
+    ///
+    /// let limit = Limit::max(4 * MIB).grpc_method("chat.v1.Chat", "Talk", Limit::unlimited());
+    /// let guard = BodyGuardLayer::new(limit);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn grpc_method(self, service: &str, method: &str, limit: impl Into<Self>) -> Self {
+        for name in [service, method] {
+            assert!(
+                !name.is_empty() && !name.contains('/'),
+                "`{name}` names no gRPC service or method: write `package.Service` and `Method`"
+            );
+        }
+        let mut methods = match self.0 {
+            Rule::Methods(methods) => Arc::unwrap_or_clone(methods),
+            others => Methods {
+                by_path: HashMap::new(),
+                others: Self(others),
+            },
+        };
+        let path = format!("/{service}/{method}").into_boxed_str();
+        let previous = methods.by_path.insert(path, limit.into());
+        assert!(
+            previous.is_none(),
+            "the gRPC method `{service}/{method}` has a limit already: give it one"
+        );
+        Self(Rule::Methods(Arc::new(methods)))
+    }
+
     /// Whether routes have limits of their own.
     #[cfg(feature = "axum")]
-    pub(super) fn is_by_route(&self) -> bool {
-        matches!(self.0, Rule::Routes(_))
+    pub(crate) fn is_by_route(&self) -> bool {
+        match &self.0 {
+            Rule::Fixed(_) | Rule::By(_) => false,
+            Rule::Routes(_) => true,
+            Rule::Methods(methods) => methods.limits().any(Self::is_by_route),
+        }
     }
 
     /// The limit that is the same for all; `None` where the head decides.
@@ -194,6 +261,10 @@ impl Limit {
             Rule::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => Self::by_route(routes, head, found),
+            Rule::Methods(methods) => {
+                let limit = methods.by_path.get(head.uri.path());
+                limit.unwrap_or(&methods.others).for_request(head, found)
+            }
         }
     }
 
@@ -245,6 +316,11 @@ impl fmt::Debug for Limit {
             Rule::By(_) => f.write_str("Limit(by head)"),
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
+            Rule::Methods(methods) => f
+                .debug_struct("Limit")
+                .field("grpc_methods", &methods.by_path)
+                .field("others", &methods.others)
+                .finish(),
         }
     }
 }

@@ -175,8 +175,12 @@ where
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
+                let error = error.into();
+                if let Some(upload) = this.upload {
+                    upload.settings.meet_error(&*error, upload.signal.limit());
+                }
                 self.finish();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 self.finish();

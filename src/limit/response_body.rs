@@ -20,7 +20,7 @@ pin_project! {
     /// resets the stream. The client can tell that something went wrong. A call of
     /// gRPC's ends with the trailers of a refusal instead.
     ///
-    /// An [`OnRefusal`](super::OnRefusal) of one's own makes it from bytes:
+    /// An [`RefusalResponse`](super::RefusalResponse) of one's own makes it from bytes:
     ///
     /// ```
     /// use bytes::Bytes;
@@ -55,7 +55,7 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     /// The service's own, whatever becomes of the request body.
-    pub(super) fn of_service(body: B) -> Self {
+    pub(crate) fn of_service(body: B) -> Self {
         let state = State::Service {
             body,
             under_way: None,

@@ -8,7 +8,7 @@ use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
-    BodyLimitStatus, GuardedBody, OnRefusal, PlainText, ResponseBody, ResponseFuture,
+    BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
     future::ResponseContext,
     rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
@@ -25,27 +25,38 @@ pub struct BodyGuard<S, R = PlainText> {
 }
 
 impl<S, R> BodyGuard<S, R> {
-    pub(super) fn new(inner: S, settings: Arc<Settings>, respond: R) -> Self {
+    pub(super) fn from_settings(inner: S, settings: Arc<Settings>, respond: R) -> Self {
         Self {
             inner,
             settings,
             respond,
         }
     }
+
+    /// Returns the guarded service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the guarded service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the guarded service, without its guard.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 #[cfg(feature = "axum")]
 impl<S, R> BodyGuard<S, R> {
-    pub(crate) fn inner_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
     /// The same guard around another service.
     pub(crate) fn around<T>(&self, inner: T) -> BodyGuard<T, R>
     where
         R: Clone,
     {
-        BodyGuard::new(inner, Arc::clone(&self.settings), self.respond.clone())
+        BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
     }
 
     /// Whether a request without a body passes by its head alone.
@@ -109,7 +120,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let body = match &watch {
             Some(ResponseContext { upload, .. }) => {
                 let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
-                let meter = self.settings.least.map(meter);
+                let meter = limit.and(self.settings.least).map(meter);
                 GuardedBody::counted(body, Arc::clone(upload), meter)
             }
             None => GuardedBody::bounded(body, most),
@@ -125,7 +136,7 @@ where
     ReqB: Body,
     ReqB::Error: Into<BoxError>,
     ResB: Body,
-    R: OnRefusal<ResB> + Clone,
+    R: RefusalResponse<ResB> + Clone,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;

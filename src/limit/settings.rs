@@ -1,7 +1,16 @@
-use std::{any::Any, fmt, sync::Arc};
+use std::{
+    any::Any,
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use http::{HeaderMap, StatusCode, request::Parts};
+use http::{Extensions, HeaderMap, StatusCode, request::Parts};
 use http_body::SizeHint;
+use http_body_util::LengthLimitError;
 
 use super::{
     Limit,
@@ -10,7 +19,7 @@ use super::{
 };
 use crate::{
     budget::Least,
-    observe::{Event, Observer},
+    observe::{Event, Observer, warn},
     refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
 };
 
@@ -29,15 +38,17 @@ pub(super) struct Settings {
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
-    /// Shared by what is made of one layer: it says a thing once.
+    /// Whether a smaller limit within is an oversight, and not a choice.
+    reports_smaller_limits: bool,
+    /// Shared by what is made of one layer: it reports a thing once.
+    smaller_limit: Arc<AtomicBool>,
     #[cfg(feature = "axum")]
     notice: Arc<super::policy::Notice>,
 }
 
-#[cfg(all(feature = "axum", any(feature = "tracing", debug_assertions)))]
-const UNKNOWN_ROUTE: &str = "a limit by route met a request without a route, and the smallest \
-    of its limits applies. Such a limit belongs into `Router::layer` of the router that has the \
-    route";
+/// What axum's extractors admit if nobody sets a limit: a body up to this meets no limit but
+/// this one, or one that somebody chose.
+const AXUMS_DEFAULT: u64 = 2 * crate::MIB;
 
 type Capture = dyn Fn(&Parts) -> Captured + Send + Sync;
 
@@ -53,8 +64,27 @@ impl Settings {
             least: None,
             observer: Observer::default(),
             capture: None,
+            reports_smaller_limits: true,
+            smaller_limit: Arc::default(),
             #[cfg(feature = "axum")]
             notice: Arc::default(),
+        }
+    }
+
+    /// For a service whose smaller limits are chosen.
+    #[cfg(feature = "axum")]
+    pub(super) fn without_report(self) -> Self {
+        Self {
+            reports_smaller_limits: false,
+            ..self
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(super) fn with_limit(&self, limit: Limit) -> Self {
+        Self {
+            limit,
+            ..self.clone()
         }
     }
 
@@ -62,7 +92,7 @@ impl Settings {
         &mut self,
         capture: impl Fn(&Parts) -> T + Send + Sync + 'static,
     ) {
-        self.capture = Some(Arc::new(move |head| Captured(Arc::new(capture(head)))));
+        self.capture = Some(Arc::new(move |head| Captured::new(capture(head))));
     }
 
     /// What the answer must know of the request.
@@ -116,16 +146,11 @@ impl Settings {
     fn warn_of_unknown_route(&self, head: &Parts, limit: Option<u64>) {
         let path = head.uri.path();
         self.observer.observe(&Event::RouteUnknown { path, limit });
-        #[cfg(feature = "tracing")]
-        tracing::warn!(
-            target: "tower_bodyguard",
-            path,
-            limit,
-            "{UNKNOWN_ROUTE}"
-        );
-        // In production, standard error is the application's.
-        #[cfg(all(debug_assertions, not(feature = "tracing")))]
-        eprintln!("tower-bodyguard: {path}: {UNKNOWN_ROUTE}");
+        warn(format_args!(
+            "{path}: a limit by route met a request without a route, and the smallest of its \
+             limits applies. Such a limit belongs into `Router::layer` of the router that has the \
+             route"
+        ));
     }
 
     #[cold]
@@ -135,12 +160,12 @@ impl Settings {
         declared: Result<Option<u64>, Malformed>,
         limit: Option<u64>,
     ) -> Box<Refusal> {
-        let (kind, status) = match declared {
-            Ok(Some(length)) => (RefusalKind::Declared { length }, self.status),
-            Ok(None) => (RefusalKind::LengthRequired, StatusCode::LENGTH_REQUIRED),
-            Err(Malformed) => (RefusalKind::BadLength, StatusCode::BAD_REQUEST),
+        let kind = match declared {
+            Ok(Some(length)) => RefusalKind::Declared { length },
+            Ok(None) => RefusalKind::LengthRequired,
+            Err(Malformed) => RefusalKind::BadLength,
         };
-        let refusal = self.refusal(kind, status, limit, self.asked(head));
+        let refusal = self.refusal(kind, limit, self.asked(head));
         self.observe(&refusal);
         Box::new(refusal)
     }
@@ -151,21 +176,54 @@ impl Settings {
     pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
         let paced = self.least.is_some() && promised.exact() != Some(0);
-        limit.is_some_and(|limit| paced || !within(limit))
+        limit.is_some_and(|limit| paced || !within(limit)) || self.may_meet_smaller(promised)
     }
 
-    /// The refusal of a body that went past its limit, or came too slowly.
-    pub(super) fn streamed(
-        &self,
-        kind: RefusalKind,
-        limit: u64,
-        request: RequestContext,
-    ) -> Refusal {
-        let status = match kind {
-            RefusalKind::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            _ => self.status,
+    /// Whether another limit may refuse the body, and that is yet to be reported: axum's default
+    /// limit within, or one around, which shows in the size hint.
+    #[inline]
+    fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
+        let may = match promised.exact() {
+            Some(length) => length > AXUMS_DEFAULT && self.reports_smaller_limits,
+            None => promised.upper().is_some(),
         };
-        self.refusal(kind, status, Some(limit), request)
+        may && !self.smaller_limit.load(Ordering::Relaxed)
+    }
+
+    /// The service has responded, and its body has kept to this limit.
+    #[inline]
+    pub(super) fn meet_response(&self, status: StatusCode, extensions: &Extensions, limit: u64) {
+        if status == StatusCode::PAYLOAD_TOO_LARGE
+            && self.reports_smaller_limits
+            // A guard within reports for itself.
+            && extensions.get::<Refusal>().is_none()
+        {
+            self.report_smaller_limit(limit);
+        }
+    }
+
+    /// The body that came in has failed, and has kept to this limit.
+    #[cold]
+    pub(super) fn meet_error(&self, error: &(dyn Error + 'static), limit: u64) {
+        let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+        if causes.any(|cause| cause.is::<LengthLimitError>()) {
+            self.report_smaller_limit(limit);
+        }
+    }
+
+    #[cold]
+    fn report_smaller_limit(&self, limit: u64) {
+        if self.smaller_limit.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let limit = (limit != NO_LIMIT).then_some(limit);
+        self.observer.observe(&Event::SmallerLimit { limit });
+        let limit = limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} bytes"));
+        warn(format_args!(
+            "another limit refused a body that this one ({limit}) admits. Within axum, that is its \
+             `DefaultBodyLimit`, 2 MB if nobody sets it, which `BodyGuardLayer::axum` lifts; \
+             around this layer, another one that limits bodies, which is then not needed"
+        ));
     }
 
     /// Tells who wants to know.
@@ -173,14 +231,14 @@ impl Settings {
         self.observer.observe(&Event::Refused(refusal));
     }
 
-    fn refusal(
+    pub(super) fn refusal(
         &self,
         kind: RefusalKind,
-        status: StatusCode,
         limit: Option<u64>,
         request: RequestContext,
     ) -> Refusal {
-        Refusal::new(kind, status, limit, request).secret(self.hide_limit)
+        let status = kind.status(self.status);
+        Refusal::of(kind, status, limit, request).secret(self.hide_limit)
     }
 }
 

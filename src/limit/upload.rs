@@ -63,7 +63,7 @@ impl Upload {
 
     fn refused(&self, kind: RefusalKind) -> Refusal {
         let limit = self.signal.limit();
-        self.settings.streamed(kind, limit, self.asked.clone())
+        self.settings.refusal(kind, Some(limit), self.asked.clone())
     }
 }
 

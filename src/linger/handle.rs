@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use super::{
     config::LingerConfig,
     fd_limit::FdLimit,
+    misuse::Misuse,
     stats::{Counters, Stats},
 };
 use crate::{
@@ -92,6 +93,7 @@ struct Shared {
     tasks: Arc<Tasks>,
     counters: Counters,
     before_shutdown: OnceLock<Stats>,
+    misuse: Misuse,
     /// The runtime has been seen to have them.
     has_timers: OnceLock<()>,
     /// Connections that are closing: from the half-close to the end of the linger.
@@ -150,6 +152,7 @@ impl Linger {
     /// ```
     #[must_use]
     pub fn child(&self) -> Self {
+        self.used();
         Self::of(
             self.0.config.clone(),
             self.0.fd_limit,
@@ -249,6 +252,16 @@ impl Linger {
         self.0.tasks.taken_any().await;
     }
 
+    /// A server uses the handle.
+    pub(crate) fn used(&self) {
+        self.0.misuse.used();
+    }
+
+    /// Warns if such sockets are not to be wrapped.
+    pub(super) fn check_socket<T>(&self) {
+        self.0.misuse.check::<T>();
+    }
+
     /// Fails at once, rather than with the first response that is to be delivered.
     #[track_caller]
     pub(crate) fn check_timers(&self) {
@@ -265,8 +278,22 @@ impl Linger {
     }
 
     /// The counters when the first signal or shutdown came; now, if this is it.
-    pub(super) fn stats_before_shutdown(&self) -> Stats {
+    fn stats_before_shutdown(&self) -> Stats {
         *self.0.before_shutdown.get_or_init(|| self.stats())
+    }
+
+    /// The handle is told to shut down.
+    pub(super) fn shuts_down(&self) -> Stats {
+        self.0.misuse.shuts_down();
+        self.stats_before_shutdown()
+    }
+
+    /// A lingering connection is dropped before its end.
+    pub(super) fn dropped(&self) {
+        if !self.tasks().is_over() {
+            let first = self.family().last().unwrap_or(self);
+            first.0.misuse.dropped();
+        }
     }
 
     pub(super) fn started(&self) {
@@ -300,6 +327,7 @@ impl Linger {
             tasks: Arc::new(tasks),
             counters: Counters::default(),
             before_shutdown: OnceLock::new(),
+            misuse: Misuse::default(),
             has_timers: OnceLock::new(),
             closing: AtomicUsize::new(0),
             none_closing: Notify::new(),

@@ -1,6 +1,5 @@
-#[cfg(feature = "axum")]
-use std::any::type_name;
 use std::{
+    any::type_name,
     fmt,
     io::{self, IoSlice},
     pin::Pin,
@@ -99,12 +98,21 @@ pub struct LingerIo<T> {
 }
 
 /// Whether a type of socket is [`LingerIo`] itself. By its name, for it may be one of anything.
-#[cfg(feature = "axum")]
 pub(crate) fn is_wrapped<T>() -> bool {
     let wrapper = type_name::<LingerIo<()>>().trim_end_matches("<()>");
     type_name::<T>()
         .strip_prefix(wrapper)
         .is_some_and(|rest| rest.starts_with('<'))
+}
+
+/// Panics if the sockets of a listener or a server are wrapped already.
+#[track_caller]
+pub(crate) fn assert_not_wrapped<T>() {
+    assert!(
+        !is_wrapped::<T>(),
+        "these sockets are wrapped already, and would linger twice: pass the listener, or the \
+         socket, itself"
+    );
 }
 
 impl<T> LingerIo<T> {
@@ -113,12 +121,14 @@ impl<T> LingerIo<T> {
     /// # Panics
     ///
     /// Panics in a tokio runtime without timers, with the first connection: a lingering close
-    /// needs them.
+    /// needs them. Panics if `io` is a `LingerIo` itself.
     #[track_caller]
     pub fn new(io: T, linger: &Linger) -> Self
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        assert_not_wrapped::<T>();
+        linger.check_socket::<T>();
         linger.check_timers();
         linger.make_room_for(&io);
         Self {
@@ -155,10 +165,10 @@ impl<T> LingerIo<T> {
     }
 
     /// The socket.
-    ///
-    /// # Panics
-    ///
-    /// Never: the socket is there until the drop.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the socket is there until the drop"
+    )]
     pub fn get_ref(&self) -> &T {
         self.io
             .as_ref()
@@ -167,10 +177,10 @@ impl<T> LingerIo<T> {
 
     /// The socket, to set options on it. What is read or written by this way goes
     /// past the hook.
-    ///
-    /// # Panics
-    ///
-    /// Never: the socket is there until the drop.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the socket is there until the drop"
+    )]
     pub fn get_mut(&mut self) -> &mut T {
         self.io
             .as_mut()
@@ -178,10 +188,10 @@ impl<T> LingerIo<T> {
     }
 
     /// The socket, which from here on closes as it pleases.
-    ///
-    /// # Panics
-    ///
-    /// Never: the socket is there until the drop.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "the socket is there until the drop"
+    )]
     pub fn into_inner(mut self) -> T {
         self.io.take().expect("the socket is there until the drop")
     }

@@ -15,6 +15,7 @@ mod fd_limit;
 mod handle;
 mod handoff;
 mod io;
+mod misuse;
 mod peer_key;
 mod read_tracker;
 mod shutdown;
@@ -23,7 +24,7 @@ mod task;
 mod tls_records;
 
 #[cfg(feature = "axum")]
-pub(crate) use self::io::is_wrapped;
+pub(crate) use self::io::assert_not_wrapped;
 pub use self::{
     config::LingerConfig, handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats,
 };

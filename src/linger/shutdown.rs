@@ -57,7 +57,7 @@ impl Linger {
         let linger = self.clone();
         async move {
             signal.await;
-            linger.stats_before_shutdown();
+            linger.shuts_down();
             let delivery = Arc::clone(linger.delivery());
             let timeout = linger.shutdown_timeout();
             tokio::spawn(async move {
@@ -78,7 +78,7 @@ impl Linger {
     ///
     /// Dropped before the bound, it has only waited; it may be called again.
     pub async fn shutdown(&self, bound: Duration) -> Shutdown {
-        let before = self.stats_before_shutdown();
+        let before = self.shuts_down();
         if timeout(bound, self.closed()).await.is_err() {
             // They end as soon as they have their turn, which others may hold up.
             self.delivery().end();

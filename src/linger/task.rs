@@ -90,11 +90,13 @@ impl<T> Connection<T> {
 
 impl<T> Drop for Connection<T> {
     fn drop(&mut self) {
-        self.end(if self.discarding.is_evicted() {
-            StopReason::Evicted
-        } else {
-            StopReason::Shutdown
-        });
+        if self.discarding.is_evicted() {
+            return self.end(StopReason::Evicted);
+        }
+        if self.counted {
+            self.permit.linger().dropped();
+        }
+        self.end(StopReason::Shutdown);
     }
 }
 

@@ -138,7 +138,7 @@ impl Counted {
             Event::Drained(discarded) => return self.drains.add(discarded),
             Event::StreamLingered(discarded) => return self.stream_lingers.add(discarded),
             Event::Lingered(discarded) => return self.lingers.add(discarded),
-            Event::RouteUnknown { .. } => return,
+            Event::RouteUnknown { .. } | Event::SmallerLimit { .. } => return,
         };
         let counter = match kind {
             RefusalKind::Declared { .. } => &self.declared,

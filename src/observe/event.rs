@@ -45,6 +45,13 @@ pub enum Event<'a> {
         /// The limit that applies, in bytes; `None` for no limit.
         limit: Option<u64>,
     },
+    /// Another limit, within the guarded service or around it, refused a body that the layer
+    /// admits: the service responded with 413, or the body ended in an error of
+    /// `http_body_util::Limited`. A layer says it once, and logs it itself, as above.
+    SmallerLimit {
+        /// The layer's own limit, in bytes; `None` for no limit.
+        limit: Option<u64>,
+    },
     /// The hook has discarded what still came on a connection that closes.
     Lingered(Discarded),
 }

@@ -35,7 +35,7 @@ fn record(event: &Event<'_>) {
         Event::Drained(discarded) => (&DRAIN, discarded),
         Event::StreamLingered(discarded) => (&STREAM_LINGER, discarded),
         Event::Lingered(discarded) => (&LINGER, discarded),
-        Event::RouteUnknown { .. } => return,
+        Event::RouteUnknown { .. } | Event::SmallerLimit { .. } => return,
     };
     names.record(discarded);
 }

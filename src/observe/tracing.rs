@@ -40,7 +40,7 @@ fn trace(event: &Event<'_>) {
         Event::StreamLingered(discarded) => trace_discarded("stream lingered", discarded),
         Event::Lingered(discarded) => trace_discarded("lingered", discarded),
         // The layer has logged it, whoever observes.
-        Event::RouteUnknown { .. } => {}
+        Event::RouteUnknown { .. } | Event::SmallerLimit { .. } => {}
     }
 }
 

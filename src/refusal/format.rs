@@ -17,7 +17,7 @@ use http::HeaderValue;
 ///     (refusal.status(), words).into_response()
 /// }
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).on_refusal(refused).for_axum();
+/// let guard = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);
 /// # let _: axum::Router = axum::Router::new().layer(guard);
 /// # }
 /// ```

@@ -1,17 +1,17 @@
-use std::fmt;
+use std::{any::Any, fmt};
 
-use http::StatusCode;
+use http::{StatusCode, request::Parts};
 
 use super::{
     format::RefusalFormat,
     grpc::GrpcCall,
-    request::RequestContext,
+    request::{Captured, RequestContext},
     size::{Size, write_limit},
 };
 
 /// Why a request was refused, and the numbers.
 ///
-/// It is what [`on_refusal`](crate::BodyGuardLayer::on_refusal) gets to write an
+/// It is what [`refusal_response`](crate::BodyGuardLayer::refusal_response) gets to write an
 /// answer from, and it stays in the extensions of the response, so that layers
 /// further out can count and log it. As text it is one paragraph for the client:
 ///
@@ -102,10 +102,68 @@ impl RefusalKind {
             Self::LengthRequired => "length_required",
         }
     }
+
+    /// The status of such a refusal: that for size is the layer's to set.
+    pub(crate) fn status(self, for_size: StatusCode) -> StatusCode {
+        match self {
+            Self::Declared { .. } | Self::Streamed { .. } => for_size,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BadLength => StatusCode::BAD_REQUEST,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+        }
+    }
+}
+
+/// For tests.
+impl Refusal {
+    /// Makes a refusal, to test what responds to it or logs it. The limit is in bytes; `None`
+    /// for no limit. The status is that of a layer that sets none.
+    ///
+    /// ```
+    /// use http::{Response, StatusCode};
+    /// use tower_bodyguard::{MIB, Refusal, limit::RefusalKind};
+    ///
+    /// fn refused(refusal: &Refusal) -> Response<String> {
+    ///     let mut response = Response::new(format!("Sorry. {refusal}"));
+    ///     *response.status_mut() = refusal.status();
+    ///     response
+    /// }
+    ///
+    /// let refusal = Refusal::new(RefusalKind::Declared { length: 20 * MIB }, 4 * MIB);
+    /// let response = refused(&refusal);
+    /// assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    /// assert_eq!(response.body(), "Sorry. Upload too large: 20 MiB. The limit is 4 MiB.");
+    /// ```
+    pub fn new(kind: RefusalKind, limit: impl Into<Option<u64>>) -> Self {
+        let status = kind.status(StatusCode::PAYLOAD_TOO_LARGE);
+        Self::of(kind, status, limit.into(), RequestContext::default())
+    }
+
+    /// Sets the status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Sets the head of the request that is refused, for its [`format`](Self::format).
+    #[must_use]
+    pub fn with_head(mut self, head: &Parts) -> Self {
+        let captured = self.request.take_captured();
+        self.request = RequestContext::of(head, GrpcCall::of(head), captured);
+        self
+    }
+
+    /// Sets what [`capture`](crate::BodyGuardLayer::capture) took from the head.
+    #[must_use]
+    pub fn with_captured<T: Any + Send + Sync>(mut self, captured: T) -> Self {
+        self.request.set_captured(Captured::new(captured));
+        self
+    }
 }
 
 impl Refusal {
-    pub(crate) fn new(
+    pub(crate) fn of(
         kind: RefusalKind,
         status: StatusCode,
         limit: Option<u64>,
@@ -178,9 +236,14 @@ impl Refusal {
         self.request.format()
     }
 
-    /// What [`capture`](crate::BodyGuardLayer::capture) took from the request's
-    /// head; `None` where it is not set, or makes another type.
+    /// Returns what [`capture`](crate::BodyGuardLayer::capture) took from the request's head;
+    /// `None` if that is not set.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `capture` returns another type than `T`.
     #[must_use]
+    #[track_caller]
     pub fn captured<T: 'static>(&self) -> Option<&T> {
         self.request.captured()
     }
@@ -285,7 +348,7 @@ mod tests {
 
     fn refusal(kind: RefusalKind) -> Refusal {
         let status = StatusCode::PAYLOAD_TOO_LARGE;
-        Refusal::new(kind, status, Some(4 << 20), RequestContext::default())
+        Refusal::of(kind, status, Some(4 << 20), RequestContext::default())
     }
 
     #[test]
@@ -331,7 +394,7 @@ mod tests {
     fn limit_of_zero_says_that_no_body_is_accepted() {
         let says = |kind| {
             let status = StatusCode::PAYLOAD_TOO_LARGE;
-            Refusal::new(kind, status, Some(0), RequestContext::default()).to_string()
+            Refusal::of(kind, status, Some(0), RequestContext::default()).to_string()
         };
         assert_eq!(
             says(RefusalKind::Declared { length: 5 }),

@@ -1,6 +1,10 @@
 //! The parts of a request's head that a refusal depends on.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{
+    any::{Any, type_name},
+    fmt,
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
 
@@ -31,11 +35,23 @@ impl Default for FormatHint {
 
 /// Of a type that the layer's user knows.
 #[derive(Clone)]
-pub(crate) struct Captured(pub(crate) Arc<dyn Any + Send + Sync>);
+pub(crate) struct Captured {
+    value: Arc<dyn Any + Send + Sync>,
+    type_name: &'static str,
+}
+
+impl Captured {
+    pub(crate) fn new<T: Any + Send + Sync>(value: T) -> Self {
+        Self {
+            value: Arc::new(value),
+            type_name: type_name::<T>(),
+        }
+    }
+}
 
 impl fmt::Debug for Captured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Captured(..)")
+        write!(f, "Captured({})", self.type_name)
     }
 }
 
@@ -55,8 +71,25 @@ impl RequestContext {
         self.by_head
     }
 
+    #[track_caller]
     pub(super) fn captured<T: 'static>(&self) -> Option<&T> {
-        self.captured.as_ref()?.0.downcast_ref()
+        let captured = self.captured.as_ref()?;
+        let value = captured.value.downcast_ref();
+        assert!(
+            value.is_some(),
+            "`capture` returns `{}`, and not `{}`",
+            captured.type_name,
+            type_name::<T>()
+        );
+        value
+    }
+
+    pub(super) fn set_captured(&mut self, captured: Captured) {
+        self.captured = Some(captured);
+    }
+
+    pub(super) fn take_captured(&mut self) -> Option<Captured> {
+        self.captured.take()
     }
 
     pub(super) fn format(&self) -> RefusalFormat {

@@ -56,6 +56,7 @@ impl Linger {
     /// [`Linger::shutdown`].
     #[must_use]
     pub fn acceptor(&self) -> LingerAcceptor {
+        self.used();
         LingerAcceptor {
             inner: DefaultAcceptor,
             linger: self.clone(),

@@ -19,6 +19,7 @@ impl Linger {
     /// ```
     #[must_use]
     pub fn delivery_layer(&self) -> DeliveryLayer {
+        self.used();
         DeliveryLayer::of(Arc::clone(self.delivery()))
     }
 }

@@ -36,6 +36,7 @@ impl Linger {
     /// # }
     /// ```
     pub fn incoming<I>(&self, stream: I) -> LingerIncoming<I> {
+        self.used();
         LingerIncoming {
             stream,
             linger: self.clone(),

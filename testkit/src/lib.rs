@@ -8,6 +8,7 @@ pub mod client;
 #[cfg(target_os = "linux")]
 pub mod crowd;
 pub mod h2;
+pub mod log;
 pub mod outside;
 pub mod process;
 pub mod proxy;

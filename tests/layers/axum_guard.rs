@@ -50,7 +50,7 @@ async fn around_an_app_it_guards_all_of_it() {
     let app = Router::new()
         .route("/", post(count))
         .route("/within", post(count).layer(DefaultBodyLimit::max(10)));
-    let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
+    let app = BodyGuardLayer::axum(4 * MIB).layer(app);
     let send = |path: &str, length: usize| {
         let body = Full::from(vec![b'0'; length]);
         app.clone().oneshot(Request::post(path).body(body).unwrap())
@@ -80,9 +80,8 @@ async fn refusals_are_in_axums_body() {
     let bytes = service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("accepted")))
     });
-    let guard = BodyGuardLayer::new(KIB)
-        .on_refusal(|r: &Refusal| (r.status(), "mine").into_response())
-        .for_axum()
+    let guard = BodyGuardLayer::axum(KIB)
+        .refusal_response(|r: &Refusal| (r.status(), "mine").into_response())
         .layer(bytes);
     for (bytes, status, text) in [(KIB, 200, "accepted"), (KIB + 1, 413, "mine")] {
         let body = Body::from(vec![0; usize::try_from(bytes).unwrap()]);
@@ -101,8 +100,8 @@ async fn refusals_are_in_axums_body() {
 async fn it_refuses_as_the_other_one_does() {
     let told = Arc::new(AtomicUsize::new(0));
     let tell = Arc::clone(&told);
-    let guard = BodyGuardLayer::new(KIB)
-        .respond_with(ProblemJson)
+    let guard = BodyGuardLayer::axum(KIB)
+        .refusal_response(ProblemJson)
         .observer(Observer::new(move |event| {
             if let Event::Refused(refusal) = event {
                 assert!(matches!(
@@ -112,8 +111,8 @@ async fn it_refuses_as_the_other_one_does() {
                 tell.fetch_add(1, Ordering::SeqCst);
             }
         }));
-    let layered = counting().layer(guard.clone().for_axum());
-    let around = guard.for_axum().around(counting());
+    let layered = counting().layer(guard.clone());
+    let around = guard.layer(counting());
     let app = |path: &str| match path {
         "layered" => layered.clone().boxed_clone(),
         _ => around.clone().boxed_clone(),
@@ -152,16 +151,16 @@ async fn it_refuses_as_the_other_one_does() {
 /// An error that extractors know is one still where the body was wrapped by several.
 #[tokio::test]
 async fn within_other_guards_extractors_know_the_error() {
-    let small = || BodyGuardLayer::new(60).keep_handler_response();
-    let large = || BodyGuardLayer::new(MIB).keep_handler_response().for_axum();
+    let small = || BodyGuardLayer::axum(60).keep_handler_response();
+    let large = || BodyGuardLayer::axum(MIB).keep_handler_response();
     let app = Router::new()
         .route("/bytes", post(count).layer(DefaultBodyLimit::max(1000)))
         .route("/multipart", post(first_field));
-    let by_layers = app.clone().layer(large()).layer(small().for_axum());
+    let by_layers = app.clone().layer(large()).layer(small());
     let by_builder = app
         .clone()
         .layer(ServiceBuilder::new().layer(small()).layer(large()));
-    let by_both = small().for_axum().around(app.layer(large()));
+    let by_both = small().layer(app.layer(large()));
     let form =
         "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nmore than that\r\n--x--\r\n";
     for name in ["layers", "builder", "both"] {
@@ -187,9 +186,7 @@ async fn within_other_guards_extractors_know_the_error() {
 #[tokio::test]
 async fn no_limit_is_no_licence() {
     let app = Router::new().route("/", post(count));
-    let app = BodyGuardLayer::new(Limit::unlimited())
-        .for_axum()
-        .around(app);
+    let app = BodyGuardLayer::axum(Limit::unlimited()).layer(app);
     let streams = Request::post("/").body(stream(5 * MIB)).unwrap();
     assert_eq!(app.clone().oneshot(streams).await.unwrap().status(), 200);
     let bad = Request::post("/").header("content-length", "many");
@@ -199,11 +196,11 @@ async fn no_limit_is_no_licence() {
 
 /// Of all limits of axum's, only its built-in 2 MB are lifted.
 #[tokio::test]
-async fn outer_default_body_limit_holds_inside_for_axum() {
+async fn outer_default_body_limit_holds_inside_axum_guard() {
     let guarded = || {
         Router::new()
             .route("/", post(count))
-            .layer(BodyGuardLayer::new(4 * MIB).for_axum())
+            .layer(BodyGuardLayer::axum(4 * MIB))
     };
     // Exactly as large as the built-in one.
     let as_built_in = 2_097_152;
@@ -277,11 +274,11 @@ async fn body_that_yields_after_its_end_is_counted() {
         }
     }
     let app = || Router::new().route("/", post(read));
-    let guard = || BodyGuardLayer::new(10).for_axum();
-    let by_head = || BodyGuardLayer::new(Limit::from_fn(|_| Limit::max(10))).for_axum();
+    let guard = || BodyGuardLayer::axum(10);
+    let by_head = || BodyGuardLayer::axum(Limit::from_fn(|_| Limit::max(10)));
     for guarded in [
-        guard().around(app()).boxed_clone(),
-        by_head().around(app()).boxed_clone(),
+        guard().layer(app()).boxed_clone(),
+        by_head().layer(app()).boxed_clone(),
         app().layer(guard()).boxed_clone(),
     ] {
         for (left, hint, status) in [
@@ -303,9 +300,7 @@ async fn body_that_yields_after_its_end_is_counted() {
 #[should_panic(expected = "needs `Router::layer`")]
 fn around_an_app_there_are_no_limits_by_route() {
     let limit = Limit::max(MIB).route("/login", KIB);
-    let _ = BodyGuardLayer::new(limit)
-        .for_axum()
-        .around(Router::<()>::new());
+    let _ = BodyGuardLayer::axum(limit).layer(Router::<()>::new());
 }
 
 #[tokio::test]
@@ -314,7 +309,7 @@ async fn as_a_layer_it_knows_the_route() {
     let app = Router::new()
         .route("/login", post(count))
         .route("/", post(count))
-        .layer(BodyGuardLayer::new(limit).for_axum());
+        .layer(BodyGuardLayer::axum(limit));
     for (path, status) in [("/login", 413), ("/", 200)] {
         let request = Request::post(path).body(stream(2 * KIB)).unwrap();
         let response = app.clone().oneshot(request).await.unwrap();

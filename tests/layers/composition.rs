@@ -296,7 +296,7 @@ fn catch_panic_outside_answers_where_the_handler_panics() {
 
 #[test]
 fn catch_panic_outside_catches_panics_in_callbacks() {
-    let panics = guard().on_refusal(|_: &Refusal| -> Response { panic!("as closures do") });
+    let panics = guard().refusal_response(|_: &Refusal| -> Response { panic!("as closures do") });
     let app = counting().layer(
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
@@ -510,7 +510,7 @@ fn the_recommended_stack() {
     let uploads = ServiceBuilder::new()
         .layer(guard())
         .layer(RequestDecompressionLayer::new())
-        .layer(BodyGuardLayer::new(4 * MIB).for_axum())
+        .layer(BodyGuardLayer::axum(4 * MIB))
         .layer(CatchPanicLayer::new());
     let app = counting()
         .layer(uploads)

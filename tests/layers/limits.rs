@@ -8,15 +8,19 @@ use axum::{
     Form, Json, Router,
     body::{Body, Bytes},
     extract::DefaultBodyLimit,
-    http::{Request, StatusCode},
+    http::{Method, Request, StatusCode},
     routing::{get, post},
 };
 use testkit::{
     MIB, SendFirst,
     client::{FRAMINGS, Framing},
+    log::logged,
 };
-use tower::{ServiceBuilder, ServiceExt};
-use tower_bodyguard::{BodyGuardLayer, Event, Limit, Observer};
+use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_bodyguard::{
+    BodyGuardLayer, Event, Limit, Observer, Refusal, axum::RouteLimit, limit::RefusalKind,
+};
+use tower_http::{limit::RequestBodyLimitLayer, trace::TraceLayer};
 
 use crate::server::{Server, counting, multipart};
 
@@ -86,8 +90,9 @@ async fn limit_by_route_without_a_route_is_the_smallest_of_all() {
         ("by head, around the router", "/login", {
             Router::new().fallback_service(around(by_head()))
         }),
-        ("by head, in `around`", "/login", {
-            Router::new().fallback_service(by_head().for_axum().around(app()))
+        ("by head, around an app", "/login", {
+            let limit = Limit::from_fn(move |_| limit());
+            Router::new().fallback_service(BodyGuardLayer::axum(limit).layer(app()))
         }),
         ("`nest_service`, layer inside", "/api/login", {
             Router::new().nest_service("/api", around(layer()))
@@ -202,6 +207,193 @@ async fn layer_without_routes_tells_its_observer_once() {
     assert_eq!(*told.lock().unwrap(), [("/b".to_owned(), Some(10))]);
 }
 
+/// Requests to a route that has a `RouteLimit`, and to one that has none.
+#[tokio::test]
+async fn limit_of_a_route_holds_wherever_the_route_is() {
+    let limited = || post(count).layer(RouteLimit::new(20));
+    let guard = || BodyGuardLayer::axum(10);
+    let plain = || Router::new().route("/", post(count));
+    let apps = [
+        ("a route", "/upload", {
+            plain().route("/upload", limited()).layer(guard())
+        }),
+        ("`route_layer`", "/upload", {
+            plain().route("/upload", limited()).route_layer(guard())
+        }),
+        ("a nested route", "/api/upload", {
+            let nested = Router::new().route("/upload", limited());
+            plain().nest("/api", nested).layer(guard())
+        }),
+        ("a merged route", "/upload", {
+            let other = Router::new().route("/upload", limited());
+            plain().merge(other).layer(guard())
+        }),
+        ("a fallback", "/nowhere", {
+            plain().fallback_service(limited()).layer(guard())
+        }),
+        ("within other layers", "/upload", {
+            let limited =
+                limited()
+                    .layer(TraceLayer::new_for_http())
+                    .layer(axum::middleware::from_fn(
+                        |request, next: axum::middleware::Next| next.run(request),
+                    ));
+            plain().route("/upload", limited).layer(guard())
+        }),
+        ("a handler's layer", "/upload", {
+            let handler = axum::handler::Handler::layer(count, RouteLimit::new(20));
+            plain().route("/upload", post(handler)).layer(guard())
+        }),
+        ("of two, the inner", "/upload", {
+            let twice = limited().layer(RouteLimit::new(5));
+            plain().route("/upload", twice).layer(guard())
+        }),
+        ("beside a method without", "/upload", {
+            let methods = limited().put(count);
+            plain().route("/upload", methods).layer(guard())
+        }),
+        ("with state", "/upload", {
+            let app = Router::new()
+                .route("/", post(count))
+                .route("/upload", limited())
+                .layer(guard());
+            app.with_state(())
+        }),
+    ];
+    for (name, path, app) in apps {
+        for (path, limit) in [("/", 10), (path, 20)] {
+            let upload = || Request::post(path);
+            assert_eq!(status(&app, upload(), limit).await, 200, "{name}: {path}");
+            assert_eq!(
+                status(&app, upload(), limit + 1).await,
+                413,
+                "{name}: {path}"
+            );
+            // By its head alone, too.
+            let declared = upload().body(Body::from(vec![b'0'; limit + 1])).unwrap();
+            let response = app.clone().oneshot(declared).await.unwrap();
+            let refusal = response.extensions().get::<Refusal>().unwrap();
+            assert_eq!(refusal.limit(), Some(limit as u64), "{name}: {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn limit_of_a_route_is_its_methods_own() {
+    let app = Router::new()
+        .route("/", post(count).layer(RouteLimit::new(20)).put(count))
+        .layer(BodyGuardLayer::axum(10));
+    assert_eq!(status(&app, Request::post("/"), 20).await, 200);
+    assert_eq!(status(&app, Request::put("/"), 11).await, 413);
+}
+
+/// A smaller one, none, and one by the head.
+#[tokio::test]
+async fn limit_of_a_route_may_be_any() {
+    let by_head = |head: &http::request::Parts| match head.method {
+        Method::PUT => Limit::max(5),
+        _ => Limit::max(50),
+    };
+    let app = Router::new()
+        .route("/less", post(count).layer(RouteLimit::new(5)))
+        .route(
+            "/any",
+            post(count).layer(RouteLimit::new(Limit::unlimited())),
+        )
+        .route(
+            "/by-head",
+            post(count)
+                .put(count)
+                .layer(RouteLimit::new(Limit::from_fn(by_head))),
+        )
+        .layer(BodyGuardLayer::axum(Limit::max(10).route("/less", 100)));
+    assert_eq!(status(&app, Request::post("/less"), 6).await, 413);
+    assert_eq!(status(&app, Request::post("/any"), 1000).await, 200);
+    assert_eq!(status(&app, Request::post("/by-head"), 50).await, 200);
+    assert_eq!(status(&app, Request::put("/by-head"), 6).await, 413);
+}
+
+/// A guard that cannot find the limit refuses by its own, and `RouteLimit` says so.
+#[test]
+fn limit_of_a_route_that_no_guard_finds_is_reported_once() {
+    let limited = || post(count).layer(RouteLimit::new(20));
+    let app = || Router::new().route("/", limited());
+    let apps = [
+        ("around the app", {
+            Router::new().fallback_service(BodyGuardLayer::axum(10).layer(app()))
+        }),
+        ("not axum's form", app().layer(BodyGuardLayer::new(10))),
+        ("`nest_service`", {
+            Router::new()
+                .nest_service("/api", app())
+                .layer(BodyGuardLayer::axum(10))
+        }),
+    ];
+    for (name, app) in apps {
+        let log = logged(async {
+            let path = if name.starts_with('`') { "/api" } else { "/" };
+            assert_eq!(status(&app, Request::post(path), 11).await, 413, "{name}");
+            status(&app, Request::post(path), 5).await;
+        });
+        let said = log.matches("a `RouteLimit` is not in force").count();
+        assert_eq!(said, 1, "{name}: {log}");
+    }
+    let found = app().layer(BodyGuardLayer::axum(10));
+    let log = logged(async {
+        status(&found, Request::post("/"), 15).await;
+    });
+    assert!(log.is_empty(), "{log}");
+}
+
+/// axum's own limit within a guard that does not lift it, and tower-http's around one.
+#[tokio::test]
+async fn smaller_limit_of_others_is_reported_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observer = Observer::new({
+        let told = Arc::clone(&told);
+        move |event| {
+            if let Event::SmallerLimit { limit } = event {
+                told.lock().unwrap().push(*limit);
+            }
+        }
+    });
+    let route = || Router::new().route("/", post(count));
+    let guard = || BodyGuardLayer::new(3 * MIB).observer(observer.clone());
+    let declared = |app: &Router, length: usize| {
+        let request = Request::post("/").body(Body::from(vec![b'0'; length]));
+        app.clone().oneshot(request.unwrap())
+    };
+    let took = || std::mem::take(&mut *told.lock().unwrap());
+
+    let app = route().layer(guard());
+    for length in [2 << 20, (3 << 20) + 1] {
+        declared(&app, length).await.unwrap();
+    }
+    assert_eq!(took(), []);
+    for _ in 0..2 {
+        let response = declared(&app, (2 << 20) + 1).await.unwrap();
+        assert_eq!(response.status(), 413);
+    }
+    assert_eq!(took(), [Some(3 * MIB)]);
+    let app = route().layer(guard());
+    assert_eq!(status(&app, Request::post("/"), (2 << 20) + 1).await, 413);
+    assert_eq!(took(), [Some(3 * MIB)]);
+
+    // In axum's form, a limit within is somebody's choice.
+    let chosen = route()
+        .layer(DefaultBodyLimit::max(10))
+        .layer(BodyGuardLayer::axum(3 * MIB).observer(observer.clone()));
+    assert_eq!(status(&chosen, Request::post("/"), 11).await, 413);
+    assert_eq!(took(), []);
+
+    let within = BodyGuardLayer::axum(100).observer(observer.clone());
+    let app = route().layer(within).layer(RequestBodyLimitLayer::new(100));
+    assert_eq!(status(&app, Request::post("/"), 100).await, 200);
+    assert_eq!(took(), []);
+    status(&app, Request::post("/"), 101).await;
+    assert_eq!(took(), [Some(100)]);
+}
+
 /// Runs what is to panic; its message, and whether it names this file.
 fn panics(construct: impl FnOnce() + std::panic::UnwindSafe + 'static) -> (String, bool) {
     static HOOK: Mutex<()> = Mutex::new(());
@@ -239,8 +431,8 @@ fn wrong_limit_for_a_route_panics_at_its_line() {
         let _ = Limit::max(1).route("/a", Limit::max(2).route("/b", 3));
     });
     let around = panics(|| {
-        let guard = BodyGuardLayer::new(Limit::max(1).route("/a", 2)).for_axum();
-        let _ = guard.around(Router::<()>::new());
+        let guard = BodyGuardLayer::axum(Limit::max(1).route("/a", 2));
+        let _ = guard.layer(Router::<()>::new());
     });
     for ((message, here), says) in [
         (route("upload"), "write `/upload`"),
@@ -325,7 +517,7 @@ async fn no_limit_is_no_licence() {
 
 /// 100 MiB are 100 MiB, and axum's own 2 MB surprise nobody.
 #[tokio::test]
-async fn for_axum_admits_what_it_says() {
+async fn axum_guard_admits_what_it_says() {
     const LARGE: usize = 100 << 20;
     let app = Router::new()
         .route("/bytes", post(count))
@@ -338,7 +530,7 @@ async fn for_axum_admits_what_it_says() {
             post(|form: Form<Vec<(String, String)>>| async move { form[0].1.len().to_string() }),
         )
         .route("/multipart", post(multipart))
-        .layer(BodyGuardLayer::new(LARGE as u64).for_axum());
+        .layer(BodyGuardLayer::axum(LARGE as u64));
     let fill = |head: &str, tail: &str| {
         let fill = LARGE - head.len() - tail.len();
         (format!("{head}{}{tail}", "0".repeat(fill)), fill)
@@ -373,7 +565,7 @@ async fn for_axum_admits_what_it_says() {
     }
 }
 
-/// What `for_axum` is for: `new` leaves axum's limit where it is.
+/// What `BodyGuardLayer::axum` is for: `new` leaves axum's limit where it is.
 #[tokio::test]
 async fn new_leaves_axums_own_limit() {
     let app = Router::new()
@@ -385,10 +577,10 @@ async fn new_leaves_axums_own_limit() {
 
 /// One that is set inside still holds.
 #[tokio::test]
-async fn a_limit_of_axum_inside_for_axum_holds() {
+async fn a_limit_of_axum_inside_axum_guard_holds() {
     let app = Router::new()
         .route("/", post(count).layer(DefaultBodyLimit::max(10)))
-        .layer(BodyGuardLayer::new(100).for_axum());
+        .layer(BodyGuardLayer::axum(100));
     assert_eq!(status(&app, Request::post("/"), 10).await, 200);
     assert_eq!(status(&app, Request::post("/"), 11).await, 413);
 }
@@ -538,4 +730,57 @@ async fn a_hint_does_not_hide_a_byte() {
         .route("/", post(hint))
         .layer(BodyGuardLayer::new(0));
     assert_eq!(status(&app, Request::post("/"), 1).await, 200);
+}
+
+#[tokio::test]
+async fn grpc_methods_have_limits_of_their_own() {
+    let limit = Limit::max(10)
+        .grpc_method("chat.v1.Chat", "Talk", Limit::unlimited())
+        .grpc_method("chat.v1.Chat", "Upload", 20);
+    let app = Router::new()
+        .fallback(post(count))
+        .layer(BodyGuardLayer::axum(limit));
+    let methods = [("Talk", None), ("Upload", Some(20)), ("Other", Some(10))];
+    for (method, limit) in methods {
+        let path = format!("/chat.v1.Chat/{method}");
+        let most = limit.unwrap_or(1000);
+        assert_eq!(status(&app, Request::post(&path), most).await, 200);
+        if limit.is_some() {
+            assert_eq!(status(&app, Request::post(&path), most + 1).await, 413);
+        }
+    }
+}
+
+#[test]
+fn wrong_limit_for_a_grpc_method_panics_at_its_line() {
+    let method = |service: &'static str, method: &'static str| {
+        panics(move || {
+            let limit = Limit::max(1).grpc_method("a.B", "C", 2);
+            let _ = limit.grpc_method(service, method, 3);
+        })
+    };
+    for ((message, here), says) in [
+        (method("/a.B", "D"), "write `package.Service` and `Method`"),
+        (method("a.B", ""), "write `package.Service` and `Method`"),
+        (method("a.B", "C"), "has a limit already"),
+    ] {
+        assert!(message.contains(says) && here, "{message}");
+    }
+}
+
+/// What was captured is of one type, and nobody is told that there is nothing.
+#[test]
+fn captured_of_another_type_panics_at_its_line() {
+    let refusal = || Refusal::new(RefusalKind::BadLength, 1).with_captured("path".to_owned());
+    assert_eq!(refusal().captured::<String>().unwrap(), "path");
+    let (message, here) = panics(move || {
+        let _ = refusal().captured::<&str>();
+    });
+    let says = "`capture` returns `alloc::string::String`, and not `&str`";
+    assert!(message.contains(says) && here, "{message}");
+    assert!(
+        Refusal::new(RefusalKind::BadLength, None)
+            .captured::<u8>()
+            .is_none()
+    );
 }

@@ -54,7 +54,7 @@ fn kind(response: &Response<()>) -> &str {
 
 #[tokio::test]
 async fn problem_json_has_its_members() {
-    let app = || counting().layer(BodyGuardLayer::new(LIMIT).respond_with(ProblemJson));
+    let app = || counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(ProblemJson));
     let (response, text) = answer(app(), declared("*/*")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(kind(&response), "application/problem+json");
@@ -77,7 +77,7 @@ async fn problem_json_has_its_members() {
 #[tokio::test]
 async fn problem_json_of_other_kinds_names_no_limit() {
     let guard = BodyGuardLayer::new(LIMIT).require_content_length();
-    let app = counting().layer(guard.respond_with(ProblemJson));
+    let app = counting().layer(guard.refusal_response(ProblemJson));
     let (response, text) = answer(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::LENGTH_REQUIRED);
     let problem: Value = serde_json::from_str(&text).unwrap();
@@ -87,7 +87,7 @@ async fn problem_json_of_other_kinds_names_no_limit() {
 
 #[tokio::test]
 async fn a_page_is_html() {
-    let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(HtmlPage));
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(HtmlPage));
     let (response, text) = answer(app, declared("*/*")).await;
     assert_eq!(kind(&response), "text/html; charset=utf-8");
     assert!(text.starts_with("<!doctype html>"), "{text}");
@@ -101,7 +101,7 @@ async fn the_client_chooses() {
         ("application/json", "application/problem+json"),
         ("*/*", "text/plain; charset=utf-8"),
     ] {
-        let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(Negotiated));
+        let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
         let (response, text) = answer(app, declared(accept)).await;
         assert_eq!(kind(&response), expected);
         assert_eq!(response.headers()["vary"], "accept");
@@ -112,7 +112,7 @@ async fn the_client_chooses() {
 /// The closure that the documentation shows, as it stands there.
 #[tokio::test]
 async fn a_closure_answers_in_the_services_own_body() {
-    let guard = BodyGuardLayer::new(LIMIT).on_refusal(|r: &Refusal| {
+    let guard = BodyGuardLayer::new(LIMIT).refusal_response(|r: &Refusal| {
         (r.status(), Json(json!({ "limit": r.limit() }))).into_response()
     });
     let app = counting().layer(guard);
@@ -133,7 +133,7 @@ async fn a_secret_limit_is_kept() {
         streamed(),
     ] {
         let guard = BodyGuardLayer::new(LIMIT).hide_limit();
-        let app = counting().layer(guard.respond_with(Negotiated));
+        let app = counting().layer(guard.refusal_response(Negotiated));
         let (response, text) = answer(app, request).await;
         assert!(!text.contains("1000"), "{text}");
         let refusal = response.extensions().get::<Refusal>().unwrap();
@@ -145,7 +145,7 @@ async fn a_secret_limit_is_kept() {
 async fn what_was_captured_is_there_when_the_body_proves_too_long() {
     let guard = BodyGuardLayer::new(LIMIT)
         .capture(|head| head.uri.path().to_owned())
-        .on_refusal(|r: &Refusal| {
+        .refusal_response(|r: &Refusal| {
             assert_eq!(r.captured::<u32>(), None, "another type");
             r.captured::<String>()
                 .cloned()
@@ -216,7 +216,7 @@ async fn own_answer(
 fn a_handler_may_answer_for_itself() {
     let app = Router::new()
         .route("/", post(own_answer))
-        .layer(BodyGuardLayer::new(MIB).keep_handler_response().for_axum());
+        .layer(BodyGuardLayer::axum(MIB).keep_handler_response());
     for server in Server::both(&app) {
         let upload = SendFirst::post("/", testkit::client::Framing::Chunked, LARGE);
         let response = upload.to(server.addr).assert_delivered(418);
@@ -233,11 +233,9 @@ fn a_handler_may_answer_for_itself() {
 
 #[tokio::test]
 async fn a_kept_answer_has_the_refusal_in_its_extensions() {
-    let app = Router::new().route("/", post(own_answer)).layer(
-        BodyGuardLayer::new(LIMIT)
-            .keep_handler_response()
-            .for_axum(),
-    );
+    let app = Router::new()
+        .route("/", post(own_answer))
+        .layer(BodyGuardLayer::axum(LIMIT).keep_handler_response());
     let (response, _) = answer(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert!(response.extensions().get::<Refusal>().is_some());
@@ -273,10 +271,11 @@ async fn grpc_status_is_only_for_grpc_clients() {
 /// On the wire, whoever made the answer.
 #[test]
 fn each_kind_of_answer_arrives() {
-    let custom = BodyGuardLayer::new(MIB).on_refusal(|r: &Refusal| r.status().into_response());
+    let custom =
+        BodyGuardLayer::new(MIB).refusal_response(|r: &Refusal| r.status().into_response());
     let apps = [
-        counting().layer(BodyGuardLayer::new(MIB).respond_with(Negotiated)),
-        counting().layer(BodyGuardLayer::new(MIB).respond_with(ProblemJson)),
+        counting().layer(BodyGuardLayer::new(MIB).refusal_response(Negotiated)),
+        counting().layer(BodyGuardLayer::new(MIB).refusal_response(ProblemJson)),
         counting().layer(custom),
     ];
     for app in apps {
@@ -294,11 +293,9 @@ fn each_kind_of_answer_arrives() {
 #[tokio::test]
 async fn a_request_without_a_body_has_its_over_limit_too() {
     for limit in [Limit::max(LIMIT), Limit::unlimited()] {
-        let app = Router::new().route("/", post(own_answer)).layer(
-            BodyGuardLayer::new(limit)
-                .keep_handler_response()
-                .for_axum(),
-        );
+        let app = Router::new()
+            .route("/", post(own_answer))
+            .layer(BodyGuardLayer::axum(limit).keep_handler_response());
         for body in [Body::empty(), Body::from("hello")] {
             let (response, _) = answer(app.clone(), Request::post("/").body(body).unwrap()).await;
             assert_eq!(response.status(), StatusCode::OK);
@@ -312,7 +309,7 @@ async fn accept_may_come_in_lines() {
     request
         .headers_mut()
         .append("accept", "application/json".parse().unwrap());
-    let app = counting().layer(BodyGuardLayer::new(LIMIT).respond_with(Negotiated));
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
     assert_eq!(
         kind(&answer(app, request).await.0),
         "application/problem+json"

@@ -147,11 +147,11 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     type Answer = Response<axum::body::Body>;
 
     let mut none = service_fn(read);
-    let guarded = BodyGuardLayer::new(1 << 20).for_axum();
-    let mut guarded = guarded.around(service_fn(read));
+    let guarded = BodyGuardLayer::axum(1 << 20);
+    let mut guarded = guarded.layer(service_fn(read));
     // Whether the limit is known beforehand or not.
-    let by_head = BodyGuardLayer::new(Limit::from_fn(|_| Limit::max(1 << 20))).for_axum();
-    let mut by_head = by_head.around(service_fn(read));
+    let by_head = BodyGuardLayer::axum(Limit::from_fn(|_| Limit::max(1 << 20)));
+    let mut by_head = by_head.layer(service_fn(read));
     for guarded in [
         allocations(&mut guarded, axum::body::Body::empty()),
         allocations(&mut by_head, axum::body::Body::empty()),
@@ -160,8 +160,8 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     }
     // Three are an extension's if there is none yet: axum's limit is lifted by one.
     let one = || axum::body::Body::from(vec![0; 1000]);
-    let unlimited = BodyGuardLayer::new(Limit::unlimited()).for_axum();
-    let mut unlimited = unlimited.around(service_fn(read));
+    let unlimited = BodyGuardLayer::axum(Limit::unlimited());
+    let mut unlimited = unlimited.layer(service_fn(read));
     let plain = allocations(&mut none, one());
     assert_eq!(allocations(&mut unlimited, one()), plain + 3);
     assert_eq!(allocations(&mut guarded, one()), plain + 3 + 1);

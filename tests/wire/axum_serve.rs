@@ -30,7 +30,7 @@ use tokio::{
     sync::{mpsc as channel, oneshot},
     time::{Instant, timeout},
 };
-use tower::service_fn;
+use tower::{Layer, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Linger, MIB,
     axum::{IncomingStream, serve},
@@ -72,7 +72,7 @@ fn whatever_axum_serves_is_served() {
         server(|listener| serve(listener, hello.with_state(()))),
         server(|listener| serve(listener, hello.into_make_service())),
         server(|listener| serve(listener, app().into_make_service())),
-        server(|listener| serve(listener, BodyGuardLayer::new(MIB).for_axum().around(app()))),
+        server(|listener| serve(listener, BodyGuardLayer::axum(MIB).layer(app()))),
         server(|listener| {
             let make = |_: IncomingStream<'_, TcpListener>| async { Ok::<_, Infallible>(app()) };
             serve(listener, service_fn(make))

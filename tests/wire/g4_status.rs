@@ -58,11 +58,11 @@ fn every_extractor_ends_in_the_refusal() {
     let once = extractors().layer(guard());
     let nested = extractors()
         .layer(guard())
-        .layer(BodyGuardLayer::new(2 * MIB));
+        .layer(BodyGuardLayer::axum(2 * MIB));
     let beside_axums_own = extractors()
         .layer(DefaultBodyLimit::max(1 << 30))
         .layer(guard());
-    let in_axums_terms = extractors().layer(guard().for_axum());
+    let in_axums_terms = extractors().layer(guard());
     for app in [once, nested, beside_axums_own, in_axums_terms] {
         for server in Server::both(&app) {
             for framing in FRAMINGS {
@@ -142,11 +142,8 @@ fn a_response_under_way_is_broken_off() {
     let app = Router::new()
         .route("/chunked", post(echo))
         .route("/promise", post(promise));
-    let guard = BodyGuardLayer::new(MIB);
-    let apps = [
-        app.clone().layer(guard.clone()),
-        app.layer(guard.for_axum()),
-    ];
+    let guard = BodyGuardLayer::axum(MIB);
+    let apps = [app.clone().layer(guard.clone()), app.layer(guard)];
     for server in apps.iter().flat_map(Server::both) {
         for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
             let mut socket = connect(server.addr);

@@ -258,11 +258,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
             "/paced",
             post(|body: Bytes| async move { body.len().to_string() }),
         )
-        .layer(
-            BodyGuardLayer::new(64 * MIB)
-                .min_rate(MIB, grace)
-                .for_axum(),
-        );
+        .layer(BodyGuardLayer::axum(64 * MIB).min_rate(MIB, grace));
     let app = Router::new().route("/unread", post(unread)).merge(paced);
     let server = serving(Linger::default(), app).await;
     let client = connect(&server).await;

@@ -22,6 +22,7 @@ mod hook;
 mod http2;
 mod http2_clients;
 mod http2_connection;
+mod misuse;
 mod pressure;
 mod rfc;
 mod runtimes;

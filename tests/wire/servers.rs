@@ -45,8 +45,10 @@ use tokio_rustls::rustls::{
     SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
-use tower::layer::layer_fn;
-use tower_bodyguard::{BodyGuardLayer, Delivery, Limit, Linger, axum::AxumGuardLayer, linger};
+use tower::{Layer, layer::layer_fn};
+use tower_bodyguard::{
+    BodyGuardLayer, Delivery, Limit, Linger, axum::AxumService, limit::PlainText, linger,
+};
 
 use crate::server::{Server, counting, guarded};
 
@@ -55,12 +57,12 @@ fn app() -> Router {
 }
 
 /// To be around all of the app.
-fn guard() -> AxumGuardLayer {
+fn guard() -> BodyGuardLayer<PlainText, AxumService> {
     let limit = Limit::from_fn(|head| match head.uri.path() {
         "/early" => Limit::unlimited(),
         _ => Limit::max(4 * MIB),
     });
-    BodyGuardLayer::new(limit).for_axum()
+    BodyGuardLayer::axum(limit)
 }
 
 fn others(app: Router) -> Router {
@@ -180,7 +182,7 @@ fn native_tls() -> Option<Served> {
 
 fn around() -> Server {
     Server::run(|listener, linger| async move {
-        let app = guard().around(others(counting()));
+        let app = guard().layer(others(counting()));
         tower_bodyguard::axum::serve(listener, app)
             .with_linger(&linger)
             .await
@@ -354,7 +356,7 @@ fn a_client_that_half_closes_in_mid_body_is_answered() {
 fn an_app_within_a_guard_knows_its_peers() {
     let server = Server::run(|listener, linger| async move {
         let app = others(counting()).into_make_service_with_connect_info::<SocketAddr>();
-        tower_bodyguard::axum::serve(listener, guard().around(app))
+        tower_bodyguard::axum::serve(listener, guard().layer(app))
             .with_linger(&linger)
             .await
             .unwrap();
@@ -393,7 +395,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     let app = layered(&made);
     let plain = asked(&Server::joined(app.clone()), &made);
     let around = |listener, linger: Linger| async move {
-        tower_bodyguard::axum::serve(listener, guard().around(app))
+        tower_bodyguard::axum::serve(listener, guard().layer(app))
             .with_linger(&linger)
             .await
             .unwrap();
@@ -402,7 +404,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
 
     let once = layered(&made).into_make_service();
     let around = |listener, linger: Linger| async move {
-        tower_bodyguard::axum::serve(listener, guard().around(once))
+        tower_bodyguard::axum::serve(listener, guard().layer(once))
             .with_linger(&linger)
             .await
             .unwrap();
@@ -410,7 +412,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     assert_eq!(asked(&Server::run(around), &made), 0);
 
     // Where nobody makes it for each connection, its state does it once.
-    let once = guard().around(layered(&made).with_state::<()>(()));
+    let once = guard().layer(layered(&made).with_state::<()>(()));
     let server = Server::run(move |listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();

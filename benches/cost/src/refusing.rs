@@ -79,7 +79,7 @@ fn linger(idle: Duration) -> Linger {
 /// those to `/leave` left to delivery.
 fn app() -> Router {
     let read = |mut body: Body| async move { while let Some(Ok(_)) = body.frame().await {} };
-    let upload = post(|_: Bytes| async {}).layer(BodyGuardLayer::new(MIB).for_axum());
+    let upload = post(|_: Bytes| async {}).layer(BodyGuardLayer::axum(MIB));
     Router::new()
         .route("/upload", upload)
         .route("/read", post(read))

@@ -222,7 +222,7 @@ where
 fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
     on_one_worker(async move {
         let listener = listen().await?;
-        let guard = BodyGuardLayer::new(limit).for_axum();
+        let guard = BodyGuardLayer::axum(limit);
         match around {
             Around::Nothing => axum::serve(listener, app()).await,
             Around::Identity => axum::serve(listener, app().layer(Identity::new())).await,
@@ -234,7 +234,7 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
             Around::Hook => axum::serve(Linger::default().listener(listener), app()).await,
-            Around::Joined => tower_bodyguard::axum::serve(listener, guard.around(app())).await,
+            Around::Joined => tower_bodyguard::axum::serve(listener, guard.layer(app())).await,
             Around::JoinedLayer => tower_bodyguard::axum::serve(listener, app().layer(guard)).await,
         }
     })
@@ -251,7 +251,7 @@ fn serve_lingering() -> io::Result<()> {
             .timeout(long),
     );
     on_one_worker(async move {
-        let app = BodyGuardLayer::new(16 << 10).for_axum().around(app());
+        let app = BodyGuardLayer::axum(16 << 10).layer(app());
         tower_bodyguard::axum::serve(listen().await?, app)
             .with_linger(&linger)
             .await

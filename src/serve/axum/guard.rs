@@ -1,13 +1,16 @@
 use std::{
+    any::TypeId,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use axum::{
+    Router,
     body::{Body, Bytes, HttpBody},
     extract::Request,
     response::Response,
+    routing::IntoMakeService,
     serve::{self, Listener},
 };
 use pin_project_lite::pin_project;
@@ -15,31 +18,30 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    IncomingStream,
+    IncomingStream, RefusalIntoResponse,
     bodies::{axum_body, is_empty, own},
     default_limit::lift_default_limit,
+    refusal_response::AxumResponse,
+    route_limit,
 };
 use crate::{
-    BoxError,
-    limit::{
-        BodyGuard, BodyGuardLayer, GuardedBody, OnRefusal, PlainText, ResponseBody, ResponseFuture,
-    },
+    BoxError, Limit,
+    limit::{BodyGuard, BodyGuardLayer, GuardedBody, PlainText, ResponseBody, ResponseFuture},
 };
 
-impl<R> BodyGuardLayer<R> {
-    /// The guard in axum's terms (feature `axum`), to be called last: with axum's own
-    /// [`Body`] on both sides, so that one that there is nothing to count of need not be boxed
-    /// anew, and with axum's default limit of 2 MB lifted, so that this one is what `Bytes`,
-    /// `String`, `Json`, `Form` and `Multipart` admit.
+/// A [`BodyGuardLayer`] for axum, as [`BodyGuardLayer::axum`] makes it.
+#[derive(Debug)]
+pub enum AxumService {}
+
+impl BodyGuardLayer<PlainText, AxumService> {
+    /// Refuses bodies over `limit` in an app of axum's (feature `axum`): a number of bytes, or a
+    /// [`Limit`].
     ///
-    /// axum's `DefaultBodyLimit` bounds its extractors only, and answers with 413 or
-    /// 400 in words of its own. One that the app sets still holds, be it inside of this layer
-    /// or outside: only axum's built-in 2 MB are lifted. Lifting costs two allocations for a
-    /// request with a body, or three if its extensions are empty; a request without a body pays
-    /// nothing.
-    ///
-    /// With [`Limit::unlimited()`](crate::Limit::unlimited), `Bytes` and the other extractors have no
-    /// limit at all, and a client can make them fill the memory.
+    /// axum's own default limit of 2 MB is lifted, so that this one is what `Bytes`, `String`,
+    /// `Json`, `Form` and `Multipart` admit. A `DefaultBodyLimit` that the app sets still
+    /// holds, within this layer or around it; it bounds extractors only, and its responses are
+    /// axum's own. Lifting costs two allocations for a request with a body, or three if its
+    /// extensions are empty; a request without a body pays nothing.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -47,39 +49,36 @@ impl<R> BodyGuardLayer<R> {
     ///
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: Bytes| async move { body.len().to_string() }))
-    ///     .layer(BodyGuardLayer::new(100 * MIB).for_axum());
+    ///     .layer(BodyGuardLayer::axum(100 * MIB));
     /// ```
-    #[must_use]
-    pub fn for_axum(self) -> AxumGuardLayer<R> {
-        AxumGuardLayer(self)
-    }
-}
-
-/// A [`BodyGuardLayer`] in axum's terms, see [`BodyGuardLayer::for_axum`].
-#[derive(Clone, Debug)]
-pub struct AxumGuardLayer<R = PlainText>(BodyGuardLayer<R>);
-
-impl<R: Clone> AxumGuardLayer<R> {
-    /// The guard around a whole app, for [`serve`](super::serve) and `axum::serve`.
     ///
-    /// It comes before the app has looked for a route, and spares what axum takes for a
-    /// layer: a box around each route's service and around each future. It is around all of
-    /// the app's own layers, too: where one has to be outside of the guard, as CORS and
-    /// tracing have, the guard is a layer as well
-    /// ([`Router::layer`](axum::Router::layer)). So it is where the route has a say, by
-    /// [`Limit::route`](crate::Limit::route) or `MatchedPath`: none is known here.
+    /// # Limits of routes
+    ///
+    /// A route has a limit of its own by a [`RouteLimit`](super::RouteLimit), which is a layer
+    /// of the route, or by [`Limit::route`], which names the route in the limit of the router.
+    ///
+    /// # A whole app
+    ///
+    /// Around a whole app, the layer comes before the app has looked for a route, and spares what
+    /// axum takes for a layer: a box around each route's service and around each future.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    /// use tower_layer::Layer;
     ///
     /// # async fn run() -> std::io::Result<()> {
     /// let app = Router::new().route("/", post(|body: String| async { body }));
-    /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
+    /// let app = BodyGuardLayer::axum(4 * MIB).layer(app);
     /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
     /// tower_bodyguard::axum::serve(listener, app).await
     /// # }
     /// ```
+    ///
+    /// It is around all of the app's own layers then. CORS and tracing have to be around the
+    /// limit: with them, or if routes have limits of their own, the layer belongs into
+    /// [`Router::layer`](axum::Router::layer). In a wrong place, the smallest limit applies, and
+    /// the layer says so once ([`Limit::route`]).
     ///
     /// With the peers' addresses:
     ///
@@ -87,42 +86,94 @@ impl<R: Clone> AxumGuardLayer<R> {
     /// use std::net::SocketAddr;
     /// use axum::Router;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    /// use tower_layer::Layer;
     ///
     /// let app = Router::new().into_make_service_with_connect_info::<SocketAddr>();
-    /// let app = BodyGuardLayer::new(4 * MIB).for_axum().around(app);
+    /// let app = BodyGuardLayer::axum(4 * MIB).layer(app);
     /// ```
     ///
     /// In an accept loop of one's own, nobody makes a service of a `Router` for each
     /// connection: see [`Linger::wrap`](crate::Linger::wrap).
-    ///
-    /// # Panics
-    ///
-    /// Panics if the limit is [by route](crate::Limit::route), for no route is known yet. If
-    /// [`Limit::from_fn`](crate::Limit::from_fn) makes such a limit, the smallest of its limits applies.
-    #[must_use]
-    #[track_caller]
-    pub fn around<S>(&self, app: S) -> AxumGuard<S, R> {
-        assert!(
-            !self.0.is_by_route(),
-            "around an app no route is known yet: a limit by route needs `Router::layer`"
-        );
-        self.layer(app)
+    pub fn axum(limit: impl Into<Limit>) -> Self {
+        Self::for_chosen_limits(limit.into())
     }
 }
 
-impl<S, R: Clone> Layer<S> for AxumGuardLayer<R> {
+impl<R> BodyGuardLayer<R, AxumService> {
+    /// Sets what makes the responses to refused requests, as
+    /// [for any service](BodyGuardLayer::refusal_response). A closure may return anything that
+    /// is `IntoResponse`.
+    ///
+    /// ```
+    /// use axum::{Json, Router, routing::post};
+    /// use serde_json::json;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
+    ///
+    /// let guard = BodyGuardLayer::axum(4 * MIB).refusal_response(|refusal: &Refusal| {
+    ///     (refusal.status(), Json(json!({ "limit": refusal.limit() })))
+    /// });
+    /// let app: Router = Router::new()
+    ///     .route("/", post(|body: String| async { body }))
+    ///     .layer(guard);
+    /// ```
+    #[must_use]
+    pub fn refusal_response<T>(self, response: T) -> BodyGuardLayer<T, AxumService>
+    where
+        T: RefusalIntoResponse,
+    {
+        self.with_response(response)
+    }
+}
+
+impl<S, R> Layer<S> for BodyGuardLayer<R, AxumService>
+where
+    S: Clone + 'static,
+    R: Clone,
+{
     type Service = AxumGuard<S, R>;
 
+    /// # Panics
+    ///
+    /// Panics if the limit is [by route](Limit::route) and `inner` is a whole `Router`, for no
+    /// route is known yet.
+    #[track_caller]
     fn layer(&self, inner: S) -> Self::Service {
-        AxumGuard(self.0.layer(AxumBodies(inner)))
+        assert!(
+            !self.is_by_route() || !is_router::<S>(),
+            "around a whole app no route is known yet: a limit by route needs `Router::layer`"
+        );
+        let limit = route_limit::find(&inner);
+        AxumGuard(self.guard(AxumBodies(inner), limit, AxumResponse))
     }
 }
 
-/// The service that [`AxumGuardLayer`] makes: [`BodyGuard`], with axum's own bodies on both
+fn is_router<S: 'static>() -> bool {
+    let app = TypeId::of::<S>();
+    app == TypeId::of::<Router>() || app == TypeId::of::<IntoMakeService<Router>>()
+}
+
+/// The service that [`BodyGuardLayer::axum`] makes: [`BodyGuard`], with axum's own bodies on both
 /// sides. Around what makes a service for each connection, as a `Router` does, it makes one,
 /// too.
 #[derive(Clone, Debug)]
-pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, R>);
+pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, AxumResponse<R>>);
+
+impl<S, R> AxumGuard<S, R> {
+    /// Returns the guarded service.
+    pub fn get_ref(&self) -> &S {
+        &self.0.get_ref().0
+    }
+
+    /// Returns the guarded service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.0.get_mut().0
+    }
+
+    /// Returns the guarded service, without its guard.
+    pub fn into_inner(self) -> S {
+        self.0.into_inner().0
+    }
+}
 
 impl<S, R, ReqB, ResB> Service<Request<ReqB>> for AxumGuard<S, R>
 where
@@ -131,14 +182,14 @@ where
     ReqB::Error: Into<BoxError>,
     ResB: HttpBody<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
-    R: OnRefusal<Body> + Clone,
+    R: RefusalIntoResponse + Clone,
 {
     type Response = Response;
     type Error = S::Error;
     type Future = AxumGuardFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.inner_mut().0.poll_ready(cx)
+        self.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
@@ -161,7 +212,7 @@ impl<S, R: Clone> AxumGuard<S, R> {
         S: Service<T>,
     {
         MakeAxumGuard {
-            app: self.0.inner_mut().0.call(stream),
+            app: self.get_mut().call(stream),
             guard: self.0.around(()),
         }
     }
@@ -179,7 +230,7 @@ where
     type Future = MakeAxumGuard<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.inner_mut().0.poll_ready(cx)
+        self.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
@@ -199,7 +250,7 @@ where
     type Future = MakeAxumGuard<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.inner_mut().0.poll_ready(cx)
+        self.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, stream: serve::IncomingStream<'a, L>) -> Self::Future {
@@ -213,7 +264,7 @@ pin_project! {
     pub struct MakeAxumGuard<F, R> {
         #[pin]
         app: F,
-        guard: BodyGuard<(), R>,
+        guard: BodyGuard<(), AxumResponse<R>>,
     }
 }
 
@@ -236,7 +287,7 @@ pin_project! {
     #[derive(Debug)]
     pub struct AxumGuardFuture<F, R> {
         #[pin]
-        guard: ResponseFuture<AxumBody<F>, R>,
+        guard: ResponseFuture<AxumBody<F>, AxumResponse<R>>,
     }
 }
 
@@ -245,7 +296,7 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
-    R: OnRefusal<Body>,
+    R: RefusalIntoResponse,
 {
     type Output = Result<Response, E>;
 

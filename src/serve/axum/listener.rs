@@ -3,7 +3,7 @@ use std::io;
 use axum::serve::{Listener, ListenerExt, TapIo};
 
 use super::accept::accept;
-use crate::linger::{Linger, LingerIo};
+use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
 /// A listener of axum's with the socket wrapper alone: what [`Linger::listener`] returns.
 ///
@@ -31,6 +31,11 @@ impl Linger {
     /// axum::serve(linger.listener(listener), app).await
     /// # }
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if the listener's sockets are wrapped already.
+    #[track_caller]
     pub fn listener<L: Listener>(&self, listener: L) -> Lingering<L> {
         LingerListener::new(listener, self).tap_io(|_| {})
     }
@@ -43,9 +48,16 @@ pub struct LingerListener<L> {
     linger: Linger,
 }
 
-impl<L> LingerListener<L> {
+impl<L: Listener> LingerListener<L> {
     /// Wraps a listener. [`Linger::listener`] does it with `ConnectInfo`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the listener's sockets are wrapped already.
+    #[track_caller]
     pub fn new(inner: L, linger: &Linger) -> Self {
+        assert_not_wrapped::<L::Io>();
+        linger.used();
         Self {
             inner,
             linger: linger.clone(),

@@ -9,11 +9,15 @@ mod guard;
 mod head_timeout;
 mod incoming;
 mod listener;
+mod refusal_response;
+mod route_limit;
 mod serve;
 
 pub use self::{
-    guard::{AxumGuard, AxumGuardFuture, AxumGuardLayer, MakeAxumGuard},
+    guard::{AxumGuard, AxumGuardFuture, AxumService, MakeAxumGuard},
     incoming::IncomingStream,
     listener::{LingerListener, Lingering},
+    refusal_response::{AxumResponse, RefusalIntoResponse},
+    route_limit::{RouteLimit, RouteLimited},
     serve::{Serve, ServeFuture, serve},
 };

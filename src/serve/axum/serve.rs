@@ -22,7 +22,7 @@ use tower_service::Service;
 use super::{
     IncomingStream, accept::accept, connection::ConnectionService, head_timeout::HeadTimeout,
 };
-use crate::linger::{Linger, LingerIo, is_wrapped};
+use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
 /// Serves an app so that each client can read an early response.
 ///
@@ -37,7 +37,7 @@ use crate::linger::{Linger, LingerIo, is_wrapped};
 /// # async fn run() -> std::io::Result<()> {
 /// let app = Router::new()
 ///     .route("/", post(|body: String| async { body }))
-///     .layer(BodyGuardLayer::new(4 * MIB).for_axum());
+///     .layer(BodyGuardLayer::axum(4 * MIB));
 /// let listener = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
 /// tower_bodyguard::axum::serve(listener, app).await
 /// # }
@@ -77,11 +77,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    assert!(
-        !is_wrapped::<L::Io>(),
-        "the sockets of this listener are wrapped already, and would linger twice: give `serve` \
-         the listener itself"
-    );
+    assert_not_wrapped::<L::Io>();
     let linger = Linger::default();
     linger.check_timers();
     let mut http = auto::Builder::new(TokioExecutor::new());
@@ -252,6 +248,7 @@ where
             service: _,
         } = self;
         let linger = linger.child();
+        linger.used();
         let http = Arc::new(http);
         let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));

@@ -1,7 +1,5 @@
 //! How a refusal becomes a response.
 
-use std::{fmt, sync::Arc};
-
 use bytes::Bytes;
 use http::{
     HeaderValue, Response,
@@ -13,19 +11,23 @@ use crate::refusal::{Refusal, RefusalFormat};
 
 /// Makes the response to a refused request.
 ///
-/// `B` is the body type of the guarded service's own responses. Closures get
-/// in by [`BodyGuardLayer::on_refusal`](super::BodyGuardLayer::on_refusal); the
-/// trait itself is for answers that work with any service, such as those here.
+/// `B` is the body type of the guarded service's own responses. A closure from [`Refusal`] to
+/// `Response<B>` is one, and so are [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
+/// [`Negotiated`], which work with any service. For more of the latter kind, implement the
+/// trait:
 ///
 /// ```
 /// use bytes::Bytes;
 /// use http::Response;
-/// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::{OnRefusal, ResponseBody}};
+/// use tower_bodyguard::{
+///     BodyGuardLayer, MIB, Refusal,
+///     limit::{RefusalResponse, ResponseBody},
+/// };
 ///
 /// #[derive(Clone)]
-/// struct Curt;
+/// struct Short;
 ///
-/// impl<B> OnRefusal<B> for Curt {
+/// impl<B> RefusalResponse<B> for Short {
 ///     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
 ///         let mut response = Response::new(ResponseBody::from(Bytes::from("no\n")));
 ///         *response.status_mut() = refusal.status();
@@ -33,15 +35,28 @@ use crate::refusal::{Refusal, RefusalFormat};
 ///     }
 /// }
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(Curt);
+/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Short);
 /// ```
 ///
 /// # Panics in callbacks
 ///
 /// A panic goes through to the server: hyper drops the connection.
-pub trait OnRefusal<B> {
-    /// The response to `refusal`, with the status it is to have.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no response with the body `{B}` to a refusal",
+    note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> Response<_>` with the body of the service's own responses"
+)]
+pub trait RefusalResponse<B> {
+    /// Returns the response to `refusal`, with the status that it is to have.
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>>;
+}
+
+impl<F, B> RefusalResponse<B> for F
+where
+    F: Fn(&Refusal) -> Response<B>,
+{
+    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
+        self(refusal).map(ResponseBody::of_service)
+    }
 }
 
 /// The default answer: the refusal in words, as `text/plain`.
@@ -50,7 +65,7 @@ pub trait OnRefusal<B> {
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::PlainText};
 ///
 /// // As it would be without.
-/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(PlainText);
+/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(PlainText);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainText;
@@ -66,7 +81,7 @@ pub struct PlainText;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(ProblemJson);
+/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemJson;
@@ -76,18 +91,18 @@ pub struct ProblemJson;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::HtmlPage};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(HtmlPage);
+/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(HtmlPage);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HtmlPage;
 
 /// One of [`PlainText`], [`ProblemJson`] and [`HtmlPage`], by what the client
-/// [accepts](Refusal::accepted).
+/// [accepts](Refusal::format).
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::Negotiated};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).respond_with(Negotiated);
+/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Negotiated);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;
@@ -95,7 +110,7 @@ pub struct Negotiated;
 /// Room for the longest text of a refusal, in bytes.
 const WORDS: usize = 160;
 
-impl<B> OnRefusal<B> for PlainText {
+impl<B> RefusalResponse<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         // `format!` would begin with nothing, and grow word by word.
         let mut words = String::with_capacity(WORDS);
@@ -106,7 +121,7 @@ impl<B> OnRefusal<B> for PlainText {
     }
 }
 
-impl<B> OnRefusal<B> for ProblemJson {
+impl<B> RefusalResponse<B> for ProblemJson {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         let member = |name: &str, bytes: Option<u64>| {
             bytes.map_or_else(String::new, |bytes| format!(r#","{name}":{bytes}"#))
@@ -126,7 +141,7 @@ impl<B> OnRefusal<B> for ProblemJson {
     }
 }
 
-impl<B> OnRefusal<B> for HtmlPage {
+impl<B> RefusalResponse<B> for HtmlPage {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         let title = refusal.title();
         let status = refusal.status().as_u16();
@@ -142,7 +157,7 @@ impl<B> OnRefusal<B> for HtmlPage {
     }
 }
 
-impl<B> OnRefusal<B> for Negotiated {
+impl<B> RefusalResponse<B> for Negotiated {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         let mut response = match refusal.format() {
             RefusalFormat::Html => HtmlPage.respond(refusal),
@@ -163,35 +178,4 @@ fn response<B>(refusal: &Refusal, kind: &'static str, text: String) -> Response<
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_LENGTH, length);
     response
-}
-
-/// A closure's answer, see
-/// [`BodyGuardLayer::on_refusal`](super::BodyGuardLayer::on_refusal).
-pub struct Custom<F>(Arc<F>);
-
-impl<F> Custom<F> {
-    pub(super) fn new(respond: F) -> Self {
-        Self(Arc::new(respond))
-    }
-}
-
-impl<F, B> OnRefusal<B> for Custom<F>
-where
-    F: Fn(&Refusal) -> Response<B>,
-{
-    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        (self.0)(refusal).map(ResponseBody::of_service)
-    }
-}
-
-impl<F> Clone for Custom<F> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<F> fmt::Debug for Custom<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Custom").finish_non_exhaustive()
-    }
 }

@@ -1,0 +1,57 @@
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+
+use super::bodies::own;
+use crate::limit::{
+    HtmlPage, Negotiated, PlainText, ProblemJson, Refusal, RefusalResponse, ResponseBody,
+};
+
+/// Makes axum's response to a refused request: [`PlainText`], [`ProblemJson`], [`HtmlPage`],
+/// [`Negotiated`], or a closure from [`Refusal`] to anything that is [`IntoResponse`].
+///
+/// # Panics in callbacks
+///
+/// A panic goes through to the server: hyper drops the connection.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no response of axum's to a refusal",
+    note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> impl IntoResponse`"
+)]
+pub trait RefusalIntoResponse {
+    /// Returns the response to `refusal`, with the status that it is to have.
+    fn respond(&self, refusal: &Refusal) -> Response;
+}
+
+impl<F, T> RefusalIntoResponse for F
+where
+    F: Fn(&Refusal) -> T,
+    T: IntoResponse,
+{
+    fn respond(&self, refusal: &Refusal) -> Response {
+        self(refusal).into_response()
+    }
+}
+
+macro_rules! respond_as_for_any_service {
+    ($($response:ident)*) => {$(
+        impl RefusalIntoResponse for $response {
+            fn respond(&self, refusal: &Refusal) -> Response {
+                let response = RefusalResponse::<Body>::respond(self, refusal);
+                response.map(|body| own(body, ResponseBody::into_plain))
+            }
+        }
+    )*};
+}
+
+respond_as_for_any_service!(PlainText ProblemJson HtmlPage Negotiated);
+
+/// Makes the response within a guard, in axum's own body.
+#[derive(Clone, Debug)]
+pub struct AxumResponse<R>(pub(super) R);
+
+impl<R: RefusalIntoResponse> RefusalResponse<Body> for AxumResponse<R> {
+    fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<Body>> {
+        self.0.respond(refusal).map(ResponseBody::of_service)
+    }
+}
