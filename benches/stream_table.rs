@@ -13,13 +13,6 @@
 //! comes by `npm ci --prefix tests/browser`, and `PYTHON` may name a Python that has httpx
 //! with HTTP/2.
 
-#[allow(dead_code, unreachable_pub)]
-#[path = "../tests/support"]
-mod support {
-    pub mod client;
-    pub mod outside;
-}
-
 /// That of the upload form.
 #[path = "../examples/upload_form/tls.rs"]
 mod tls;
@@ -38,7 +31,7 @@ use std::{
 };
 
 use stream_table::{clients, servers};
-use support::outside::file_of;
+use testkit::outside::file_of;
 
 const MB_20: usize = 20_000_000;
 

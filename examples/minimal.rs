@@ -16,7 +16,7 @@ async fn upload(body: Bytes) -> String {
     format!("{} bytes\n", body.len())
 }
 
-// The README and the crate's documentation show this function: `tests/examples.rs` compares.
+// The README and the crate's documentation show this function: `tests/wire/examples.rs` compares.
 fn app() -> Router {
     Router::new()
         .route("/", post(upload))

@@ -1,7 +1,7 @@
 //! The upload form, built for release, as a process, and what is known of it from outside.
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use testkit::process;
 use tokio::time::sleep;
 
 use super::honest::exchange;
@@ -45,25 +46,16 @@ impl Form {
 
     /// Resident memory, in KiB.
     pub(crate) fn memory(&self) -> u64 {
-        let status = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(status).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        kib.unwrap_or(0)
+        process::memory(self.process.id()).unwrap_or(0)
     }
 
     pub(crate) fn descriptors(&self) -> u64 {
-        let folder = format!("/proc/{}/fd", self.process.id());
-        fs::read_dir(folder).map_or(0, |files| files.count() as u64)
+        process::descriptors(self.process.id()).map_or(0, |count| count as u64)
     }
 
     /// Of user and system, in hundredths of a second.
     pub(crate) fn cpu(&self) -> u64 {
-        let stat = format!("/proc/{}/stat", self.process.id());
-        let stat = fs::read_to_string(stat).unwrap_or_default();
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+        process::cpu(self.process.id()).unwrap_or(0)
     }
 
     /// What it says of itself; `None` where it does not answer.

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::outside::{find, interpreter, repository};
+use testkit::outside::{find, interpreter, repository};
 
 /// Of clients of the command line.
 const TRIES: usize = 10;

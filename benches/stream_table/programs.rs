@@ -10,8 +10,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use crate::support::outside::{find, succeed};
+use testkit::outside::{find, succeed};
 
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {

@@ -1,8 +1,8 @@
 //! warp, poem and salvo, which are hyper underneath: an early response of each is lost to a
 //! client that writes 64 MiB before it reads, and arrives with the socket wrapper.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
+#[path = "../../tests/support/server.rs"]
+mod server;
 
 use std::io;
 
@@ -18,11 +18,13 @@ use salvo::{
     conn::{Accepted, Acceptor as SalvosAcceptor, Holding, StraightStream, tcp::TcpCoupler},
     fuse::ArcFusePolicy,
 };
-use support::{LARGE, MIB, SendFirst, client::FRAMINGS, server::Server};
+use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
 use tokio::net::{TcpListener, TcpStream};
 use tower::Layer as _;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerIo};
 use warp::Filter as _;
+
+use crate::server::Server;
 
 #[track_caller]
 fn assert_lost(server: &Server) {

@@ -1,4 +1,7 @@
 //! Servers in a runtime of their own, stopped when they are dropped.
+//!
+//! Each binary is its own crate, and uses a part of this module.
+#![allow(dead_code, unreachable_pub)]
 
 use std::{future::Future, net::SocketAddr};
 

@@ -1,0 +1,6 @@
+//! The crate's tests of servers, with native-tls beside rustls.
+
+#[path = "../../tests/support/server.rs"]
+mod server;
+#[path = "../../tests/wire/servers.rs"]
+mod servers;

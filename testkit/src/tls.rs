@@ -1,0 +1,195 @@
+//! TLS with a certificate of our own, and a client that blocks.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+        SignatureScheme, StreamOwned, SupportedProtocolVersion,
+        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    },
+};
+
+use crate::client::connect;
+
+/// For `localhost`.
+pub struct Certificate(CertifiedKey<KeyPair>);
+
+impl Certificate {
+    pub fn new() -> Self {
+        let names = ["localhost".to_owned()];
+        Self(generate_simple_self_signed(names).expect("it is well-formed"))
+    }
+
+    pub fn pem(&self) -> (String, String) {
+        (self.0.cert.pem(), self.0.signing_key.serialize_pem())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        self.0.cert.der().clone()
+    }
+
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::Pkcs8(self.0.signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring has ciphers for them")
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der()], key)
+            .expect("the key is the certificate's");
+        Arc::new(config)
+    }
+
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.server().into()
+    }
+
+    /// A client that speaks one version of TLS only.
+    pub fn client(&self, version: &'static SupportedProtocolVersion) -> Connector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).expect("it is a certificate");
+        let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+            .with_protocol_versions(&[version])
+            .expect("ring has ciphers for it")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Connector(config.into())
+    }
+}
+
+#[derive(Clone)]
+pub struct Connector(Arc<ClientConfig>);
+
+impl Connector {
+    /// For a server that signs its certificate itself and does not hand it out.
+    pub fn trusting_anyone() -> Self {
+        Self(trusting_anyone())
+    }
+
+    /// For a server that speaks more than one protocol.
+    #[must_use]
+    pub fn with_alpn(self, protocol: Option<&[u8]>) -> Self {
+        let mut config = (*self.0).clone();
+        config.alpn_protocols = protocol.map(<[u8]>::to_vec).into_iter().collect();
+        Self(config.into())
+    }
+
+    pub fn connect(&self, addr: SocketAddr) -> TlsClient {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");
+        TlsClient(StreamOwned::new(session, connect(addr)))
+    }
+
+    pub async fn connect_async(&self, addr: SocketAddr) -> TlsStream<tokio::net::TcpStream> {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let socket = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        connector.connect(name, socket).await.unwrap()
+    }
+}
+
+/// Its end is clean where both that of TLS and that of TCP are.
+pub struct TlsClient(StreamOwned<ClientConnection, TcpStream>);
+
+impl Read for TlsClient {
+    /// An end without `close_notify` is an error of rustls's.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 if !buffer.is_empty() => self.0.sock.read(buffer),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for TlsClient {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.0.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl TlsClient {
+    /// Says that nothing more comes, and closes this side of the connection.
+    pub fn half_close(&mut self) -> io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()?;
+        self.0.sock.shutdown(Shutdown::Write)
+    }
+
+    pub fn get_ref(&self) -> &TcpStream {
+        &self.0.sock
+    }
+}
+
+pub fn trusting_anyone() -> Arc<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let anyone = Arc::new(Anyone(Arc::clone(&provider)));
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has ciphers for them")
+        .dangerous()
+        .with_custom_certificate_verifier(anyone)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Takes any certificate: this one is signed by nobody.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

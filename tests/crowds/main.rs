@@ -1,0 +1,7 @@
+//! Tests that open thousands of connections, and so may use up the file descriptors of the process.
+
+#[cfg(all(feature = "axum", target_os = "linux"))]
+#[path = "../support/server.rs"]
+mod server;
+
+mod fairness;

@@ -1,0 +1,218 @@
+//! Two limits for compressed uploads: outside of the decompression the guard bounds
+//! what comes over the wire, inside of it what becomes of that in memory.
+#![cfg(feature = "axum")]
+
+use std::{
+    io::{Read, copy, repeat},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::{Router, body::Body, extract::DefaultBodyLimit, routing::any};
+use flate2::{Compression, write::GzEncoder};
+use futures_util::StreamExt;
+use testkit::{
+    LARGE, MIB, SendFirst,
+    client::{FRAMINGS, Framing, Response},
+};
+use tower::ServiceBuilder;
+use tower_bodyguard::BodyGuardLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::server::Server;
+
+/// What may come over the wire.
+const WIRE: u64 = MIB;
+/// What may become of it.
+const MEMORY: u64 = 4 * MIB;
+
+/// 64 MiB of nothing.
+static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| gzip(LARGE, Compression::best()));
+
+fn gzip(length: u64, level: Compression) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), level);
+    copy(&mut repeat(0).take(length), &mut encoder).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// How many decompressed bytes came as far as the handler.
+#[derive(Clone, Default)]
+struct Reached(Arc<AtomicU64>);
+
+impl Reached {
+    /// An app that counts what it reads, and takes an error for the end.
+    fn by(&self) -> Router {
+        let reached = self.clone();
+        let count = move |body: Body| async move {
+            let mut frames = body.into_data_stream();
+            let mut sum = 0;
+            while let Some(Ok(data)) = frames.next().await {
+                sum += data.len() as u64;
+                reached.0.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+            sum.to_string()
+        };
+        Router::new()
+            .route("/", any(count))
+            .layer(DefaultBodyLimit::disable())
+    }
+
+    fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn decompress() -> RequestDecompressionLayer {
+    RequestDecompressionLayer::new()
+}
+
+/// The whole of `body`, before anything is read.
+fn send(server: &Server, framing: Framing, body: &[u8], status: u16) -> Response {
+    let mut upload = SendFirst::post("/", framing, body.len() as u64)
+        .header("Content-Encoding: gzip")
+        .header("Connection: close");
+    upload.prefix = body.to_vec();
+    upload.to(server.addr).assert_delivered(status)
+}
+
+#[track_caller]
+fn assert_says(response: &Response, limit: &str) {
+    assert!(response.body.contains(limit), "{response:?}");
+}
+
+/// The meter measures: a small upload, and no limit on the wire would refuse it.
+#[test]
+fn a_bomb_passes_a_guard_that_is_outside_only() {
+    let reached = Reached::default();
+    let stack = ServiceBuilder::new()
+        .layer(BodyGuardLayer::new(WIRE))
+        .layer(decompress());
+    for server in Server::both(&reached.by().layer(stack)) {
+        for framing in FRAMINGS {
+            let response = send(&server, framing, &BOMB, 200);
+            assert_eq!(response.body, LARGE.to_string());
+            assert_eq!(reached.take(), LARGE);
+        }
+    }
+}
+
+#[test]
+fn a_guard_inside_stops_a_bomb_at_its_limit() {
+    assert!(BOMB.len() < 70_000, "{}", BOMB.len());
+    let reached = Reached::default();
+    let stack = ServiceBuilder::new()
+        .layer(decompress())
+        .layer(BodyGuardLayer::new(MEMORY));
+    for server in Server::both(&reached.by().layer(stack)) {
+        for framing in FRAMINGS {
+            let response = send(&server, framing, &BOMB, 413);
+            assert_says(&response, "limit is 4 MiB");
+            // Frames pass whole or not at all, and they are small.
+            assert!((MEMORY - MIB..=MEMORY).contains(&reached.take()));
+        }
+    }
+}
+
+/// What nobody compressed says its length, and is refused by that.
+#[test]
+fn a_guard_inside_sees_the_length_of_what_is_not_compressed() {
+    let reached = Reached::default();
+    let stack = ServiceBuilder::new()
+        .layer(decompress())
+        .layer(BodyGuardLayer::new(MEMORY));
+    for server in Server::both(&reached.by().layer(stack)) {
+        let response = SendFirst::post("/", Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+        assert_says(&response, "Upload too large: 64 MiB. The limit is 4 MiB.");
+        assert_eq!(reached.take(), 0);
+    }
+}
+
+/// What the decompression makes has no length that anybody knows.
+#[test]
+fn a_length_is_for_the_outer_guard_to_require() {
+    let fits = gzip(MEMORY, Compression::best());
+    let wire = || BodyGuardLayer::new(WIRE);
+    let memory = || BodyGuardLayer::new(MEMORY);
+    let app = Reached::default().by();
+    let outer = ServiceBuilder::new()
+        .layer(wire().require_content_length())
+        .layer(decompress())
+        .layer(memory());
+    let inner = ServiceBuilder::new()
+        .layer(wire())
+        .layer(decompress())
+        .layer(memory().require_content_length());
+    for (app, status) in [(app.clone().layer(outer), 200), (app.layer(inner), 411)] {
+        for server in Server::both(&app) {
+            send(&server, Framing::ContentLength, &fits, status);
+        }
+    }
+}
+
+fn both_limits(app: Router) -> Router {
+    app.layer(
+        ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(WIRE))
+            .layer(decompress())
+            .layer(BodyGuardLayer::new(MEMORY)),
+    )
+}
+
+#[test]
+fn of_two_guards_each_holds_its_own_limit() {
+    // Stored, not compressed: as much on the wire as in memory.
+    let stored = gzip(LARGE, Compression::none());
+    let reached = Reached::default();
+    for server in Server::both(&both_limits(reached.by())) {
+        let response = send(&server, Framing::ContentLength, &stored, 413);
+        assert_says(&response, "limit is 1 MiB");
+        assert_eq!(reached.take(), 0);
+
+        let response = send(&server, Framing::Chunked, &stored, 413);
+        assert_says(&response, "limit is 1 MiB");
+        assert!(reached.take() <= WIRE);
+
+        for framing in FRAMINGS {
+            let response = send(&server, framing, &BOMB, 413);
+            assert_says(&response, "limit is 4 MiB");
+            assert!(reached.take() <= MEMORY);
+        }
+    }
+}
+
+#[test]
+fn exactly_the_limit_passes_in_memory() {
+    let fits = gzip(MEMORY, Compression::best());
+    let over = gzip(MEMORY + 1, Compression::best());
+    let reached = Reached::default();
+    for server in Server::both(&both_limits(reached.by())) {
+        for framing in FRAMINGS {
+            let response = send(&server, framing, &fits, 200);
+            assert_eq!(response.body, MEMORY.to_string());
+            assert_eq!(reached.take(), MEMORY);
+
+            let response = send(&server, framing, &over, 413);
+            assert_says(&response, "the limit is 4 MiB (4194304 bytes)");
+            assert!(reached.take() <= MEMORY);
+        }
+    }
+}
+
+#[test]
+fn exactly_the_limit_passes_on_the_wire() {
+    let wire = BOMB.len() as u64;
+    for (limit, status) in [(wire, 200), (wire - 1, 413)] {
+        let stack = ServiceBuilder::new()
+            .layer(BodyGuardLayer::new(limit))
+            .layer(decompress());
+        for server in Server::both(&Reached::default().by().layer(stack)) {
+            for framing in FRAMINGS {
+                send(&server, framing, &BOMB, status);
+            }
+        }
+    }
+}

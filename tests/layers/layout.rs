@@ -1,0 +1,273 @@
+//! Checks the layout of `src/`: no two files import each other, directly or through others,
+//! and folders import only what the table in `docs/ARCHITECTURE.md` lists.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+/// A module's path, such as `["delivery", "drain"]`; empty for the crate's root.
+type Module = Vec<String>;
+
+#[derive(Debug)]
+struct Import {
+    is_reexport: bool,
+    module: Module,
+    /// What is imported from the module; the first segment may be another module.
+    rest: Vec<String>,
+}
+
+/// The imports of each file. Tests do not count: they may import what they like.
+struct Sources(BTreeMap<Module, Vec<Import>>);
+
+impl Sources {
+    fn read() -> Self {
+        let mut sources = Self(BTreeMap::new());
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        sources.read_folder(&root, &[]);
+        sources
+    }
+
+    fn read_folder(&mut self, folder: &Path, module: &[String]) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let inner = [module, &[name.to_owned()]].concat();
+            if path.is_dir() {
+                self.read_folder(&path, &inner);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let is_folder = ["lib", "mod"].contains(&name);
+                let module = if is_folder { module.to_vec() } else { inner };
+                let imports = imports(&fs::read_to_string(&path).unwrap(), &module);
+                self.0.insert(module, imports);
+            }
+        }
+    }
+
+    /// Returns the file that defines what is imported, through all re-exports.
+    fn definition(&self, module: &[String], rest: &[String]) -> Module {
+        let Some((name, further)) = rest.split_first() else {
+            return module.to_vec();
+        };
+        let inner = [module, std::slice::from_ref(name)].concat();
+        if self.0.contains_key(&inner) {
+            return self.definition(&inner, further);
+        }
+        let mut reexports = self.0[module].iter().filter(|import| import.is_reexport);
+        match reexports.find(|import| import.rest.last() == Some(name)) {
+            Some(import) => self.definition(&import.module, &import.rest),
+            None => module.to_vec(),
+        }
+    }
+
+    /// Returns which file imports which. The crate's root is no part of that: it only
+    /// re-exports, as a folder's `mod.rs` does.
+    fn arrows(&self) -> BTreeMap<Module, BTreeSet<Module>> {
+        let mut arrows = BTreeMap::<_, BTreeSet<_>>::new();
+        for (from, imports) in self.0.iter().filter(|(from, _)| !from.is_empty()) {
+            for import in imports {
+                let to = self.definition(&import.module, &import.rest);
+                let is_facade = import.is_reexport && to.starts_with(from);
+                if !to.is_empty() && to != *from && !is_facade {
+                    arrows.entry(from.clone()).or_default().insert(to);
+                }
+            }
+        }
+        arrows
+    }
+}
+
+/// Returns the code without comments and tests, each line with the number of modules within the
+/// file that it is in. Relies on rustfmt: an item ends at a `}` with the item's indentation.
+fn code(text: &str) -> Vec<(usize, &str)> {
+    let mut code = Vec::new();
+    let mut inner_modules = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let trimmed = line.trim_start();
+        let indent = &line[..line.len() - trimmed.len()];
+        let ends_item = |line: &str| line.strip_prefix(indent) == Some("}");
+        if trimmed.starts_with("#[cfg(test)]") || trimmed.starts_with("#[cfg(all(test") {
+            lines.find(|line| ends_item(line) || line.ends_with(';'));
+        } else if trimmed.starts_with("mod ") && trimmed.ends_with('{') {
+            inner_modules.push(format!("{indent}}}"));
+        } else if inner_modules.last().is_some_and(|end| end == line) {
+            inner_modules.pop();
+        } else if !trimmed.starts_with("//") {
+            code.push((inner_modules.len(), line));
+        }
+    }
+    code
+}
+
+fn imports(text: &str, module: &[String]) -> Vec<Import> {
+    let mut imports = Vec::new();
+    let mut add = |is_reexport, depth: usize, path: &str| {
+        let mut rest: Vec<String> = path
+            .split("::")
+            .map(|part| part.trim().to_owned())
+            .collect();
+        let mut module = module.to_vec();
+        let supers = rest.iter().take_while(|part| *part == "super").count();
+        match rest[0].as_str() {
+            "crate" => module.clear(),
+            "self" => {}
+            "super" => module.truncate((module.len() + depth).saturating_sub(supers)),
+            _ => return,
+        }
+        rest.drain(..supers.max(1));
+        rest.retain(|part| part != "self" && part != "*");
+        imports.push(Import {
+            is_reexport,
+            module,
+            rest,
+        });
+    };
+    let code = code(text);
+    let mut lines = code.iter();
+    while let Some((depth, line)) = lines.next() {
+        let item = line.trim_start();
+        let used = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "]
+            .iter()
+            .find_map(|start| item.strip_prefix(start));
+        let Some(used) = used else {
+            paths(line, |path| add(false, *depth, path));
+            continue;
+        };
+        let mut tree = used.to_owned();
+        while !tree.ends_with(';') {
+            tree += lines.next().expect("a `use` ends").1.trim();
+        }
+        let is_reexport = item.starts_with("pub");
+        expand(tree.trim_end_matches(';'), &mut |path| {
+            add(is_reexport, *depth, path);
+        });
+    }
+    imports
+}
+
+/// Finds the paths in a line that are written out: `crate::limit::RefusalKind`.
+fn paths(line: &str, mut found: impl FnMut(&str)) {
+    for start in ["crate::", "super::"] {
+        for (at, _) in line.match_indices(start) {
+            let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let path = line[at..].split(|c| !is_path(c)).next().unwrap();
+            if !line[..at].ends_with(is_path) {
+                found(path.trim_end_matches(':'));
+            }
+        }
+    }
+}
+
+/// Yields the paths of a `use` tree: of `a::{b, c::d}` these are `a::b` and `a::c::d`.
+fn expand(tree: &str, found: &mut impl FnMut(&str)) {
+    let Some((before, inner)) = tree.split_once('{') else {
+        found(tree.split(" as ").next().unwrap());
+        return;
+    };
+    let inner = &inner[..inner.rfind('}').unwrap()];
+    let mut depth = 0;
+    let parts = inner.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    for part in parts.filter(|part| !part.trim().is_empty()) {
+        expand(&format!("{before}{}", part.trim()), found);
+    }
+}
+
+/// Returns a chain of files that ends with the one it began with.
+fn cycle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
+    fn visit(
+        module: &Module,
+        arrows: &BTreeMap<Module, BTreeSet<Module>>,
+        chain: &mut Vec<Module>,
+        done: &mut BTreeSet<Module>,
+    ) -> bool {
+        if let Some(start) = chain.iter().position(|earlier| earlier == module) {
+            chain.drain(..start);
+            chain.push(module.clone());
+            return true;
+        }
+        if done.contains(module) {
+            return false;
+        }
+        chain.push(module.clone());
+        let imported = arrows.get(module).into_iter().flatten();
+        for next in imported {
+            if visit(next, arrows, chain, done) {
+                return true;
+            }
+        }
+        done.insert(module.clone());
+        chain.pop();
+        false
+    }
+    let mut done = BTreeSet::new();
+    arrows.keys().find_map(|module| {
+        let mut chain = Vec::new();
+        visit(module, arrows, &mut chain, &mut done).then_some(chain)
+    })
+}
+
+/// Reads the rows of the table in `docs/ARCHITECTURE.md`: a folder, and what it imports.
+fn table() -> Vec<(String, BTreeSet<String>)> {
+    let page = include_str!("../../docs/ARCHITECTURE.md");
+    let mut lines = page.lines();
+    lines.find(|line| line.starts_with("| folder |"));
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    let names = |cell: &str| {
+        let quoted = cell.split('`').skip(1).step_by(2);
+        quoted
+            .map(|name| name.trim_end_matches('/').to_owned())
+            .collect::<Vec<_>>()
+    };
+    let row = |row: &str| {
+        let cells: Vec<_> = row.split('|').collect();
+        let folder = names(cells[1]).remove(0);
+        (folder, names(cells[3]).into_iter().collect())
+    };
+    rows.map(row).collect()
+}
+
+#[test]
+fn files_import_each_other_without_cycles() {
+    let arrows = Sources::read().arrows();
+    if let Some(cycle) = cycle(&arrows) {
+        let files: Vec<_> = cycle.iter().map(|module| module.join("/")).collect();
+        panic!("these files import each other: {}", files.join(" -> "));
+    }
+}
+
+#[test]
+fn folders_import_what_the_table_lists() {
+    let arrows = Sources::read().arrows();
+    let mut imports = BTreeMap::<_, BTreeSet<_>>::new();
+    for (from, to) in &arrows {
+        let others = to.iter().map(|to| &to[0]).filter(|to| **to != from[0]);
+        let known = imports.entry(from[0].clone()).or_default();
+        known.extend(others.cloned());
+    }
+    for (folder, listed) in table() {
+        let found = imports.remove(&folder).unwrap_or_default();
+        assert_eq!(
+            found, listed,
+            "`{folder}` imports the former; the table lists the latter"
+        );
+    }
+    imports.retain(|_, found| !found.is_empty());
+    assert!(imports.is_empty(), "not in the table: {imports:?}");
+}
+
+#[test]
+fn table_lists_only_imports_from_rows_above() {
+    let mut above = BTreeSet::new();
+    for (folder, listed) in table() {
+        assert!(
+            listed.is_subset(&above),
+            "`{folder}` imports a folder below it"
+        );
+        above.insert(folder);
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests of the layers and their options, and of what the documentation says.
+
+#[cfg(feature = "axum")]
+#[path = "../support/server.rs"]
+mod server;
+
+mod axum_guard;
+mod claims;
+mod composition;
+mod compressed;
+mod counts;
+mod delivery;
+mod documented_tests;
+mod layout;
+mod limits;
+mod permits;
+mod refusals;

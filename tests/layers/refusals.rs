@@ -1,0 +1,317 @@
+//! Refusals as users write them: in words, as JSON, as a page, by a closure, with
+//! the limit kept secret, or left to the handler.
+#![cfg(feature = "axum")]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{
+    Extension, Json, Router,
+    body::{Body, Bytes, to_bytes},
+    extract::rejection::BytesRejection,
+    http::{Request, Response, StatusCode, Version},
+    response::IntoResponse,
+    routing::post,
+};
+use serde_json::{Value, json};
+use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
+use tower::ServiceExt;
+use tower_bodyguard::{
+    BodyGuardLayer, Limit, Refusal,
+    limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind},
+};
+
+use crate::server::{Server, counting};
+
+const LIMIT: u64 = 1000;
+
+fn declared(accept: &str) -> Request<Body> {
+    Request::post("/")
+        .header("accept", accept)
+        .header("content-length", 2000)
+        .body(Body::from(vec![0; 2000]))
+        .unwrap()
+}
+
+fn streamed() -> Request<Body> {
+    let frames = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![0; 2000])]);
+    Request::post("/").body(Body::from_stream(frames)).unwrap()
+}
+
+async fn answer(app: Router, request: Request<Body>) -> (Response<()>, String) {
+    let response = app.oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, 100_000).await.unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    (Response::from_parts(parts, ()), text)
+}
+
+fn kind(response: &Response<()>) -> &str {
+    response.headers()["content-type"].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn problem_json_has_its_members() {
+    let app = || counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(ProblemJson));
+    let (response, text) = answer(app(), declared("*/*")).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(kind(&response), "application/problem+json");
+    let detail = "Upload too large: 2 KiB. The limit is 1000 bytes.";
+    let expected = json!({
+        "type": "about:blank", "title": "Content Too Large", "status": 413,
+        "detail": detail, "limit": 1000, "declared": 2000,
+    });
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+
+    let (_, text) = answer(app(), streamed()).await;
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&problem["limit"], &problem["received"]),
+        (&json!(1000), &json!(2000))
+    );
+    assert_eq!(problem.get("declared"), None);
+}
+
+#[tokio::test]
+async fn problem_json_of_other_kinds_names_no_limit() {
+    let guard = BodyGuardLayer::new(LIMIT).require_content_length();
+    let app = counting().layer(guard.refusal_response(ProblemJson));
+    let (response, text) = answer(app, streamed()).await;
+    assert_eq!(response.status(), StatusCode::LENGTH_REQUIRED);
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(problem["title"], "Length Required");
+    assert_eq!(problem.get("limit"), None);
+}
+
+#[tokio::test]
+async fn a_page_is_html() {
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(HtmlPage));
+    let (response, text) = answer(app, declared("*/*")).await;
+    assert_eq!(kind(&response), "text/html; charset=utf-8");
+    assert!(text.starts_with("<!doctype html>"), "{text}");
+    assert!(text.contains("The limit is 1000 bytes"), "{text}");
+}
+
+#[tokio::test]
+async fn the_client_chooses() {
+    for (accept, expected) in [
+        ("text/html,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("application/json", "application/problem+json"),
+        ("*/*", "text/plain; charset=utf-8"),
+    ] {
+        let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
+        let (response, text) = answer(app, declared(accept)).await;
+        assert_eq!(kind(&response), expected);
+        assert_eq!(response.headers()["vary"], "accept");
+        assert_eq!(response.headers()["content-length"], text.len().to_string());
+    }
+}
+
+/// The closure that the documentation shows, as it stands there.
+#[tokio::test]
+async fn a_closure_answers_in_the_services_own_body() {
+    let guard = BodyGuardLayer::new(LIMIT).refusal_response(|r: &Refusal| {
+        (r.status(), Json(json!({ "limit": r.limit() }))).into_response()
+    });
+    let app = counting().layer(guard);
+    for request in [declared("*/*"), streamed()] {
+        let (response, text) = answer(app.clone(), request).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(text, r#"{"limit":1000}"#);
+        assert!(response.extensions().get::<Refusal>().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_secret_limit_is_kept() {
+    for request in [
+        declared("application/json"),
+        declared("text/html"),
+        declared("*/*"),
+        streamed(),
+    ] {
+        let guard = BodyGuardLayer::new(LIMIT).hide_limit();
+        let app = counting().layer(guard.refusal_response(Negotiated));
+        let (response, text) = answer(app, request).await;
+        assert!(!text.contains("1000"), "{text}");
+        let refusal = response.extensions().get::<Refusal>().unwrap();
+        assert_eq!(refusal.limit(), Some(LIMIT), "logs may have it");
+    }
+}
+
+#[tokio::test]
+async fn what_was_captured_is_there_when_the_body_proves_too_long() {
+    let guard = BodyGuardLayer::new(LIMIT)
+        .capture(|head| head.uri.path().to_owned())
+        .refusal_response(|r: &Refusal| {
+            assert_eq!(r.captured::<u32>(), None, "another type");
+            r.captured::<String>()
+                .cloned()
+                .unwrap_or_default()
+                .into_response()
+        });
+    let app = counting().layer(guard);
+    for request in [declared("*/*"), streamed()] {
+        assert_eq!(answer(app.clone(), request).await.1, "/");
+    }
+}
+
+/// Not for requests that nothing can be wrong with any more.
+#[tokio::test]
+async fn a_head_is_captured_where_it_may_be_needed() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let guard = BodyGuardLayer::new(LIMIT).capture({
+        let calls = Arc::clone(&calls);
+        move |_| calls.fetch_add(1, Ordering::SeqCst)
+    });
+    for guard in [guard.clone(), guard.keep_handler_response()] {
+        let app = counting().layer(guard);
+        for body in [Body::empty(), Body::from("hello")] {
+            answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+        }
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 0);
+        for request in [declared("*/*"), streamed()] {
+            answer(app.clone(), request).await;
+        }
+        assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
+    }
+}
+
+#[tokio::test]
+async fn outer_layers_see_the_refusal() {
+    let app = counting().layer(BodyGuardLayer::new(LIMIT));
+    let (response, _) = answer(app.clone(), declared("*/*")).await;
+    let refusal = response.extensions().get::<Refusal>().unwrap();
+    assert_eq!(refusal.kind(), RefusalKind::Declared { length: 2000 });
+    assert_eq!((refusal.declared(), refusal.received()), (Some(2000), None));
+    let (response, _) = answer(app, streamed()).await;
+    let refusal = response.extensions().get::<Refusal>().unwrap();
+    assert_eq!((refusal.declared(), refusal.received()), (None, Some(2000)));
+}
+
+async fn own_answer(
+    Extension(over): Extension<BodyLimitStatus>,
+    body: Result<Bytes, BytesRejection>,
+) -> (StatusCode, String) {
+    match (body, over.received()) {
+        (Ok(body), None) => (StatusCode::OK, body.len().to_string()),
+        (Err(error), Some(_)) => {
+            assert_eq!(
+                error.status(),
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "axum knows the error"
+            );
+            (
+                StatusCode::IM_A_TEAPOT,
+                format!("no more than {}", over.limit().unwrap_or_default()),
+            )
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
+    }
+}
+
+#[test]
+fn a_handler_may_answer_for_itself() {
+    let app = Router::new()
+        .route("/", post(own_answer))
+        .layer(BodyGuardLayer::axum(MIB).keep_handler_response());
+    for server in Server::both(&app) {
+        let upload = SendFirst::post("/", testkit::client::Framing::Chunked, LARGE);
+        let response = upload.to(server.addr).assert_delivered(418);
+        assert_eq!(response.body, "no more than 1048576");
+        let small =
+            SendFirst::post("/", testkit::client::Framing::Chunked, 5).header("Connection: close");
+        assert_eq!(small.to(server.addr).assert_delivered(200).body, "5");
+        // What is declared never reaches the handler.
+        SendFirst::post("/", testkit::client::Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+    }
+}
+
+#[tokio::test]
+async fn a_kept_answer_has_the_refusal_in_its_extensions() {
+    let app = Router::new()
+        .route("/", post(own_answer))
+        .layer(BodyGuardLayer::axum(LIMIT).keep_handler_response());
+    let (response, _) = answer(app, streamed()).await;
+    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+    assert!(response.extensions().get::<Refusal>().is_some());
+}
+
+/// HTTP 200 is for clients that can read a gRPC status.
+#[tokio::test]
+async fn grpc_status_is_only_for_grpc_clients() {
+    let guard = || BodyGuardLayer::new(LIMIT);
+    let call = |version, kind| {
+        let request = Request::post("/").version(version);
+        let request = request.header("content-type", kind);
+        let request = request.header("content-length", 2000);
+        request.body(Body::from(vec![0; 2000])).unwrap()
+    };
+    for (guard, version, kind, status) in [
+        (guard(), Version::HTTP_11, "application/grpc", 413),
+        (guard(), Version::HTTP_2, "application/grpc", 200),
+        (guard(), Version::HTTP_11, "application/grpc-web-text", 200),
+    ] {
+        let off = guard.clone().grpc_refusals(false);
+        let (response, _) = answer(counting().layer(guard), call(version, kind)).await;
+        assert_eq!(response.status(), status, "{kind} over {version:?}");
+        let has_status = response.headers().contains_key("grpc-status");
+        assert_eq!(has_status, status == 200, "{kind} over {version:?}");
+
+        let (response, _) = answer(counting().layer(off), call(version, kind)).await;
+        assert_eq!(response.status(), 413, "{kind} over {version:?}");
+        assert!(!response.headers().contains_key("grpc-status"));
+    }
+}
+
+/// On the wire, whoever made the answer.
+#[test]
+fn each_kind_of_answer_arrives() {
+    let custom =
+        BodyGuardLayer::new(MIB).refusal_response(|r: &Refusal| r.status().into_response());
+    let apps = [
+        counting().layer(BodyGuardLayer::new(MIB).refusal_response(Negotiated)),
+        counting().layer(BodyGuardLayer::new(MIB).refusal_response(ProblemJson)),
+        counting().layer(custom),
+    ];
+    for app in apps {
+        for server in Server::both(&app) {
+            for framing in FRAMINGS {
+                SendFirst::post("/", framing, LARGE)
+                    .to(server.addr)
+                    .assert_delivered(413);
+            }
+        }
+    }
+}
+
+/// A handler that asks for it finds it with every request.
+#[tokio::test]
+async fn a_request_without_a_body_has_its_over_limit_too() {
+    for limit in [Limit::max(LIMIT), Limit::unlimited()] {
+        let app = Router::new()
+            .route("/", post(own_answer))
+            .layer(BodyGuardLayer::axum(limit).keep_handler_response());
+        for body in [Body::empty(), Body::from("hello")] {
+            let (response, _) = answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test]
+async fn accept_may_come_in_lines() {
+    let mut request = declared("*/*");
+    request
+        .headers_mut()
+        .append("accept", "application/json".parse().unwrap());
+    let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
+    assert_eq!(
+        kind(&answer(app, request).await.0),
+        "application/problem+json"
+    );
+}

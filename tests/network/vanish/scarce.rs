@@ -1,0 +1,162 @@
+//! Where descriptors run out: what the crate can give back, it gives back, and accepting
+//! goes on.
+
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use testkit::{
+    LARGE, SendFirst,
+    client::{Framing, connect, get, read_response},
+    crowd::{Drip, Paced},
+};
+
+use super::{
+    states::{Exit, LIMIT, State},
+    subject::{Kind, Subject},
+};
+
+/// With so many descriptors, and bounds that are of no help.
+fn limited(kind: Kind, descriptors: usize, more: &[&str]) -> Subject {
+    let program = kind.program();
+    let mut shell = Command::new("sh");
+    let limit = format!("ulimit -n {descriptors} && exec \"$@\"");
+    shell.args(["-c", &limit, "sh"]).arg(program.get_program());
+    let envs = program.get_envs();
+    shell.envs(envs.filter_map(|(name, value)| Some((name, value?))));
+    let mut flags = kind.flags("10m", "10m");
+    flags.extend(more.iter().map(|flag| (*flag).to_owned()));
+    Subject::start_by(shell, &flags, None)
+}
+
+/// Asks over a connection that is kept.
+fn ask(socket: &mut TcpStream, path: &str) -> String {
+    let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+    socket.write_all(get.as_bytes()).unwrap();
+    read_response(socket).unwrap().body
+}
+
+fn lingering(socket: &mut TcpStream) -> u64 {
+    let text = ask(socket, "/metrics");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("bodyguard_lingering "));
+    line.expect("it is told").parse().expect("a number")
+}
+
+/// `EMFILE`, with descriptors that are held by others: each connection that cannot be
+/// accepted evicts one that lingers. Another one makes room for the next: Linux asks for a
+/// descriptor before it looks for a connection (`accept4`), and so the listener needs one.
+pub(crate) fn emfile() {
+    const LINGERING: u64 = 20;
+    let server = limited(Kind::Ours, 64, &[]);
+    let addr = server.addr();
+    let mut kept = connect(addr);
+    let silent: Vec<_> = (0..LINGERING).map(|_| State::Linger.enter(addr)).collect();
+    while lingering(&mut kept) < LINGERING {}
+
+    let mut left = LINGERING;
+    while left > 0 {
+        ask(&mut kept, "/hold");
+        assert_eq!(get(addr, "/").status, 200);
+        let now = lingering(&mut kept);
+        assert!((1..=2).contains(&(left - now)), "{now} of {left}");
+        left = now;
+    }
+    drop(silent);
+    nobody_gives_way(&server, &mut kept, addr);
+}
+
+/// `EMFILE` that only axum sees, which sleeps then.
+pub(crate) fn tapped() {
+    const LINGERING: u64 = 4;
+    let server = limited(Kind::Ours, 64, &["--tapped"]);
+    let addr = server.addr();
+    let mut kept = connect(addr);
+    let _silent: Vec<_> = (0..LINGERING).map(|_| State::Linger.enter(addr)).collect();
+    while lingering(&mut kept) < LINGERING {}
+    ask(&mut kept, "/hold");
+    assert_eq!(get(addr, "/").status, 200);
+    // One for the connection, and one for the next, unless the first is closed again before
+    // anybody looks for a descriptor.
+    let evicts = |now: u64| (1..=2).contains(&(LINGERING - now));
+    assert!(evicts(lingering(&mut kept)));
+    server.assert_idle();
+    assert!(evicts(lingering(&mut kept)));
+}
+
+/// 900 idle connections of 1024 descriptors, and a client whose refused connections take the
+/// rest: refused uploads at 200 kB/s are delivered.
+pub(crate) fn idle() {
+    let server = limited(Kind::Ours, 1024, &[]);
+    let addr = server.addr();
+    let idle: Vec<_> = (0..900).map(|_| connect(addr)).collect();
+    // They are accepted in their order.
+    assert_eq!(get(addr, "/").status, 200);
+    let honest = Paced {
+        from: Ipv4Addr::LOCALHOST.into(),
+        pieces: 20,
+        piece: 20_000,
+        pause: Duration::from_millis(100),
+    };
+    for per_second in [7, 70] {
+        let drip = Drip {
+            from: Ipv4Addr::LOCALHOST.into(),
+            first: 100,
+            per_second,
+            piece: 1,
+            every: Duration::from_millis(100),
+        };
+        let attack = drip.on(addr, "/raw");
+        server.until("the attack takes what is left", |figures| {
+            figures.lingering > 60
+        });
+        assert_eq!(honest.delivered(10, addr, "/raw"), 10);
+        drop(attack);
+    }
+    drop(idle);
+}
+
+/// Whoever holds the descriptors gives them back in the end, and accepting has gone on.
+fn nobody_gives_way(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
+    ask(kept, "/hold");
+    let mut waiting = connect(addr);
+    waiting
+        .write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        .unwrap();
+    server.assert_idle();
+    ask(kept, "/release");
+    assert_eq!(read_response(&mut waiting).unwrap().status, 200);
+}
+
+/// The form, with 256 of them, and more than that of clients that are refused: those who
+/// are silent, those who reset, those who are in the midst of sending.
+pub(crate) fn few() {
+    let form = limited(Kind::Form, 256, &[]);
+    let addr = form.addr();
+    let mut kept = Vec::new();
+    for round in 0..100 {
+        kept.push(State::Linger.enter(addr));
+        kept.push(State::Linger.enter(addr));
+        kept.push(State::Refused.enter(addr));
+        State::Refused.enter(addr).leave(Exit::Reset);
+        State::Drain.enter(addr).leave(Exit::Reset);
+        if round % 10 == 9 {
+            assert_eq!(get(addr, "/").status, 200);
+            for (length, status) in [(LIMIT, 200), (LARGE, 413)] {
+                let upload = SendFirst::post("/raw", Framing::ContentLength, length);
+                let outcome = upload.header("Connection: close").to(addr);
+                outcome.assert_delivered(status);
+            }
+        }
+    }
+    form.until("they linger, and not too many", |figures| {
+        (1..=64).contains(&figures.lingering)
+    });
+    drop(kept);
+    form.until_at_rest();
+    form.assert_idle();
+}

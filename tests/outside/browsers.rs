@@ -1,0 +1,127 @@
+//! The upload form in headless browsers, driven by `tests/browser/form.mjs`: over
+//! HTTP/1.1, and what has to do with the connection over TLS, too, by HTTP/2. A few scenarios
+//! have an nginx in front of the form, whose limit is smaller than the form's.
+//!
+//! `npm ci --prefix tests/browser` installs the driver; Chromium and Firefox come
+//! from the system. Screenshots go to the folder that `SHOTS` names.
+
+use std::{
+    env,
+    path::Path,
+    process::Command,
+    sync::{Arc, LazyLock},
+};
+
+use libtest_mimic::Failed;
+use testkit::{
+    outside::{Form, Need, Trial, find, repository, succeed, trial},
+    proxy::{Kind, Proxy},
+};
+
+/// By the names that form.mjs has for them, and those of their programs.
+const BROWSERS: [(&str, &[&str]); 2] = [
+    (
+        "chromium",
+        &["chromium", "chromium-browser", "google-chrome"],
+    ),
+    ("firefox", &["firefox-esr", "firefox"]),
+];
+
+struct Forms {
+    http: Form,
+    https: Form,
+    /// In front of `http`. None if this machine has no nginx.
+    nginx: Option<Proxy>,
+}
+
+impl Forms {
+    fn start() -> Self {
+        let http = Form::start(&["--limit", "4MiB"]);
+        let has_nginx = !Kind::NginxLimited.need().missing;
+        Self {
+            nginx: has_nginx.then(|| Proxy::start(Kind::NginxLimited, &[http.addr()])),
+            https: Form::start(&["--limit", "4MiB", "--tls"]),
+            http,
+        }
+    }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let driver = [
+        Need::program("node"),
+        Need {
+            name: "no driver: `npm ci --prefix tests/browser`".to_owned(),
+            missing: !repository("tests/browser/node_modules/puppeteer-core").exists(),
+        },
+    ];
+    // Dropped with the last of the trials, which ends its processes.
+    let forms = Arc::new(LazyLock::new(Forms::start as _));
+    BROWSERS
+        .into_iter()
+        .flat_map(|(browser, programs)| {
+            let [node, package] = &driver;
+            let needs = [
+                node.clone(),
+                package.clone(),
+                Need {
+                    name: format!("no {browser} on the PATH"),
+                    missing: !programs.iter().any(|program| find(program).is_some()),
+                },
+            ];
+            scenarios_of(browser, &needs, &forms)
+        })
+        .collect()
+}
+
+fn scenarios_of(browser: &'static str, needs: &[Need], forms: &Arc<LazyLock<Forms>>) -> Vec<Trial> {
+    if needs.iter().any(|need| need.missing) {
+        return vec![trial(browser, needs, || Ok(()))];
+    }
+    let over_http = list(browser, &[]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_{scenario}"), needs, move || {
+            play(browser, &scenario, &forms.http.url)
+        })
+    });
+    let over_tls = list(browser, &["--tls"]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_tls_{scenario}"), needs, move || {
+            play(browser, &scenario, &forms.https.url)
+        })
+    });
+    let with_nginx = [needs, &[Kind::NginxLimited.need()]].concat();
+    let behind_nginx = list(browser, &["--nginx"]).into_iter().map(|scenario| {
+        let forms = Arc::clone(forms);
+        trial(format!("{browser}_{scenario}"), &with_nginx, move || {
+            let nginx = forms.nginx.as_ref().expect("the trial needs it");
+            play(browser, &scenario, &nginx.url())
+        })
+    });
+    over_http.chain(over_tls).chain(behind_nginx).collect()
+}
+
+fn list(browser: &str, flags: &[&str]) -> Vec<String> {
+    let listed = succeed(driver().args(["--list", "--browser", browser]).args(flags));
+    let names = listed.unwrap_or_else(|error| panic!("{}", error.message().unwrap_or_default()));
+    names.lines().map(str::to_owned).collect()
+}
+
+fn play(browser: &str, scenario: &str, url: &str) -> Result<(), Failed> {
+    let thrown_away;
+    let shots = match env::var_os("SHOTS") {
+        Some(folder) => Path::new(&folder).join(browser),
+        None => {
+            thrown_away = tempfile::tempdir()?;
+            thrown_away.path().to_owned()
+        }
+    };
+    let mut play = driver();
+    play.args(["--url", url, "--browser", browser, "--scenario", scenario]);
+    succeed(play.arg("--shots").arg(shots)).map(drop)
+}
+
+fn driver() -> Command {
+    let mut node = Command::new("node");
+    node.arg(repository("tests/browser/form.mjs"));
+    node
+}

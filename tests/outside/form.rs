@@ -1,0 +1,28 @@
+//! The upload form, as an executable: what it stores and what it leaves behind, who
+//! may send, what each of its flags does.
+
+mod flags;
+mod parts;
+mod pressure;
+mod stage;
+mod storing;
+mod tls;
+mod token;
+mod unfinished;
+mod unix;
+
+use testkit::outside::Trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let trials = [
+        storing::trials(),
+        parts::trials(),
+        unfinished::trials(),
+        token::trials(),
+        flags::trials(),
+        tls::trials(),
+        unix::trials(),
+        pressure::trials(),
+    ];
+    trials.into_iter().flatten().collect()
+}

@@ -1,0 +1,27 @@
+//! Tests against programs outside the test process: browsers, curl, proxies, interpreters, and
+//! the upload form.
+
+#[path = "../support/server.rs"]
+mod server;
+
+mod browsers;
+mod clients;
+mod cors;
+mod differential;
+mod form;
+#[cfg(feature = "tonic")]
+mod grpc_clients;
+mod proxies;
+
+fn main() {
+    testkit::outside::run(&[
+        ("form", form::trials),
+        ("clients", clients::trials),
+        #[cfg(feature = "tonic")]
+        ("grpc_clients", grpc_clients::trials),
+        ("proxies", proxies::trials),
+        ("differential", differential::trials),
+        ("cors", cors::trials),
+        ("browsers", browsers::trials),
+    ]);
+}

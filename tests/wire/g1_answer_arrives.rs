@@ -1,0 +1,242 @@
+//! G1: the answer arrives. Clients write 64 MiB before they read, no write
+//! fails, the whole response comes, and the connection ends in a clean EOF.
+#![cfg(feature = "axum")]
+
+use std::{io::Write, net::Shutdown, time::Duration};
+
+use axum::{
+    BoxError, Router,
+    error_handling::HandleErrorLayer,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use testkit::{
+    LARGE, MIB, SendFirst,
+    client::{FRAMINGS, Framing, connect, connect_unix, read_response},
+};
+use tower::ServiceBuilder;
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use crate::server::{Server, guarded, limited};
+
+#[test]
+fn a_refusal_arrives_whatever_the_framing() {
+    for server in Server::both(&guarded(4 * MIB)) {
+        for framing in FRAMINGS {
+            let response = SendFirst::post("/", framing, LARGE)
+                .to(server.addr)
+                .assert_delivered(413);
+            assert!(response.body.contains("limit is 4 MiB"), "{response:?}");
+        }
+    }
+}
+
+/// The meter measures: the same clients on a stock server, in the same run. What
+/// hyper does there is what the hook is for; should this fail, hyper has changed.
+#[test]
+fn without_the_hook_the_same_clients_are_reset() {
+    let server = Server::plain(limited(4 << 20));
+    for framing in FRAMINGS {
+        let outcome = SendFirst::post("/", framing, LARGE).to(server.addr);
+        assert!(outcome.was_reset(), "{framing:?}: {outcome:?}");
+    }
+}
+
+/// The guard's answer needs the hook as any other does.
+#[test]
+fn without_the_hook_the_guard_does_no_better() {
+    let server = Server::plain(guarded(4 * MIB));
+    let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
+    assert!(outcome.was_reset(), "{outcome:?}");
+}
+
+/// The hook mends an existing app, whatever limits it has.
+#[test]
+fn the_hook_alone_delivers_for_any_limit() {
+    for server in Server::both(&limited(4 << 20)) {
+        for framing in FRAMINGS {
+            SendFirst::post("/bytes", framing, LARGE)
+                .to(server.addr)
+                .assert_delivered(413);
+        }
+    }
+}
+
+/// Sockets that the kernel does not discard for us.
+#[cfg(unix)]
+#[test]
+fn a_refusal_arrives_over_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _server = Server::run(|_, linger| {
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        async move {
+            axum::serve(linger.listener(listener), guarded(4 * MIB))
+                .await
+                .unwrap();
+        }
+    });
+    for framing in FRAMINGS {
+        let socket = connect_unix(&path);
+        SendFirst::post("/", framing, LARGE)
+            .over(socket)
+            .assert_delivered(413);
+    }
+}
+
+/// A layer that answers by itself, and so never meets a guard inside it.
+async fn deny(_: Request, _: Next) -> Response {
+    (StatusCode::UNAUTHORIZED, "who are you?").into_response()
+}
+
+/// Answers for whatever is wrong with a service that can fail.
+async fn overloaded(_: BoxError) -> StatusCode {
+    StatusCode::SERVICE_UNAVAILABLE
+}
+
+async fn never() {
+    std::future::pending::<()>().await;
+}
+
+async fn panics() {
+    panic!("as handlers do")
+}
+
+async fn no() -> (StatusCode, &'static str) {
+    (StatusCode::UNPROCESSABLE_ENTITY, "no")
+}
+
+/// Early answers of every giver, none of which reads the body. The first of each
+/// pair is the path, the second the status.
+fn givers() -> (Router, [(&'static str, u16); 10]) {
+    let shedding = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(overloaded))
+        .load_shed()
+        .concurrency_limit(0);
+    let timeout = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::ZERO);
+    let app = Router::new()
+        .route("/guard", post(no).layer(BodyGuardLayer::new(MIB)))
+        .route(
+            "/auth",
+            post(no)
+                .layer(BodyGuardLayer::new(MIB))
+                .layer(middleware::from_fn(deny)),
+        )
+        .route("/handler", post(no))
+        .route("/moved", post(|| async { Redirect::to("/elsewhere") }))
+        .route("/get", get(no))
+        .route("/shed", post(no).layer(shedding))
+        .route("/timeout", post(never).layer(timeout))
+        .route("/panic", post(panics).layer(CatchPanicLayer::new()))
+        .route("/busy", post(|| async { StatusCode::TOO_MANY_REQUESTS }));
+    let answers = [
+        ("/guard", 413),
+        ("/auth", 401),
+        ("/handler", 422),
+        ("/moved", 303),
+        ("/get", 405),
+        ("/nowhere", 404),
+        ("/shed", 503),
+        ("/timeout", 408),
+        ("/panic", 500),
+        ("/busy", 429),
+    ];
+    (app, answers)
+}
+
+#[test]
+fn early_answers_arrive_whoever_gave_them() {
+    let (app, answers) = givers();
+    for server in Server::both(&app) {
+        for (path, status) in answers {
+            // Without a body limit in the way of it, a guard lets this one through.
+            for framing in FRAMINGS {
+                if (path, framing) == ("/guard", Framing::Chunked) {
+                    continue;
+                }
+                SendFirst::post(path, framing, LARGE)
+                    .to(server.addr)
+                    .assert_delivered(status);
+            }
+        }
+    }
+}
+
+/// The meter again, for each of these givers: should one of them pass, hyper, axum
+/// or tower-http has learnt to deliver it.
+#[test]
+fn early_answers_are_lost_on_a_stock_server() {
+    let (app, answers) = givers();
+    let server = Server::plain(app);
+    for (path, _) in answers {
+        let outcome = SendFirst::post(path, Framing::ContentLength, LARGE).to(server.addr);
+        assert!(outcome.was_reset(), "{path}: {outcome:?}");
+    }
+    let bad = SendFirst::post("/", Framing::ContentLength, LARGE).header("no colon");
+    let outcome = bad.to(server.addr);
+    assert!(outcome.was_reset(), "{outcome:?}");
+}
+
+/// Answers that hyper gives by itself, to what never becomes a request.
+#[test]
+fn hypers_own_answers_arrive() {
+    let (app, _) = givers();
+    for server in Server::both(&app) {
+        let bad = SendFirst::post("/", Framing::ContentLength, LARGE).header("no colon");
+        bad.to(server.addr).assert_delivered(400);
+        let mut many = SendFirst::post("/", Framing::ContentLength, LARGE);
+        for i in 0..200 {
+            many = many.header(&format!("X-{i}: 1"));
+        }
+        many.to(server.addr).assert_delivered(431);
+    }
+}
+
+/// More than the buffers of both sockets take, to a client that does not read
+/// before it has sent everything: somebody has to read meanwhile.
+#[test]
+fn a_long_answer_gets_past_a_client_that_sends_first() {
+    const PAGE: usize = 4 << 20;
+    let app = Router::new().route(
+        "/",
+        post(|| async { (StatusCode::FORBIDDEN, "n".repeat(PAGE)) }),
+    );
+    let by_layer = Server::hooked(app.clone().layer(DeliveryLayer::default()));
+    for server in [Server::joined(app), by_layer] {
+        for framing in FRAMINGS {
+            let response = SendFirst::post("/", framing, LARGE)
+                .to(server.addr)
+                .assert_delivered(403);
+            assert_eq!(response.body.len(), PAGE);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
+    let (app, _) = givers();
+    for server in Server::both(&app) {
+        let mut socket = connect(server.addr);
+        let head = SendFirst::post("/auth", Framing::ContentLength, LARGE).head();
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(&[0; 1000]).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 401);
+    }
+}
+
+/// For those who can only add layers: within the drain's time, no answer is lost.
+#[test]
+fn delivery_as_a_layer_delivers_without_a_hook() {
+    let (app, answers) = givers();
+    let server = Server::plain(app.layer(DeliveryLayer::default()));
+    for (path, status) in answers {
+        SendFirst::post(path, Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(status);
+    }
+}

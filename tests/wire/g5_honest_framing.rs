@@ -1,0 +1,276 @@
+//! G5: an early answer says `Connection: close`, or the same connection serves the
+//! next request. What was not read is never taken for a request.
+#![cfg(feature = "axum")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::StatusCode,
+    routing::{get, post},
+};
+use futures_util::StreamExt;
+use testkit::{
+    LARGE, SendFirst,
+    client::{
+        Ended, FRAMINGS, Framing, Response, connect, read_response, read_to_end, write_chunk,
+    },
+};
+
+use crate::server::Server;
+
+/// `/early` answers unread, `/first` after one frame; `/count` says how often it
+/// was asked before.
+fn app() -> Router {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = move || async move { asked.fetch_add(1, Ordering::SeqCst).to_string() };
+    Router::new()
+        .route("/early", post(|| async { StatusCode::UNAUTHORIZED }))
+        .route(
+            "/first",
+            post(|body: Body| async { drop(body.into_data_stream().next().await) }),
+        )
+        .route("/count", get(count))
+}
+
+/// Each with a count of its own.
+fn both() -> [Server; 2] {
+    [Server::hooked(app()), Server::joined(app())]
+}
+
+const COUNT: &str = "GET /count HTTP/1.1\r\nHost: test\r\n\r\n";
+
+fn exchange(socket: &mut TcpStream, request: &SendFirst) -> Response {
+    request.write(socket).unwrap();
+    read_response(socket).unwrap()
+}
+
+/// RFC 9112 §9.3: read the whole body, or close after the answer.
+#[test]
+fn five_early_answers_travel_on_one_connection() {
+    let server = Server::joined(app());
+    let mut socket = connect(server.addr);
+    for _ in 0..5 {
+        let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
+        let response = exchange(&mut socket, &upload);
+        assert_eq!(response.status, 401);
+        assert_eq!(response.header("connection"), None);
+    }
+    assert_eq!(server.linger.stats().started, 0);
+}
+
+/// The same where the body comes late, so that it is drained in the background.
+#[test]
+fn a_rest_that_comes_later_keeps_the_connection() {
+    let server = Server::joined(app());
+    let mut socket = connect(server.addr);
+    for _ in 0..5 {
+        let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 401);
+        socket.write_all(&vec![0; 100_000]).unwrap();
+    }
+    socket.write_all(COUNT.as_bytes()).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().body, "0");
+}
+
+/// Extractors stop there. Stock hyper keeps such a connection, and so must we.
+#[test]
+fn five_unread_terminators_travel_on_one_connection() {
+    for server in Server::both(&app())
+        .into_iter()
+        .chain([Server::plain(app())])
+    {
+        let mut socket = connect(server.addr);
+        for _ in 0..5 {
+            let head = SendFirst::post("/first", Framing::Chunked, 0).head();
+            let mut request = head.into_bytes();
+            write_chunk(&mut request, b"all there is").unwrap();
+            request.extend_from_slice(b"0\r\n\r\n");
+            socket.write_all(&request).unwrap();
+            let response = read_response(&mut socket).unwrap();
+            assert_eq!(
+                (response.status, response.header("connection")),
+                (200, None)
+            );
+        }
+    }
+}
+
+/// Here the terminator is held back until the answer is there.
+#[test]
+fn a_late_terminator_keeps_the_connection() {
+    let server = Server::joined(app());
+    let mut socket = connect(server.addr);
+    for _ in 0..5 {
+        let head = SendFirst::post("/first", Framing::Chunked, 0).head();
+        socket.write_all(head.as_bytes()).unwrap();
+        write_chunk(&mut socket, b"all there is").unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 200);
+        socket.write_all(b"0\r\n\r\n").unwrap();
+    }
+    socket.write_all(COUNT.as_bytes()).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().body, "0");
+}
+
+#[test]
+fn what_is_not_drained_is_said_to_close() {
+    let server = Server::joined(app());
+    for (framing, length) in [
+        (Framing::ContentLength, LARGE),
+        (Framing::ContentLength, (1 << 20) + 1),
+        (Framing::Chunked, LARGE),
+    ] {
+        let response = SendFirst::post("/early", framing, length)
+            .to(server.addr)
+            .assert_delivered(401);
+        assert_eq!(response.header("connection"), Some("close"));
+    }
+}
+
+/// RFC 9112 §9.6: nothing is processed after `close`.
+#[test]
+fn a_request_behind_a_closed_one_gets_no_answer() {
+    for server in both() {
+        for framing in FRAMINGS {
+            let mut socket = connect(server.addr);
+            let upload = SendFirst::post("/early", framing, LARGE);
+            upload.write(&mut socket).unwrap();
+            socket.write_all(COUNT.as_bytes()).unwrap();
+            let (received, ended) = read_to_end(&mut socket);
+            assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+            let (_, rest) = Response::parse(&received).unwrap();
+            assert_eq!(rest, b"", "a second answer");
+        }
+        assert_never_counted(server.addr);
+    }
+}
+
+#[test]
+fn a_request_hidden_in_a_refused_body_is_never_answered() {
+    for server in both() {
+        for framing in FRAMINGS {
+            for length in [1000, 100_000, 3 << 20] {
+                let mut upload = SendFirst::post("/early", framing, length);
+                // Wherever a careless server goes on to parse, a request begins.
+                upload.prefix = COUNT.repeat(length as usize / COUNT.len()).into_bytes();
+                upload.prefix.resize(length as usize, b'\n');
+                let mut socket = connect(server.addr);
+                upload.write(&mut socket).unwrap();
+                assert_eq!(read_response(&mut socket).unwrap().status, 401);
+                // What is left of the connection: nothing, or an honest one.
+                let _ = socket.shutdown(std::net::Shutdown::Write);
+                let mut rest = Vec::new();
+                let _ = socket.read_to_end(&mut rest);
+                assert_eq!(rest, b"", "a second answer");
+            }
+        }
+        assert_never_counted(server.addr);
+    }
+}
+
+/// By a request of its own, the first to be counted.
+fn assert_never_counted(addr: SocketAddr) {
+    let mut socket = connect(addr);
+    socket.write_all(COUNT.as_bytes()).unwrap();
+    assert_eq!(
+        read_response(&mut socket).unwrap().body,
+        "0",
+        "it was answered"
+    );
+}
+
+/// The clients' own wishes: RFC 9112 §9.3.
+#[test]
+fn a_client_that_closes_is_closed() {
+    let server = Server::joined(app());
+    for line in ["Connection: close", "Connection: keep-alive, Close"] {
+        let response = SendFirst::post("/early", Framing::ContentLength, 100_000)
+            .header(line)
+            .to(server.addr)
+            .assert_delivered(401);
+        assert_eq!(response.header("connection"), Some("close"));
+    }
+    let mut socket = connect(server.addr);
+    let head = "POST /early HTTP/1.0\r\nContent-Length: 100000\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(&vec![0; 100_000]).unwrap();
+    let (received, ended) = read_to_end(&mut socket);
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
+    assert_eq!(Response::parse(&received).unwrap().0.status, 401);
+}
+
+/// `h2c` comes with bodies; asking for it makes no tunnel.
+#[test]
+fn a_post_that_asks_for_an_upgrade_is_like_any_other() {
+    let server = Server::joined(app());
+    let mut socket = connect(server.addr);
+    for _ in 0..2 {
+        let upload = SendFirst::post("/early", Framing::ContentLength, 100_000)
+            .header("Connection: Upgrade, HTTP2-Settings")
+            .header("Upgrade: h2c")
+            .header("HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA");
+        assert_eq!(exchange(&mut socket, &upload).status, 401);
+    }
+    SendFirst::post("/early", Framing::ContentLength, LARGE)
+        .header("Connection: Upgrade")
+        .header("Upgrade: h2c")
+        .to(server.addr)
+        .assert_delivered(401);
+}
+
+/// A drain that gives up may be overtaken by hyper, which reads once more and may find
+/// the end: then the connection goes on, and nothing of it may be discarded.
+#[test]
+fn a_connection_that_outlives_its_drain_is_whole() {
+    const ECHO: u64 = 16 << 20;
+    let app = app()
+        .route("/echo", post(|body: Body| async { body }))
+        .layer(axum::extract::DefaultBodyLimit::disable());
+    for rest in [1000, (1 << 20) + 1, (1 << 20) + 5000, 3 << 20] {
+        let server = Server::joined(app.clone());
+        let mut socket = connect(server.addr);
+        let head = SendFirst::post("/first", Framing::Chunked, 0).head();
+        socket.write_all(head.as_bytes()).unwrap();
+        write_chunk(&mut socket, b"the handler reads this").unwrap();
+        assert_eq!(read_response(&mut socket).unwrap().status, 200);
+        // The rest in small chunks, so that the budget is passed by the very last.
+        let chunk = [0; 2000];
+        let mut body = Vec::new();
+        let mut left = rest;
+        while left > 0 {
+            let part = left.min(chunk.len());
+            write_chunk(&mut body, &chunk[..part]).unwrap();
+            left -= part;
+        }
+        body.extend_from_slice(b"0\r\n\r\n");
+        // It may be closed, for it was more than the connection is worth.
+        let Ok(()) = socket.write_all(&body) else {
+            continue;
+        };
+
+        let mut writer = socket.try_clone().unwrap();
+        let writes = std::thread::spawn(move || {
+            SendFirst::post("/echo", Framing::ContentLength, ECHO)
+                .header("Connection: close")
+                .write(&mut writer)
+        });
+        let (received, ended) = read_to_end(&mut socket);
+        let wrote = writes.join().unwrap();
+        // Served whole, or not at all.
+        if !received.is_empty() {
+            wrote.expect("what is served is read");
+            assert!(matches!(ended, Ended::Cleanly), "{rest}: {ended:?}");
+            let (response, rest) = Response::parse(&received).expect("a whole response");
+            assert_eq!((response.content.len() as u64, rest.len()), (ECHO, 0));
+        }
+    }
+}

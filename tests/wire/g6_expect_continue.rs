@@ -1,0 +1,87 @@
+//! G6: `Expect: 100-continue` is never answered with 100 when the head already
+//! decides (RFC 9110 §10.1.1). The first bytes on the wire are the final status.
+#![cfg(feature = "axum")]
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use axum::{Router, http::StatusCode, routing::post};
+use testkit::{
+    LARGE, MIB, SendFirst,
+    client::{Framing, Response, connect, read_response, read_to_end},
+};
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+
+use crate::server::{Server, counting};
+
+fn app() -> Router {
+    counting()
+        .route("/denied", post(|| async { StatusCode::UNAUTHORIZED }))
+        .layer(BodyGuardLayer::new(MIB))
+}
+
+fn servers() -> [Server; 3] {
+    let [hooked, joined] = Server::both(&app());
+    let by_layer = Server::hooked(app().layer(DeliveryLayer::default()));
+    [hooked, joined, by_layer]
+}
+
+fn expecting(path: &'static str, length: u64) -> SendFirst {
+    SendFirst::post(path, Framing::ContentLength, length).header("Expect: 100-continue")
+}
+
+fn ask(addr: SocketAddr, request: &SendFirst) -> TcpStream {
+    let mut socket = connect(addr);
+    socket.write_all(request.head().as_bytes()).unwrap();
+    socket
+}
+
+#[test]
+fn the_final_status_comes_first() {
+    for server in servers() {
+        for (path, length, status) in [("/", LARGE, 413), ("/denied", 100_000, 401)] {
+            // It waits, and never sends: what it gets is one answer, and an end.
+            let mut socket = ask(server.addr, &expecting(path, length));
+            let response = read_response(&mut socket).unwrap();
+            assert_eq!(response.status, status);
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the connection stays");
+        }
+    }
+}
+
+#[test]
+fn joined_it_says_that_it_closes() {
+    let server = Server::joined(app());
+    let mut socket = ask(server.addr, &expecting("/denied", 100_000));
+    let response = read_response(&mut socket).unwrap();
+    assert_eq!(response.header("connection"), Some("close"));
+}
+
+/// Clients do not wait for ever: curl a second, and some not at all.
+#[test]
+fn a_client_that_does_not_wait_gets_the_answer_too() {
+    for server in servers() {
+        for (path, length, status) in [("/", LARGE, 413), ("/denied", 100_000, 401)] {
+            expecting(path, length)
+                .to(server.addr)
+                .assert_delivered(status);
+        }
+    }
+}
+
+/// The test above must not pass for want of any 100 at all.
+#[test]
+fn a_body_that_is_wanted_is_asked_for() {
+    for server in servers() {
+        let request = expecting("/", 1000).header("Connection: close");
+        let mut socket = ask(server.addr, &request);
+        let mut first = [0; 25];
+        socket.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"HTTP/1.1 100 Continue\r\n\r\n");
+        socket.write_all(&[0; 1000]).unwrap();
+        let (received, _) = read_to_end(&mut socket);
+        assert_eq!(Response::parse(&received).unwrap().0.body, "1000");
+    }
+}

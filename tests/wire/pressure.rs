@@ -1,0 +1,230 @@
+//! Bounds of the process: how many linger at once, who gives way, and what is told of it.
+#![cfg(feature = "axum")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use axum::{Router, http::StatusCode, routing::post};
+use testkit::{
+    Framing, LARGE, MIB, SendFirst,
+    client::{connect, read_head, read_response},
+};
+use tower_bodyguard::{
+    BodyGuardLayer, Counters, Event, Linger, LingerConfig, Observer, StopReason as How,
+    limit::RefusalKind,
+};
+use tower_http::timeout::{RequestBodyDeadlineLayer, RequestBodyTimeoutLayer};
+
+use crate::server::{Server, guarded};
+
+fn served(linger: Linger, app: Router) -> Server {
+    Server::run_with(linger, |listener, linger| async move {
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&linger)
+            .await
+            .unwrap();
+    })
+}
+
+fn early() -> Router {
+    Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
+}
+
+/// A refused upload whose client has sent nothing of it, and is heard of no more.
+fn refused(server: &Server) -> TcpStream {
+    let mut socket = connect(server.addr);
+    let upload = SendFirst::post("/", Framing::ContentLength, LARGE);
+    socket.write_all(upload.head().as_bytes()).unwrap();
+    assert!(read_head(&mut socket).starts_with("HTTP/1.1 401 "));
+    socket
+}
+
+fn until_started(server: &Server, connections: u64) {
+    while server.linger.stats().started < connections {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn the_longest_silent_gives_way() {
+    let counters = Counters::default();
+    let linger = Linger::new(
+        LingerConfig::new()
+            .max_connections(2)
+            .observer(counters.observer()),
+    );
+    let server = served(linger, early());
+    let mut sockets: Vec<_> = (1..=3)
+        .map(|count| {
+            let socket = refused(&server);
+            until_started(&server, count);
+            socket
+        })
+        .collect();
+    while counters.snapshot().lingers.with_reason(How::Evicted) == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(server.linger.stats().lingering(), 2);
+    // It is the first that is gone, and the others are not.
+    while sockets[0].write(&[0]).is_ok() {
+        thread::yield_now();
+    }
+    for socket in &mut sockets[1..] {
+        socket.write_all(&vec![0; MIB as usize]).unwrap();
+    }
+    drop(sockets);
+    while server.linger.stats().lingering() > 0 {
+        thread::yield_now();
+    }
+    let lingers = counters.snapshot().lingers;
+    assert_eq!(
+        (
+            lingers.with_reason(How::Completed),
+            lingers.by_reason().count()
+        ),
+        (2, 8)
+    );
+}
+
+#[test]
+fn with_no_place_there_is_no_linger() {
+    let server = served(Linger::new(LingerConfig::new().max_connections(0)), early());
+    let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
+    assert!(outcome.was_reset(), "{outcome:?}");
+}
+
+/// What came of each, in one word.
+fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
+    let words = Arc::clone(words);
+    Observer::new(move |event: &Event<'_>| {
+        let word = match event {
+            Event::Refused(refusal) => format!("refused {}", refusal.status().as_u16()),
+            Event::Drained(drained) => format!("drained {} {:?}", drained.bytes, drained.reason),
+            Event::Lingered(lingered) => format!("lingered {:?}", lingered.reason),
+            _ => "another".to_owned(),
+        };
+        words.lock().unwrap().push(word);
+    })
+}
+
+#[test]
+fn one_observer_is_told_of_all() {
+    let words = Arc::default();
+    let app = guarded(4 * MIB);
+    let app = app.layer(BodyGuardLayer::new(5 * MIB).observer(told(&words)));
+    let server = served(Linger::new(LingerConfig::new().observer(told(&words))), app);
+    // Over the outer limit, and over the inner one, which tells nobody.
+    for length in [LARGE, 5 * MIB] {
+        let upload = SendFirst::post("/", Framing::ContentLength, length);
+        upload.to(server.addr).assert_delivered(413);
+    }
+    // Drained, and the connection kept.
+    let mut socket = connect(server.addr);
+    let upload = SendFirst::post("/nowhere", Framing::ContentLength, 1000);
+    upload.write(&mut socket).unwrap();
+    assert_eq!(read_response(&mut socket).unwrap().status, 404);
+    let expected = [
+        "refused 413",
+        "lingered Completed",
+        "lingered Completed",
+        "drained 1000 Completed",
+    ];
+    while words.lock().unwrap().len() < expected.len() {
+        thread::yield_now();
+    }
+    let mut words = words.lock().unwrap();
+    words.sort();
+    let mut expected = expected;
+    expected.sort_unstable();
+    assert_eq!(*words, expected);
+}
+
+#[test]
+fn an_observer_that_panics_harms_nobody() {
+    let observer = || Observer::new(|_| panic!("as the test wants it"));
+    let app = guarded(4 * MIB);
+    let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
+    let server = served(Linger::new(LingerConfig::new().observer(observer())), app);
+    for _ in 0..3 {
+        SendFirst::post("/", Framing::ContentLength, LARGE)
+            .to(server.addr)
+            .assert_delivered(413);
+    }
+}
+
+/// Ten bytes, and then nothing: 408, and delivered like any other early answer.
+#[test]
+fn a_slow_upload_is_refused() {
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let observer = Observer::new({
+        let kinds = Arc::clone(&kinds);
+        move |event: &Event<'_>| {
+            if let Event::Refused(refusal) = event {
+                kinds.lock().unwrap().push(refusal.kind());
+            }
+        }
+    });
+    // The latter is no limit to speak of: only the rate counts.
+    for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
+        let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
+        let app = crate::server::counting().layer(guard.observer(observer.clone()));
+        let server = served(Linger::default(), app);
+        let mut socket = connect(server.addr);
+        let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        socket.write_all(&[0; 10]).unwrap();
+        let response = read_response(&mut socket).unwrap();
+        assert_eq!(response.status, 408);
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(
+            response.body.contains("1000 bytes per second"),
+            "{}",
+            response.body
+        );
+        // It wakes up, and sends the rest.
+        socket.write_all(&vec![0; 16 << 20]).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
+    assert_eq!(
+        *kinds.lock().unwrap(),
+        [RefusalKind::TooSlow { rate: 1000 }; 2]
+    );
+}
+
+/// tower-http's ways: the error is the handler's to answer, and what it answers arrives.
+#[test]
+fn other_ways_to_be_too_slow_are_told_as_well() {
+    const BRIEF: Duration = Duration::from_millis(100);
+    let app = || crate::server::counting().layer(BodyGuardLayer::new(LARGE));
+    let apps = [
+        app().layer(RequestBodyTimeoutLayer::new(BRIEF)),
+        app().layer(RequestBodyDeadlineLayer::new(BRIEF)),
+    ];
+    for app in apps {
+        let server = served(Linger::default(), app);
+        let mut socket = connect(server.addr);
+        let upload = SendFirst::post("/bytes", Framing::ContentLength, LARGE);
+        socket.write_all(upload.head().as_bytes()).unwrap();
+        socket.write_all(&[0; 10]).unwrap();
+        let response = read_response(&mut socket).unwrap();
+        assert_eq!(response.status, 400, "{}", response.body);
+        assert_eq!(response.header("connection"), Some("close"));
+        socket.write_all(&vec![0; 16 << 20]).unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+/// At full speed it is fast enough, whatever the rate.
+#[test]
+fn a_fast_upload_is_not() {
+    let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));
+    let server = served(Linger::default(), crate::server::counting().layer(guard));
+    let upload = SendFirst::post("/", Framing::Chunked, 16 * MIB).header("Connection: close");
+    let outcome = upload.to(server.addr);
+    assert_eq!(outcome.assert_delivered(200).body, (16 * MIB).to_string());
+}
