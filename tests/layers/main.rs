@@ -6,6 +6,7 @@ mod server;
 
 mod axum_guard;
 mod claims;
+mod compile_errors;
 mod composition;
 mod compressed;
 mod counts;

@@ -146,7 +146,6 @@ async fn what_was_captured_is_there_when_the_body_proves_too_long() {
     let guard = BodyGuardLayer::new(LIMIT)
         .capture(|head| head.uri.path().to_owned())
         .refusal_response(|r: &Refusal| {
-            assert_eq!(r.captured::<u32>(), None, "another type");
             r.captured::<String>()
                 .cloned()
                 .unwrap_or_default()

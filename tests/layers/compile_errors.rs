@@ -53,7 +53,7 @@ const WRONG: &[Wrong] = &[
     Wrong {
         name: "response_that_is_none",
         features: &["axum"],
-        code: "let _ = BodyGuardLayer::axum(MIB).refusal_response(|_: &Refusal| 413.5);",
+        code: "let _ = BodyGuardLayer::axum(MIB).refusal_response(\"too large\");",
         says: &["or a closure `|refusal: &Refusal| -> impl IntoResponse`"],
     },
 ];
