@@ -67,8 +67,8 @@
 //!
 //! None is on by default; each only adds.
 //!
-//! - `axum`: `tower_bodyguard::axum::serve`, which replaces axum's own, limits by route, and
-//!   `BodyGuardLayer::axum`.
+//! - `axum`: `tower_bodyguard::axum::serve`, which replaces axum's own, `BodyGuardLayer::axum`,
+//!   and limits of routes.
 //! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`, beside axum's own `http2`.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.

@@ -86,6 +86,19 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::new(inner, Arc::clone(&self.handle), self.peer_key.clone())
+        Delivery::from_handle(inner, Arc::clone(&self.handle), self.peer_key.clone())
+    }
+}
+
+impl<S> Delivery<S> {
+    /// Wraps `inner`, as [`DeliveryLayer::new`] does.
+    pub fn new(inner: S, config: DeliveryConfig) -> Self {
+        DeliveryLayer::new(config).layer(inner)
+    }
+
+    /// Returns [`DeliveryLayer::new`].
+    #[must_use]
+    pub fn layer(config: DeliveryConfig) -> DeliveryLayer {
+        DeliveryLayer::new(config)
     }
 }

@@ -52,13 +52,28 @@ pub struct Delivery<S> {
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn new(inner: S, handle: Arc<DeliveryHandle>, peer_key: PeerKey) -> Self {
+    pub(crate) fn from_handle(inner: S, handle: Arc<DeliveryHandle>, peer_key: PeerKey) -> Self {
         Self {
             inner,
             handle,
             peer_key,
             connection: None,
         }
+    }
+
+    /// Returns the service within.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns the service within.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the service within, without delivery.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     /// For one connection, whose socket knows it too.

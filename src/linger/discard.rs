@@ -1,7 +1,6 @@
 //! Reading only to throw away, as cheaply as the system allows.
 
 use std::{
-    any::Any,
     cell::RefCell,
     io,
     mem::MaybeUninit,
@@ -13,6 +12,8 @@ use tokio::{
     io::{AsyncRead, ReadBuf},
     net::TcpStream,
 };
+
+use super::socket::tcp;
 
 /// How much one call takes at most, in bytes. Larger chunks need fewer system
 /// calls; past this size nothing more is won.
@@ -74,11 +75,9 @@ where
     Poll::Ready(Ok(buf.filled().len()))
 }
 
-/// The socket, where the kernel can discard for us. Coherence forbids a special
-/// case beside a blanket impl, so the type is asked at run time.
+/// The socket, where the kernel can discard for us.
 fn truncating<T: 'static>(io: &T) -> Option<&TcpStream> {
-    let io: &dyn Any = io;
-    io.downcast_ref().filter(|_| truncate::AVAILABLE)
+    tcp(io).filter(|_| truncate::AVAILABLE)
 }
 
 /// Writes what there is room for, whatever tokio knows of the socket's readiness. `None` where

@@ -1,5 +1,7 @@
 //! How many descriptors the process may have, and how near it is to that.
 
+use super::socket::descriptor;
+
 /// Of the places for lingering connections, at most.
 const MOST: usize = 1024;
 
@@ -38,26 +40,6 @@ impl FdLimit {
 
 fn is_in_reserve(descriptor: u64, limit: u64) -> bool {
     descriptor >= limit - RESERVE.min(limit / 8)
-}
-
-/// As for discarding, the type is asked at run time.
-#[cfg(unix)]
-fn descriptor<T: 'static>(socket: &T) -> Option<u64> {
-    use std::{any::Any, os::fd::AsRawFd};
-
-    use tokio::net::{TcpStream, UnixStream};
-
-    let socket: &dyn Any = socket;
-    let descriptor = match socket.downcast_ref::<TcpStream>() {
-        Some(socket) => socket.as_raw_fd(),
-        None => socket.downcast_ref::<UnixStream>()?.as_raw_fd(),
-    };
-    u64::try_from(descriptor).ok()
-}
-
-#[cfg(not(unix))]
-fn descriptor<T: 'static>(_: &T) -> Option<u64> {
-    None
 }
 
 /// From `proc_pid_limits(5)`.

@@ -19,6 +19,7 @@ mod misuse;
 mod peer_key;
 mod read_tracker;
 mod shutdown;
+mod socket;
 mod stats;
 mod task;
 mod tls_records;

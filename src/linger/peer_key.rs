@@ -1,15 +1,13 @@
 //! Which client a socket belongs to.
 
 use std::{
-    any::Any,
     fmt,
     hash::{BuildHasher, Hash, RandomState},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use tokio::net::TcpStream;
-
+use super::socket::tcp;
 use crate::shared::peer::Peer;
 
 type Key = dyn Fn(SocketAddr) -> Option<u64> + Send + Sync;
@@ -28,11 +26,8 @@ impl PeerKey {
         Self(Some(Arc::new(move |addr| Some(state.hash_one(key(addr)?)))))
     }
 
-    /// As for discarding, the type is asked at run time.
     pub(super) fn of<T: 'static>(&self, socket: &T) -> Peer {
-        let socket: &dyn Any = socket;
-        let socket = socket.downcast_ref::<TcpStream>();
-        let addr = socket.and_then(|socket| socket.peer_addr().ok());
+        let addr = tcp(socket).and_then(|socket| socket.peer_addr().ok());
         Peer::keyed(addr.and_then(|addr| match &self.0 {
             Some(key) => key(addr),
             None => Some(network(addr.ip())),
@@ -58,7 +53,7 @@ fn network(ip: IpAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

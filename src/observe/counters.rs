@@ -34,7 +34,7 @@ struct Counted {
 #[derive(Debug, Default)]
 struct Tally {
     bytes: AtomicU64,
-    stopped: [AtomicU64; 8],
+    stopped: [AtomicU64; REASONS.len()],
 }
 
 /// The reasons, in the order of their counters.
@@ -48,6 +48,20 @@ const REASONS: [StopReason; 8] = [
     StopReason::Evicted,
     StopReason::Shutdown,
 ];
+
+/// Where a reason is counted.
+const fn index(reason: StopReason) -> usize {
+    match reason {
+        StopReason::Completed => 0,
+        StopReason::Reset => 1,
+        StopReason::IdleTimeout => 2,
+        StopReason::Timeout => 3,
+        StopReason::MaxBytes => 4,
+        StopReason::MinRate => 5,
+        StopReason::Evicted => 6,
+        StopReason::Shutdown => 7,
+    }
+}
 
 /// What was counted so far. While requests come and go, the numbers may be apart by
 /// those under way.
@@ -86,15 +100,14 @@ pub struct RefusedCount {
 pub struct DiscardedCount {
     /// What was thrown away, in bytes.
     pub bytes: u64,
-    stopped: [u64; 8],
+    stopped: [u64; REASONS.len()],
 }
 
 impl DiscardedCount {
     /// Returns how many stopped for this reason.
     #[must_use]
     pub fn with_reason(&self, reason: StopReason) -> u64 {
-        let place = REASONS.iter().position(|known| *known == reason);
-        place.map_or(0, |place| self.stopped[place])
+        self.stopped[index(reason)]
     }
 
     /// Yields each reason, and how many stopped for it.
@@ -154,10 +167,7 @@ impl Counted {
 impl Tally {
     fn add(&self, discarded: &Discarded) {
         self.bytes.fetch_add(discarded.bytes, Ordering::Relaxed);
-        let place = REASONS.iter().position(|end| *end == discarded.reason);
-        if let Some(place) = place {
-            self.stopped[place].fetch_add(1, Ordering::Relaxed);
-        }
+        self.stopped[index(discarded.reason)].fetch_add(1, Ordering::Relaxed);
     }
 
     fn count(&self) -> DiscardedCount {
@@ -165,6 +175,18 @@ impl Tally {
         DiscardedCount {
             bytes: get(&self.bytes),
             stopped: self.stopped.each_ref().map(get),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_counter() {
+        for (at, reason) in REASONS.into_iter().enumerate() {
+            assert_eq!(index(reason), at, "{reason:?}");
         }
     }
 }

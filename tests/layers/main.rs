@@ -15,4 +15,6 @@ mod documented_tests;
 mod layout;
 mod limits;
 mod permits;
+#[cfg(all(feature = "axum", feature = "axum-server"))]
+mod public_types;
 mod refusals;
