@@ -178,3 +178,119 @@ impl<B, P> Clone for BodyHandoff<B, P> {
         Self(Arc::clone(&self.0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts the bodies that are released after the response is ready.
+    type Released = Arc<AtomicUsize>;
+
+    fn unread() -> UnreadBody<()> {
+        UnreadBody::new((), false, None)
+    }
+
+    fn on_release(released: &Released) -> OnRelease<(), Released> {
+        OnRelease {
+            disposition: Arc::clone(released),
+            release: |released, _, _| {
+                released.fetch_add(1, Ordering::SeqCst);
+            },
+        }
+    }
+
+    /// Both sides of a handoff: the service's and the response's.
+    fn handoff() -> (BodyHandoff<(), Released>, BodyHandoff<(), Released>) {
+        let response = BodyHandoff::new();
+        (response.clone(), response)
+    }
+
+    fn never() -> OnRelease<(), Released> {
+        panic!("the service has released the body")
+    }
+
+    #[test]
+    fn body_released_before_the_response_is_taken_once() {
+        for drops_side in [false, true] {
+            let (service, mut response) = handoff();
+            service.give_back(unread());
+            let service = (!drops_side).then_some(service);
+            assert!(matches!(response.settle(never), Settled::Released(_)));
+            assert!(matches!(response.settle(never), Settled::Over));
+            drop(service);
+        }
+    }
+
+    #[test]
+    fn body_released_after_the_response_runs_on_release_once() {
+        let released = Released::default();
+        let (service, mut response) = handoff();
+        let settled = response.settle(|| on_release(&released));
+        assert!(matches!(settled, Settled::Held));
+        assert_eq!(released.load(Ordering::SeqCst), 0);
+        service.give_back(unread());
+        service.give_back(unread());
+        assert_eq!(released.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn body_that_was_read_to_its_end_is_over() {
+        let (service, mut response) = handoff();
+        drop(service);
+        assert!(matches!(response.settle(never), Settled::Over));
+    }
+
+    #[test]
+    fn body_that_failed_is_not_released() {
+        for drops_side in [false, true] {
+            let (service, mut response) = handoff();
+            service.fail();
+            let service = (!drops_side).then_some(service);
+            assert!(matches!(response.settle(never), Settled::Failed));
+            drop(service);
+        }
+    }
+
+    #[test]
+    fn release_may_use_the_handoff() {
+        let released = Released::default();
+        let (service, mut response) = handoff();
+        response.settle(|| OnRelease {
+            disposition: Arc::clone(&released),
+            release: |released, _, handoff| {
+                // No lock is held.
+                handoff.progress().part_taken();
+                released.fetch_add(1, Ordering::SeqCst);
+            },
+        });
+        service.give_back(unread());
+        assert_eq!(released.load(Ordering::SeqCst), 1);
+        assert_eq!(response.progress().parts_taken(), 1);
+    }
+
+    #[test]
+    fn progress_wakes_its_task_when_the_response_is_whole() {
+        struct Woken(AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let cx = Context::from_waker(&waker);
+        let (_service, response) = handoff();
+        let progress = response.progress();
+        assert!(progress.poll_answered(&cx).is_pending());
+        progress.part_taken();
+        assert_eq!(
+            (progress.parts_taken(), woken.0.load(Ordering::SeqCst)),
+            (1, 0)
+        );
+        progress.answered();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(progress.poll_answered(&cx).is_ready());
+    }
+}
