@@ -332,7 +332,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
     }
 
     /// Tries to write, past tokio's readiness, in a stall that has lasted. Linux reports room
-    /// only when a third of the buffer is free (`sk_stream_is_writeable`), and to a client that
+    /// only when a third of the buffer is free (`sk_stream_is_writable`), and to a client that
     /// reads slowly from a buffer of 4 MiB that may take longer than the stall's timeout.
     fn probe(&mut self, begin: &[u8]) -> Option<usize> {
         self.tracker

@@ -57,8 +57,8 @@ impl TlsRecordTracker {
     fn begin(bytes: &[u8]) -> Self {
         // A head that came in parts is a rare thing, and to take another for it only costs a
         // lingering close.
-        let is_proxys = |head: &&[u8]| bytes.starts_with(head) || head.starts_with(bytes);
-        if PROXY_HEADS.iter().any(is_proxys) {
+        let is_proxy_head = |head: &&[u8]| bytes.starts_with(head) || head.starts_with(bytes);
+        if PROXY_HEADS.iter().any(is_proxy_head) {
             return Self::Opaque;
         }
         match bytes[0] {

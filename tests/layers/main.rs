@@ -12,8 +12,10 @@ mod compressed;
 mod counts;
 mod delivery;
 mod documented_tests;
+mod language;
 mod layout;
 mod limits;
+mod links;
 mod permits;
 #[cfg(all(feature = "axum", feature = "axum-server"))]
 mod public_types;
