@@ -91,7 +91,7 @@ pub use self::{
     budget::StopReason,
     delivery::{Delivery, DeliveryConfig, DeliveryLayer, Drain, StreamLinger},
     error::BoxError,
-    limit::{BodyGuard, BodyGuardLayer, GuardedBody, Limit},
+    limit::{BodyBudget, BodyBudgetConfig, BodyGuard, BodyGuardLayer, GuardedBody, Limit},
     linger::{Linger, LingerConfig, LingerIo},
     observe::{
         Counters, CountersSnapshot, Discarded, DiscardedCount, Event, Observer, RefusedCount,

@@ -5,12 +5,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Response, header::CONTENT_LENGTH};
+use http::{
+    HeaderValue, Response,
+    header::{CONTENT_LENGTH, RETRY_AFTER},
+};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{RefusalResponse, ResponseBody, grpc, under_way::UnderWay, upload::Upload};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalKind};
 
 pin_project! {
     /// The future of [`BodyGuard`](super::BodyGuard)'s responses.
@@ -89,6 +92,12 @@ where
     }
 }
 
+impl<R> Drop for ResponseContext<R> {
+    fn drop(&mut self) {
+        self.upload.end_reservation();
+    }
+}
+
 impl<R> ResponseContext<R> {
     fn judge<B, E>(
         &mut self,
@@ -98,6 +107,7 @@ impl<R> ResponseContext<R> {
         B: Body,
         R: RefusalResponse<B>,
     {
+        self.upload.end_reservation();
         // Ours is the only handle: the request body has ended or is gone, and
         // nothing can go over any more. Asked before the count is read, for in
         // between the body may go over on another thread.
@@ -134,6 +144,13 @@ where
         Some(call) => grpc::refuse(call, &refusal).map(ResponseBody::from),
         None => respond.respond(&refusal),
     };
+    if let RefusalKind::OverBudget { retry_after } = refusal.kind() {
+        let retry_after = HeaderValue::from(retry_after.as_secs());
+        response
+            .headers_mut()
+            .entry(RETRY_AFTER)
+            .or_insert(retry_after);
+    }
     if refusal.by_head() {
         response = without_body(response);
     }

@@ -3,7 +3,7 @@ use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 use http::{StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyGuard, Limit, PlainText, settings::Settings};
+use super::{BodyBudget, BodyGuard, Limit, PlainText, settings::Settings};
 use crate::{budget::Least, observe::Observer};
 
 /// Limits the bodies of the requests to a service.
@@ -214,6 +214,23 @@ impl<R, K> BodyGuardLayer<R, K> {
     pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
         let rate = rate.into().filter(|rate| *rate > 0);
         self.set().least = rate.map(|rate| Least { rate, grace });
+        self
+    }
+
+    /// Reserves room for each body in a budget, which other layers and servers may share. A
+    /// request that finds none is refused with 503, see [`BodyBudget`].
+    ///
+    /// The budget costs one allocation and a few atomic operations for each request with a body.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyBudget, BodyGuardLayer, MIB};
+    ///
+    /// let budget = BodyBudget::max_bytes(512 * MIB);
+    /// let guard = BodyGuardLayer::new(100 * MIB).budget(&budget);
+    /// ```
+    #[must_use]
+    pub fn budget(mut self, budget: &BodyBudget) -> Self {
+        self.set().budget = Some(budget.clone());
         self
     }
 

@@ -4,6 +4,7 @@
 //! while it reads. What the service then answers does not matter: once a body
 //! has gone past its limit, the client gets the [`Refusal`].
 
+mod body_budget;
 mod body_limit_status;
 mod content_length;
 mod future;
@@ -22,6 +23,7 @@ mod under_way;
 mod upload;
 
 pub use self::{
+    body_budget::{BodyBudget, BodyBudgetConfig},
     body_limit_status::BodyLimitStatus,
     future::ResponseFuture,
     layer::{AnyService, BodyGuardLayer},

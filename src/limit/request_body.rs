@@ -11,7 +11,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
-use super::{rate_meter::RateMeter, upload::Upload};
+use super::{
+    body_budget::{NoRoom, Waiting},
+    rate_meter::RateMeter,
+    upload::Upload,
+};
 use crate::{
     BoxError,
     refusal::{RefusalKind, write_limit},
@@ -55,8 +59,9 @@ pin_project! {
         inner: Option<B>,
         remaining: u64,
         upload: Option<Arc<Upload>>,
-        // Boxed, for few have one.
+        // Boxed, because few have one.
         meter: Option<Box<RateMeter>>,
+        waiting: Option<Box<Waiting>>,
     }
 }
 
@@ -67,6 +72,15 @@ impl<B> GuardedBody<B> {
             remaining: upload.signal.limit(),
             upload: Some(upload),
             meter: meter.map(Box::new),
+            waiting: None,
+        }
+    }
+
+    /// A body that waits for room in a budget before it is read.
+    pub(super) fn waiting(self, waiting: Option<Waiting>) -> Self {
+        Self {
+            waiting: waiting.map(Box::new),
+            ..self
         }
     }
 
@@ -79,6 +93,7 @@ impl<B> GuardedBody<B> {
             remaining: limit,
             upload: None,
             meter: None,
+            waiting: None,
         }
     }
 
@@ -111,6 +126,34 @@ impl<B> GuardedBody<B> {
         this.inner.set(None);
         *this.upload = None;
         *this.meter = None;
+        *this.waiting = None;
+    }
+
+    /// Waits for room in the budget, before the first byte is read.
+    fn poll_room(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let this = self.as_mut().project();
+        let reservation = this
+            .upload
+            .as_ref()
+            .and_then(|upload| upload.reservation.as_ref());
+        let (Some(waiting), Some(reservation)) = (&mut *this.waiting, reservation) else {
+            return Poll::Ready(Ok(()));
+        };
+        let room = ready!(waiting.poll(reservation, cx));
+        *this.waiting = None;
+        Poll::Ready(room.map_err(|NoRoom| self.over_budget()))
+    }
+
+    #[cold]
+    fn over_budget(self: Pin<&mut Self>) -> BoxError {
+        if let Some(upload) = self.upload.as_deref()
+            && let Some(reservation) = &upload.reservation
+        {
+            let retry_after = reservation.retry_after();
+            upload.refuse(RefusalKind::OverBudget { retry_after });
+        }
+        self.finish();
+        length_limit_error()
     }
 
     /// The client is being waited for, where there is a rate to keep.
@@ -157,6 +200,11 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.waiting.is_some()
+            && let Err(error) = ready!(self.as_mut().poll_room(cx))
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
         let this = self.as_mut().project();
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
@@ -172,6 +220,12 @@ where
                     return Poll::Ready(Some(Err(self.over_limit_by(length))));
                 };
                 *this.remaining = remaining;
+                if let Some(upload) = this.upload
+                    && let Some(reservation) = &upload.reservation
+                    && let Err(NoRoom) = reservation.grow_to(upload.signal.limit() - remaining)
+                {
+                    return Poll::Ready(Some(Err(self.over_budget())));
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -1,6 +1,7 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response, Version, request::Parts};
@@ -8,7 +9,9 @@ use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
-    BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
+    BodyBudget, BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody,
+    ResponseFuture,
+    body_budget::{NoRoom, Reservation},
     future::ResponseContext,
     rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
@@ -77,14 +80,20 @@ impl<S, R> BodyGuard<S, R> {
 impl<S, R: Clone> BodyGuard<S, R> {
     /// What it takes to answer in the handler's place, for a body that may go past its
     /// limit; for any other that nothing is asked of the head.
-    fn watch(&self, head: &Parts, limit: u64, counts: bool) -> ResponseContext<R> {
+    fn watch(
+        &self,
+        head: &Parts,
+        limit: u64,
+        counts: bool,
+        reservation: Option<Reservation>,
+    ) -> ResponseContext<R> {
         let asked = match counts {
             true => self.settings.asked(head),
             false => RequestContext::default(),
         };
         let settings = Arc::clone(&self.settings);
         ResponseContext {
-            upload: Arc::new(Upload::new(limit, asked, settings)),
+            upload: Arc::new(Upload::new(limit, asked, settings).reserving(reservation)),
             respond: self.respond.clone(),
         }
     }
@@ -107,9 +116,19 @@ impl<S, R: Clone> BodyGuard<S, R> {
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let counts = self.settings.counts(limit, promised);
+        let budget = self.settings.budget_of(&parts, promised);
+        let reservation = budget.map(|budget| budget.begin(&parts, promised.exact(), most));
+        let waiting = match reservation.as_ref().map(Reservation::start).transpose() {
+            Ok(waiting) => waiting.flatten(),
+            Err(NoRoom) => {
+                let retry_after = budget.map_or(Duration::ZERO, BodyBudget::retry_after);
+                let refusal = self.settings.refuse_over_budget(&parts, limit, retry_after);
+                return ResponseFuture::refused(refusal, self.respond.clone());
+            }
+        };
+        let counts = reservation.is_some() || self.settings.counts(limit, promised);
         let told = self.settings.keep_handler_response;
-        let watch = (counts || told).then(|| self.watch(&parts, most, counts));
+        let watch = (counts || told).then(|| self.watch(&parts, most, counts, reservation));
         // A handler that looks for it finds it with every request.
         if let Some(watch) = watch.as_ref().filter(|_| told) {
             let over_limit = BodyLimitStatus::new(Arc::clone(&watch.upload), limit);
@@ -121,7 +140,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
             Some(ResponseContext { upload, .. }) => {
                 let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
                 let meter = limit.and(self.settings.least).map(meter);
-                GuardedBody::counted(body, Arc::clone(upload), meter)
+                GuardedBody::counted(body, Arc::clone(upload), meter).waiting(waiting)
             }
             None => GuardedBody::bounded(body, most),
         };

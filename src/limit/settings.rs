@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, StatusCode, request::Parts};
@@ -13,7 +14,7 @@ use http_body::SizeHint;
 use http_body_util::LengthLimitError;
 
 use super::{
-    Limit,
+    BodyBudget, Limit,
     content_length::{Malformed, content_length},
     policy::Found,
 };
@@ -36,6 +37,7 @@ pub(super) struct Settings {
     pub(super) keep_handler_response: bool,
     pub(super) grpc_refusals: bool,
     pub(super) least: Option<Least>,
+    pub(super) budget: Option<BodyBudget>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
     /// Whether a smaller limit within is an oversight, and not a choice.
@@ -62,6 +64,7 @@ impl Settings {
             keep_handler_response: false,
             grpc_refusals: true,
             least: None,
+            budget: None,
             observer: Observer::default(),
             capture: None,
             reports_smaller_limits: true,
@@ -107,7 +110,8 @@ impl Settings {
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
         let limit = self.limit.fixed()?;
         let counts = self.keep_handler_response || self.counts(limit, promised);
-        if counts || (self.require_length && promised.exact().is_none()) {
+        let has_budget = self.budget.is_some() && promised.exact() != Some(0);
+        if counts || has_budget || (self.require_length && promised.exact().is_none()) {
             return None;
         }
         let most = limit.unwrap_or(NO_LIMIT);
@@ -123,7 +127,10 @@ impl Settings {
         promised: &SizeHint,
     ) -> Result<Option<u64>, Box<Refusal>> {
         let mut found = Found::default();
-        let limit = self.limit.for_request(head, &mut found);
+        let mut limit = self.limit.for_request(head, &mut found);
+        if let Some(budget) = self.budget_of(head, promised) {
+            limit = Some(budget.longest().min(limit.unwrap_or(NO_LIMIT)));
+        }
         #[cfg(feature = "axum")]
         if promised.exact() != Some(0) && self.notice.is_due(found) {
             self.warn_of_unknown_route(head, limit);
@@ -138,6 +145,27 @@ impl Settings {
             true => Ok(limit),
             false => Err(self.refuse(head, declared, limit)),
         }
+    }
+
+    /// Returns the budget that the request's body needs room in.
+    pub(super) fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
+        let has_body = promised.exact() != Some(0);
+        let budget = self.budget.as_ref().filter(|_| has_body);
+        budget.filter(|budget| !budget.is_exempt(head))
+    }
+
+    /// The refusal of a request whose body finds no room.
+    #[cold]
+    pub(super) fn refuse_over_budget(
+        &self,
+        head: &Parts,
+        limit: Option<u64>,
+        retry_after: Duration,
+    ) -> Box<Refusal> {
+        let kind = RefusalKind::OverBudget { retry_after };
+        let refusal = self.refusal(kind, limit, self.asked(head));
+        self.observe(&refusal);
+        Box::new(refusal)
     }
 
     /// A limit by route is in a place where it cannot hold, or a fallback reads bodies.

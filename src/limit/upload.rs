@@ -1,6 +1,9 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{grpc::Begun, settings::Settings};
+use super::{body_budget::Reservation, grpc::Begun, settings::Settings};
 use crate::{
     refusal::{Refusal, RefusalKind, RequestContext},
     shared::limit_signal::{LimitSignal, Violation},
@@ -13,6 +16,8 @@ pub(super) struct Upload {
     pub(super) signal: LimitSignal,
     asked: RequestContext,
     pub(super) settings: Arc<Settings>,
+    /// The body's room in a budget.
+    pub(super) reservation: Option<Reservation>,
     /// The response, where it is one of gRPC's and under way. Only its body asks: the
     /// lock is always free.
     begun: Mutex<Option<Begun>>,
@@ -24,7 +29,15 @@ impl Upload {
             signal: LimitSignal::new(limit),
             asked,
             settings,
+            reservation: None,
             begun: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn reserving(self, reservation: Option<Reservation>) -> Self {
+        Self {
+            reservation,
+            ..self
         }
     }
 
@@ -40,10 +53,20 @@ impl Upload {
         self.settings.observe(&self.refused(kind));
         match kind {
             RefusalKind::TooSlow { rate } => self.signal.report_too_slow(rate),
+            RefusalKind::OverBudget { retry_after } => {
+                self.signal.report_no_room(retry_after.as_secs());
+            }
             RefusalKind::Streamed { received } => self.signal.report(received),
             RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
                 unreachable!("the head is judged before there is an upload")
             }
+        }
+    }
+
+    /// Gives the body's room back.
+    pub(super) fn end_reservation(&self) {
+        if let Some(reservation) = &self.reservation {
+            reservation.end();
         }
     }
 
@@ -57,6 +80,9 @@ impl Upload {
         let kind = match self.signal.violation()? {
             Violation::TooLong { received } => RefusalKind::Streamed { received },
             Violation::TooSlow { rate } => RefusalKind::TooSlow { rate },
+            Violation::NoRoom { retry_after } => RefusalKind::OverBudget {
+                retry_after: Duration::from_secs(retry_after),
+            },
         };
         Some(self.refused(kind))
     }

@@ -24,6 +24,7 @@ struct Counted {
     declared: AtomicU64,
     streamed: AtomicU64,
     too_slow: AtomicU64,
+    over_budget: AtomicU64,
     bad_length: AtomicU64,
     length_required: AtomicU64,
     drains: Tally,
@@ -88,6 +89,8 @@ pub struct RefusedCount {
     pub streamed: u64,
     /// Bytes that came too slowly.
     pub too_slow: u64,
+    /// Bodies that the budget had no room for.
+    pub over_budget: u64,
     /// A malformed `Content-Length`.
     pub bad_length: u64,
     /// No length, where one is required.
@@ -134,6 +137,7 @@ impl Counters {
                 declared: get(&counted.declared),
                 streamed: get(&counted.streamed),
                 too_slow: get(&counted.too_slow),
+                over_budget: get(&counted.over_budget),
                 bad_length: get(&counted.bad_length),
                 length_required: get(&counted.length_required),
             },
@@ -157,6 +161,7 @@ impl Counted {
             RefusalKind::Declared { .. } => &self.declared,
             RefusalKind::Streamed { .. } => &self.streamed,
             RefusalKind::TooSlow { .. } => &self.too_slow,
+            RefusalKind::OverBudget { .. } => &self.over_budget,
             RefusalKind::BadLength => &self.bad_length,
             RefusalKind::LengthRequired => &self.length_required,
         };

@@ -1,4 +1,4 @@
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, time::Duration};
 
 use http::{StatusCode, request::Parts};
 
@@ -81,6 +81,11 @@ pub enum RefusalKind {
         /// The rate, in bytes per second.
         rate: u64,
     },
+    /// There is no room in the [budget](crate::BodyBudget) for the body.
+    OverBudget {
+        /// When to try again: the response's `Retry-After`, in whole seconds.
+        retry_after: Duration,
+    },
     /// `Content-Length` is not one decimal number that fits 64 bits, or there
     /// are several that differ (RFC 9110 §8.6). The handler never ran.
     BadLength,
@@ -98,6 +103,7 @@ impl RefusalKind {
             Self::Declared { .. } => "declared",
             Self::Streamed { .. } => "streamed",
             Self::TooSlow { .. } => "too_slow",
+            Self::OverBudget { .. } => "over_budget",
             Self::BadLength => "bad_length",
             Self::LengthRequired => "length_required",
         }
@@ -108,6 +114,7 @@ impl RefusalKind {
         match self {
             Self::Declared { .. } | Self::Streamed { .. } => for_size,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::OverBudget { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadLength => StatusCode::BAD_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
         }
@@ -263,6 +270,7 @@ impl Refusal {
         match self.kind {
             RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "Content Too Large",
             RefusalKind::TooSlow { .. } => "Request Timeout",
+            RefusalKind::OverBudget { .. } => "Service Unavailable",
             RefusalKind::BadLength => "Bad Content-Length",
             RefusalKind::LengthRequired => "Length Required",
         }
@@ -279,6 +287,9 @@ impl Refusal {
                 out.write_str("Upload too slow: the minimum is ")?;
                 write_limit(out, rate)?;
                 out.write_str(" per second. Try again over a faster connection.")
+            }
+            RefusalKind::OverBudget { .. } => {
+                out.write_str("The server is busy with other uploads. Try again in a moment.")
             }
             RefusalKind::BadLength => out.write_str(
                 "Content-Length is not one decimal number. Send the length of the body in bytes.",
@@ -376,6 +387,12 @@ mod tests {
                 RefusalKind::TooSlow { rate: 240 },
                 "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
                  connection.",
+            ),
+            (
+                RefusalKind::OverBudget {
+                    retry_after: Duration::from_secs(1),
+                },
+                "The server is busy with other uploads. Try again in a moment.",
             ),
             (
                 RefusalKind::BadLength,

@@ -18,6 +18,8 @@ pub(crate) struct LimitSignal {
     received: AtomicU64,
     /// The rate that the body did not keep; 0 while it does, and where there is none.
     too_slow: AtomicU64,
+    /// The seconds after which there may be room for the body, and 1; 0 while it has room.
+    no_room: AtomicU64,
     answer: WakerSlot,
 }
 
@@ -28,6 +30,8 @@ pub(crate) enum Violation {
     TooLong { received: u64 },
     /// It was slower than so many bytes per second.
     TooSlow { rate: u64 },
+    /// There is no room for it. There may be after so many seconds.
+    NoRoom { retry_after: u64 },
 }
 
 impl LimitSignal {
@@ -36,6 +40,7 @@ impl LimitSignal {
             limit,
             received: AtomicU64::new(0),
             too_slow: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
             answer: WakerSlot::default(),
         }
     }
@@ -57,6 +62,13 @@ impl LimitSignal {
         self.answer.wake();
     }
 
+    /// There is no room for the body. There may be after so many seconds.
+    pub(crate) fn report_no_room(&self, retry_after: u64) {
+        self.no_room
+            .store(retry_after.saturating_add(1), Ordering::Release);
+        self.answer.wake();
+    }
+
     /// The bytes that had come when the limit was passed.
     pub(crate) fn received(&self) -> Option<u64> {
         match self.received.load(Ordering::Acquire) {
@@ -71,8 +83,14 @@ impl LimitSignal {
             return Some(Violation::TooLong { received });
         }
         match self.too_slow.load(Ordering::Acquire) {
+            0 => {}
+            rate => return Some(Violation::TooSlow { rate }),
+        }
+        match self.no_room.load(Ordering::Acquire) {
             0 => None,
-            rate => Some(Violation::TooSlow { rate }),
+            no_room => Some(Violation::NoRoom {
+                retry_after: no_room - 1,
+            }),
         }
     }
 

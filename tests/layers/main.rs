@@ -5,6 +5,7 @@
 mod server;
 
 mod axum_guard;
+mod budget;
 mod claims;
 mod compile_errors;
 mod composition;

@@ -11,6 +11,7 @@ use crate::refusal::{GrpcCall, GrpcFormat, Refusal, RefusalKind};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// The whole answer: the status alone, where no message was sent.
 pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<Bytes> {
@@ -32,10 +33,13 @@ pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<B
 
 /// The trailers as a frame of the body.
 fn in_body(form: GrpcFormat, refusal: &Refusal) -> Bytes {
-    let lines = format!(
+    let mut lines = format!(
         "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
         status(refusal)
     );
+    if let Some(pushback) = retry_pushback(refusal) {
+        lines.push_str(&format!("{GRPC_RETRY_PUSHBACK_MS}:{pushback}\r\n"));
+    }
     let mut frame = Vec::with_capacity(5 + lines.len());
     frame.put_u8(TRAILERS);
     frame.put_u32(lines.len() as u32);
@@ -98,9 +102,12 @@ fn trailers(refusal: &Refusal) -> HeaderMap {
     // Our own words and numbers: no character of them needs an escape.
     let message = HeaderValue::try_from(refusal.to_string());
     let message = message.expect("a refusal is said in printable ASCII");
-    let mut trailers = HeaderMap::with_capacity(2);
+    let mut trailers = HeaderMap::with_capacity(3);
     trailers.insert(GRPC_STATUS, status(refusal).into());
     trailers.insert(GRPC_MESSAGE, message);
+    if let Some(pushback) = retry_pushback(refusal) {
+        trailers.insert(GRPC_RETRY_PUSHBACK_MS, pushback.into());
+    }
     trailers
 }
 
@@ -109,9 +116,26 @@ fn status(refusal: &Refusal) -> u16 {
     const INVALID_ARGUMENT: u16 = 3;
     const DEADLINE_EXCEEDED: u16 = 4;
     const RESOURCE_EXHAUSTED: u16 = 8;
+    const UNAVAILABLE: u16 = 14;
     match refusal.kind() {
         RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => RESOURCE_EXHAUSTED,
         RefusalKind::TooSlow { .. } => DEADLINE_EXCEEDED,
+        RefusalKind::OverBudget { .. } => UNAVAILABLE,
         RefusalKind::BadLength | RefusalKind::LengthRequired => INVALID_ARGUMENT,
+    }
+}
+
+/// After how many milliseconds a client with a retry policy may repeat the call; negative for
+/// never (gRPC proposal A6, "Pushback"). The same call would be refused again for its size.
+fn retry_pushback(refusal: &Refusal) -> Option<i64> {
+    match refusal.kind() {
+        RefusalKind::Declared { .. }
+        | RefusalKind::Streamed { .. }
+        | RefusalKind::BadLength
+        | RefusalKind::LengthRequired => Some(-1),
+        RefusalKind::OverBudget { retry_after } => {
+            Some(i64::try_from(retry_after.as_millis()).unwrap_or(i64::MAX))
+        }
+        RefusalKind::TooSlow { .. } => None,
     }
 }

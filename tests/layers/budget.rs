@@ -1,0 +1,304 @@
+//! A budget in bytes for all bodies.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::RETRY_AFTER};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full, channel::Channel};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_bodyguard::{
+    BodyBudget, BodyBudgetConfig, BodyGuardLayer, BoxError, Counters, GuardedBody, KIB, MIB,
+    Refusal, limit::RefusalKind,
+};
+
+type Incoming = Channel<Bytes, Infallible>;
+
+/// Reads its body, and responds when the body has ended.
+async fn read<B>(request: Request<GuardedBody<B>>) -> Result<Response<Full<Bytes>>, BoxError>
+where
+    B: Body + Send,
+    B::Error: Into<BoxError>,
+    B::Data: Send,
+{
+    let _ = request.into_body().collect().await?;
+    Ok(Response::new(Full::default()))
+}
+
+/// A body of unknown length, and its sender.
+fn streamed() -> (http_body_util::channel::Sender<Bytes>, Request<Incoming>) {
+    let (sender, body) = Channel::new(1);
+    (sender, Request::new(body))
+}
+
+fn sized(length: u64) -> Request<Full<Bytes>> {
+    Request::new(Full::from(vec![0; length as usize]))
+}
+
+/// Polls a future once.
+async fn begins<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+#[tokio::test]
+async fn body_without_room_is_refused_with_503_until_another_has_ended() {
+    let budget = BodyBudget::max_bytes(10 * KIB);
+    let counters = Counters::default();
+    let layer = BodyGuardLayer::new(MIB)
+        .budget(&budget)
+        .observer(counters.observer());
+    // A service whose first request does not end.
+    let waits = Arc::new(AtomicBool::new(true));
+    let mut service = layer.layer(service_fn(move |request| {
+        let waits = waits.swap(false, Ordering::SeqCst);
+        async move {
+            if waits {
+                std::future::pending::<()>().await;
+            }
+            read(request).await
+        }
+    }));
+    let mut held = pin!(service.call(sized(6 * KIB)));
+    assert!(begins(&mut held).await.is_pending());
+    assert_eq!(budget.used_bytes(), 6 * KIB);
+
+    let refused = service.call(sized(5 * KIB)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[RETRY_AFTER], "1");
+    let refusal = refused.extensions().get::<Refusal>().unwrap();
+    assert!(matches!(refusal.kind(), RefusalKind::OverBudget { .. }));
+    assert_eq!(counters.snapshot().refused.over_budget, 1);
+
+    let fits = service.call(sized(4 * KIB)).await.unwrap();
+    assert_eq!(fits.status(), StatusCode::OK);
+    assert_eq!(budget.used_bytes(), 6 * KIB);
+    // The client goes away: the future is dropped.
+    held.set(service.call(sized(0)));
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn room_is_free_again_however_a_request_ends() {
+    let budget = BodyBudget::max_bytes(MIB);
+    let layer = BodyGuardLayer::new(MIB).budget(&budget);
+    let fails = layer.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| async {
+        Err::<Response<Full<Bytes>>, BoxError>("it fails".into())
+    }));
+    assert!(fails.oneshot(sized(MIB)).await.is_err());
+    assert_eq!(budget.used_bytes(), 0);
+
+    let panics = layer.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| async {
+        if true {
+            panic!("as handlers do");
+        }
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let panicked = tokio::spawn(panics.oneshot(sized(MIB))).await;
+    assert!(panicked.unwrap_err().is_panic());
+    assert_eq!(budget.used_bytes(), 0);
+
+    // The body outlives the response, in another task.
+    let kept = Arc::new(std::sync::Mutex::new(None));
+    let keeps = layer.layer(service_fn(|request: Request<GuardedBody<Incoming>>| {
+        *kept.lock().unwrap() = Some(request.into_body());
+        async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
+    }));
+    let (mut sender, request) = streamed();
+    keeps.oneshot(request).await.unwrap();
+    assert_eq!(budget.used_bytes(), 0);
+    let mut body = kept.lock().unwrap().take().unwrap();
+    for _ in 0..2 {
+        sender.send_data(vec![0; 200 << 10].into()).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+    }
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn body_of_unknown_length_reserves_as_it_comes() {
+    let budget = BodyBudget::max_bytes(200 * KIB);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let (mut one, request) = streamed();
+    let mut first = pin!(service.call(request));
+    let (mut other, request) = streamed();
+    let mut second = pin!(service.call(request));
+    assert_eq!(budget.used_bytes(), 128 * KIB);
+    for _ in 0..2 {
+        one.send_data(vec![0; 60 << 10].into()).await.unwrap();
+        assert!(begins(&mut first).await.is_pending());
+    }
+    assert_eq!(budget.used_bytes(), 192 * KIB);
+    // There is room for 8 KiB more, and then for none.
+    other.send_data(vec![0; 70 << 10].into()).await.unwrap();
+    assert!(begins(&mut second).await.is_pending());
+    other.send_data(vec![0; 10 << 10].into()).await.unwrap();
+    let Poll::Ready(Ok(refused)) = begins(&mut second).await else {
+        panic!("it is refused");
+    };
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    drop(one);
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn body_longer_than_the_budget_is_refused_with_413() {
+    let budget = BodyBudget::max_bytes(10 * KIB);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let service = guard.layer(service_fn(read::<Full<Bytes>>));
+    let refused = service.oneshot(sized(11 * KIB)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let refusal = refused.extensions().get::<Refusal>().unwrap();
+    assert_eq!(refusal.limit(), Some(10 * KIB));
+
+    let (mut sender, request) = streamed();
+    let service = guard.layer(service_fn(read::<Incoming>));
+    let response = tokio::spawn(service.oneshot(request));
+    sender.send_data(vec![0; 11 << 10].into()).await.unwrap();
+    let refused = response.await.unwrap().unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+/// A body that notes when it is read.
+struct Noted(Arc<AtomicBool>, u64);
+
+impl Body for Noted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.store(true, Ordering::SeqCst);
+        let length = std::mem::take(&mut self.1);
+        let frame = (length > 0).then(|| Ok(Frame::data(vec![0; length as usize].into())));
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.1)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_wait_for_room_in_their_order_before_they_are_read() {
+    let config = BodyBudgetConfig::new(10 * KIB).wait_timeout(Duration::from_secs(5));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(|request: Request<GuardedBody<Noted>>| async {
+        let _ = request.into_body().collect().await?;
+        sleep(Duration::from_secs(1)).await;
+        Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
+    }));
+    let mut responses = Vec::new();
+    let start = Instant::now();
+    for length in [10, 8, 1] {
+        let read = Arc::new(AtomicBool::new(false));
+        let body = Noted(Arc::clone(&read), length * KIB);
+        let response = tokio::spawn(service.call(Request::new(body)));
+        tokio::task::yield_now().await;
+        responses.push((read, response));
+    }
+    assert_eq!(budget.waiting(), 2);
+    let mut read = responses
+        .iter()
+        .map(|(read, _)| read.load(Ordering::SeqCst));
+    assert!(read.next().unwrap() && !read.next().unwrap() && !read.next().unwrap());
+    for (_, response) in responses {
+        assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::OK);
+    }
+    // The second and the third fit together.
+    assert_eq!(start.elapsed().as_secs(), 2);
+    assert_eq!((budget.waiting(), budget.used_bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_that_waits_too_long_is_refused_with_503() {
+    let config = BodyBudgetConfig::new(10 * KIB)
+        .wait_timeout(Duration::from_secs(5))
+        .retry_after(Duration::from_secs(20));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let (_first, request) = streamed();
+    let _held = tokio::spawn(service.call(request));
+    let (_second, request) = streamed();
+    let start = Instant::now();
+    let refused = service.call(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[RETRY_AFTER], "20");
+    assert_eq!((start.elapsed().as_secs(), budget.waiting()), (5, 0));
+    // One that is dropped while it waits is out of the way.
+    let (_third, request) = streamed();
+    let mut dropped = Box::pin(service.call(request));
+    assert!(begins(&mut dropped.as_mut()).await.is_pending());
+    assert_eq!(budget.waiting(), 1);
+    drop(dropped);
+    assert_eq!(budget.waiting(), 0);
+}
+
+#[tokio::test]
+async fn client_with_all_of_its_share_is_refused_and_others_are_not() {
+    let config = BodyBudgetConfig::new(100 * KIB)
+        .wait_timeout(Duration::from_secs(60))
+        .max_share(10 * KIB, |head| head.headers.get("authorization").cloned());
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let of = |client: &str| {
+        let (sender, mut request) = streamed();
+        request
+            .headers_mut()
+            .insert("authorization", client.parse().unwrap());
+        (sender, request)
+    };
+    // 64 KiB are more than the share.
+    let (_sender, request) = of("a");
+    let refused = service.call(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let mut sized = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    }));
+    let upload = |client: &str, length: u64| {
+        let mut request = self::sized(length);
+        request
+            .headers_mut()
+            .insert("authorization", client.parse().unwrap());
+        request
+    };
+    let mut held = Box::pin(sized.call(upload("a", 6 * KIB)));
+    assert!(begins(&mut held.as_mut()).await.is_pending());
+    let refused = sized.call(upload("a", 5 * KIB)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let mut other = Box::pin(sized.call(upload("b", 10 * KIB)));
+    assert!(begins(&mut other.as_mut()).await.is_pending());
+    let mut without = Box::pin(sized.call(self::sized(80 * KIB)));
+    assert!(begins(&mut without.as_mut()).await.is_pending());
+    drop((held, other, without));
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test]
+async fn exempt_and_bodiless_requests_need_no_room() {
+    let config = BodyBudgetConfig::new(KIB).exempt(|head| head.uri.path() == "/stream");
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let service = guard.layer(service_fn(read::<Full<Bytes>>));
+    let mut exempt = sized(100 * KIB);
+    *exempt.uri_mut() = "/stream".parse().unwrap();
+    assert_eq!(service.clone().oneshot(exempt).await.unwrap().status(), 200);
+    assert_eq!(service.oneshot(sized(0)).await.unwrap().status(), 200);
+}
