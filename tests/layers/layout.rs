@@ -89,7 +89,11 @@ fn code(text: &str) -> Vec<(usize, &str)> {
         let indent = &line[..line.len() - trimmed.len()];
         let ends_item = |line: &str| line.strip_prefix(indent) == Some("}");
         if trimmed.starts_with("#[cfg(test)]") || trimmed.starts_with("#[cfg(all(test") {
-            lines.find(|line| ends_item(line) || line.ends_with(';'));
+            // The lines within the item are indented further, and may end at a `;` as well.
+            lines.find(|line| {
+                let rest = line.strip_prefix(indent).unwrap_or_default();
+                ends_item(line) || (rest.ends_with(';') && !rest.starts_with(' '))
+            });
         } else if trimmed.starts_with("mod ") && trimmed.ends_with('{') {
             inner_modules.push(format!("{indent}}}"));
         } else if inner_modules.last().is_some_and(|end| end == line) {
