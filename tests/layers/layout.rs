@@ -1,5 +1,6 @@
 //! Checks the layout of `src/`: no two files import each other, directly or through others,
-//! and folders import only what the table in `docs/ARCHITECTURE.md` lists.
+//! folders import only what the table in `docs/ARCHITECTURE.md` lists, and the files and functions
+//! that this page names exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +90,11 @@ fn code(text: &str) -> Vec<(usize, &str)> {
         let indent = &line[..line.len() - trimmed.len()];
         let ends_item = |line: &str| line.strip_prefix(indent) == Some("}");
         if trimmed.starts_with("#[cfg(test)]") || trimmed.starts_with("#[cfg(all(test") {
-            lines.find(|line| ends_item(line) || line.ends_with(';'));
+            // The lines within the item are indented further, and may end at a `;` as well.
+            lines.find(|line| {
+                let rest = line.strip_prefix(indent).unwrap_or_default();
+                ends_item(line) || (rest.ends_with(';') && !rest.starts_with(' '))
+            });
         } else if trimmed.starts_with("mod ") && trimmed.ends_with('{') {
             inner_modules.push(format!("{indent}}}"));
         } else if inner_modules.last().is_some_and(|end| end == line) {
@@ -211,10 +216,11 @@ fn cycle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
     })
 }
 
+const PAGE: &str = include_str!("../../docs/ARCHITECTURE.md");
+
 /// Reads the rows of the table in `docs/ARCHITECTURE.md`: a folder, and what it imports.
 fn table() -> Vec<(String, BTreeSet<String>)> {
-    let page = include_str!("../../docs/ARCHITECTURE.md");
-    let mut lines = page.lines();
+    let mut lines = PAGE.lines();
     lines.find(|line| line.starts_with("| folder |"));
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
     let names = |cell: &str| {
@@ -270,4 +276,71 @@ fn table_lists_only_imports_from_rows_above() {
         );
         above.insert(folder);
     }
+}
+
+/// Returns the files and functions that a text names and `src/` lacks: a path below `src/`, such
+/// as `delivery/future.rs`, and `file.rs::function`. Files elsewhere have their whole paths.
+fn missing(text: &str) -> Vec<String> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_/.:".contains(c);
+    let words = text.split(|c| !is_part(c));
+    let words = words.map(|word| word.trim_end_matches(['.', ':']));
+    let exists = |word: &str| match word.split_once("::") {
+        Some((file, function)) => {
+            let text = fs::read_to_string(repository.join("src").join(file));
+            let text = text.unwrap_or_default();
+            let starts = [format!("fn {function}("), format!("fn {function}<")];
+            let mut code = code(&text).into_iter().map(|(_, line)| line);
+            code.any(|line| starts.iter().any(|start| line.contains(start)))
+        }
+        None => ["src", ""]
+            .iter()
+            .any(|folder| repository.join(folder).join(word).is_file()),
+    };
+    words
+        .filter(|word| word.contains(".rs::") || (word.ends_with(".rs") && word.contains('/')))
+        .filter(|word| !exists(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns the arrows of the page's diagrams.
+fn diagram_arrows() -> impl Iterator<Item = &'static str> {
+    let diagrams = PAGE.split("```mermaid").skip(1);
+    let diagrams = diagrams.filter_map(|diagram| diagram.split("```").next());
+    diagrams
+        .flat_map(str::lines)
+        .filter(|line| line.contains(">>"))
+}
+
+#[test]
+fn files_and_functions_on_the_page_exist() {
+    assert_eq!(missing(PAGE), [""; 0]);
+}
+
+#[test]
+fn made_up_file_or_function_is_missing() {
+    let named = "`linger/io.rs::poll_read` of `linger/io.rs`, and `tests/layers/layout.rs`.";
+    assert_eq!(missing(named), [""; 0]);
+    for made_up in [
+        "linger/io.rs::poll_rea",
+        // Another folder has a file of that name with the function.
+        "linger/handoff.rs::settle",
+        "io.rs::poll_read",
+        "linger/no_such_file.rs",
+        // A test's.
+        "delivery/drain.rs::until_gone",
+    ] {
+        let text = format!("A->>B: {made_up}<br/>`{made_up}`.");
+        assert_eq!(missing(&text), [made_up; 2]);
+    }
+}
+
+#[test]
+fn each_arrow_of_a_diagram_names_a_function() {
+    let without: Vec<_> = diagram_arrows()
+        .filter(|arrow| !arrow.contains(".rs::"))
+        .collect();
+    assert_eq!(without, [""; 0]);
+    assert!(diagram_arrows().count() >= 32);
 }
