@@ -3,10 +3,11 @@ use std::sync::Arc;
 use crate::{delivery::DeliveryLayer, linger::Linger};
 
 impl Linger {
-    /// Delivery by these settings, as a layer: for servers that make no service for
-    /// each connection, tonic's among them. It is the outermost.
+    /// Returns delivery with these settings as a layer. It is for servers that make no service for
+    /// each connection, such as tonic. Put it outermost.
     ///
-    /// Where [`join`](Self::join) or `serve` can be had, delivery is joined already.
+    /// Servers with [`wrap`](Self::wrap) or `serve` have delivery already, combined with the socket
+    /// wrapper.
     ///
     /// ```
     /// use tower::ServiceBuilder;
