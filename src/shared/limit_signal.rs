@@ -7,16 +7,17 @@ use super::{
     waker_slot::WakerSlot,
 };
 
-/// Notifies the response that the request body went over its limit, or came too slowly.
+/// A signal that notifies the response when the request body goes over its limit, or comes too
+/// slowly.
 ///
-/// It happens at most once.
+/// A signal is reported at most once.
 #[derive(Debug)]
 pub(crate) struct LimitSignal {
     limit: u64,
-    /// Bytes that had come when the limit was passed; 0 while it holds. A body
-    /// cannot pass a limit with no bytes at all.
+    /// The bytes that had come when the limit was exceeded; 0 until then. A body cannot exceed a
+    /// limit with no bytes.
     received: AtomicU64,
-    /// The rate that the body did not keep; 0 while it does, and where there is none.
+    /// The rate that the body did not keep; 0 while it keeps the rate, or if there is none.
     too_slow: AtomicU64,
     answer: WakerSlot,
 }
@@ -24,9 +25,9 @@ pub(crate) struct LimitSignal {
 /// How a request body broke its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// It went over its limit, after so many bytes.
+    /// The body went over its limit, after so many bytes.
     TooLong { received: u64 },
-    /// It was slower than so many bytes per second.
+    /// The body was slower than so many bytes per second.
     TooSlow { rate: u64 },
 }
 
@@ -40,7 +41,7 @@ impl LimitSignal {
         }
     }
 
-    /// The limit, in bytes.
+    /// Returns the limit, in bytes.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
@@ -51,13 +52,13 @@ impl LimitSignal {
         self.answer.wake();
     }
 
-    /// The body did not keep to the rate, in bytes per second.
+    /// Records that the body did not keep the rate, in bytes per second.
     pub(crate) fn report_too_slow(&self, rate: u64) {
         self.too_slow.store(rate.max(1), Ordering::Release);
         self.answer.wake();
     }
 
-    /// The bytes that had come when the limit was passed.
+    /// Returns the bytes that had come when the limit was exceeded, if it was.
     pub(crate) fn received(&self) -> Option<u64> {
         match self.received.load(Ordering::Acquire) {
             0 => None,
@@ -65,7 +66,7 @@ impl LimitSignal {
         }
     }
 
-    /// What is wrong with the body, once something is.
+    /// Returns how the body broke its limits, once it has.
     pub(crate) fn violation(&self) -> Option<Violation> {
         if let Some(received) = self.received() {
             return Some(Violation::TooLong { received });
@@ -76,8 +77,8 @@ impl LimitSignal {
         }
     }
 
-    /// Has the task woken when the limit is passed; look at
-    /// [`violation`](Self::violation) afterwards.
+    /// Registers the task to be woken on a violation. Check [`violation`](Self::violation)
+    /// afterwards.
     pub(crate) fn wake_on_report(&self, cx: &Context<'_>) {
         self.answer.register(cx);
     }
