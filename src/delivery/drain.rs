@@ -150,8 +150,8 @@ pin_project! {
         bound: Option<StopReason>,
         // The reason why the drain has ended, once it has.
         end: Option<StopReason>,
-        // Whether the drain may continue once after a shutdown, for a response that is blocked on a
-        // full send buffer.
+        // Whether the drain may continue after a shutdown while its response is blocked on a full
+        // send buffer. It may do so only once.
         may_go_on: bool,
         observer: Observer,
         #[pin]

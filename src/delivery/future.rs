@@ -31,7 +31,7 @@ use crate::{
 /// arrived already. hyper reads 8 KiB at first and then doubles, so this is about 1 MiB.
 const TURNS: u8 = 8;
 
-/// Like [`TURNS`], for a body that is not worth a drain: hyper reads once.
+/// Like [`TURNS`] for a body that is not worth a drain: hyper reads once.
 const TURNS_IN_PASSING: u8 = 2;
 
 pin_project! {

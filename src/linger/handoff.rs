@@ -46,7 +46,7 @@ impl Written {
     }
 }
 
-/// What the client may still send, as far as that is known.
+/// The data that the client may still send, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owes {
     /// Nothing: a close without a linger loses no response.
