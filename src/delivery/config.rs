@@ -259,7 +259,7 @@ impl StreamLinger {
     /// use std::time::Duration;
     /// use tower_bodyguard::StreamLinger;
     ///
-    /// // For clients whose line may stall.
+    /// // For clients whose connection may stall.
     /// let stream_linger = StreamLinger::new()
     ///     .timeout(Duration::from_secs(20))
     ///     .idle_timeout(Duration::from_secs(5));

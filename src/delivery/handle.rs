@@ -12,7 +12,7 @@ pub(crate) struct DeliveryHandle {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
     pub(super) streams: Streams,
-    /// The drains.
+    /// The tasks of the drains.
     pub(super) tasks: Arc<Tasks>,
     pub(super) observer: Observer,
 }
@@ -40,12 +40,12 @@ impl DeliveryHandle {
         })
     }
 
-    /// The drains.
+    /// Returns the tasks of the drains.
     pub(crate) fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
     }
 
-    /// Returns how many bodies are being discarded: drains, and HTTP/2 streams.
+    /// Returns how many bodies are being discarded: those of drains, and of HTTP/2 streams.
     pub(crate) fn reading(&self) -> usize {
         self.tasks.running() + self.streams.tasks().running()
     }

@@ -36,7 +36,7 @@ use crate::shared::connection::Connection;
 ///     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
 /// let service = DeliveryLayer::default().layer(unread);
-/// // More than is worth reading to keep the connection.
+/// // This body exceeds the drain limit of 1 MiB.
 /// let request = Request::new(Full::from(vec![0; 2_000_000]));
 /// let response = service.oneshot(request).await.unwrap();
 /// assert_eq!(response.headers()["connection"], "close");
@@ -130,7 +130,7 @@ impl<S> Delivery<S> {
         ResponseFuture::new(call(&mut self.inner), None)
     }
 
-    /// Calls the service with a request whose body is tracked.
+    /// Calls the service with a request, and tracks its body.
     #[inline(never)]
     fn follow<ReqB, ResB>(
         &mut self,

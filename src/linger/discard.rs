@@ -185,8 +185,8 @@ mod tests {
         send.await.unwrap();
     }
 
-    /// A stream that discards from another while it is read, as a wrapper around TLS with one
-    /// beneath it does.
+    /// A stream that discards from another stream in its `poll_read`. A socket wrapper around TLS
+    /// does so if another wrapper is beneath TLS.
     struct Nested(tokio::io::Repeat);
 
     impl AsyncRead for Nested {

@@ -12,7 +12,7 @@ const CAUTIOUS: usize = 64;
 /// connections that are accepted until an evicted one is dropped.
 const RESERVE: u64 = 32;
 
-/// The soft limit at the time of the call to `read`. `None` if the system does not tell it.
+/// The soft limit at the time of the call to `read`. `None` if it is not known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FdLimit(Option<u64>);
 

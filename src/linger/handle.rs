@@ -35,8 +35,8 @@ use crate::{
 ///
 /// [`LingerIo`](super::LingerIo) wraps a socket. When the server shuts the connection down, it
 /// flushes everything that was written and closes the sending side. When the server drops the
-/// socket, a small task takes it over, discards what the client still sends, and closes when the
-/// client has closed its side, or at the first limit of the [`LingerConfig`].
+/// socket, a small task takes it over and discards what the client still sends. The task closes the
+/// socket when the client has closed its side, or at the first limit of the [`LingerConfig`].
 ///
 /// # Eviction
 ///
@@ -49,8 +49,9 @@ use crate::{
 /// - When all slots are taken, a new connection evicts the first candidate.
 /// - While more than half of the slots are taken, a new connection evicts the first candidate if
 ///   its rate is below 64 B/s.
-/// - When a new connection's file descriptor is among the last 32 of the process limit (the last
-///   eighth of a limit below 256), the first candidate is evicted.
+/// - When few file descriptors are left, a new connection evicts the first candidate. That is so if
+///   the new file descriptor is among the last 32 of the process limit, or in the last eighth of a
+///   limit below 256.
 ///
 /// A rate is an exponentially decaying mean with a time constant of 1 s, and counts up to 24 KiB/s.
 /// A new connection begins at 1 KiB/s, so it falls below 64 B/s after 2.8 s of silence.
@@ -104,8 +105,8 @@ impl Linger {
     /// Creates a handle with these settings.
     ///
     /// Reads the process's soft limit of file descriptors, on Linux from `/proc/self/limits`. The
-    /// default of [`LingerConfig::max_connections`] and the evictions for want of file descriptors
-    /// depend on it. Raise the limit before you call this.
+    /// default of [`LingerConfig::max_connections`] depends on it, and so do the evictions when few
+    /// file descriptors are left. Raise the limit before you call this.
     ///
     /// ```
     /// use std::time::Duration;

@@ -28,7 +28,7 @@ pub struct Stats {
     /// Connections that have lingered. A connection is not counted if its client has closed by the
     /// time the server drops it.
     pub started: u64,
-    /// How many of these ended because the client closed: it had all the time that it needed to
+    /// How many of these ended because the client closed. It had all the time that it needed to
     /// read its response, or did not want to read it.
     pub delivered: u64,
     /// How many of these ended at a limit, because they were evicted, or because the client reset

@@ -8,7 +8,7 @@ const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
 /// The type of alerts. In TLS 1.3 they have the type of application data, and are recognized by
-/// their length: two bytes, their type, and the cipher's tag (RFC 8446 §5.2). Two bytes of data are
+/// their length (RFC 8446 §5.2): two bytes, their type, and the cipher's tag. Two bytes of data are
 /// taken for an alert, too.
 const ALERT: u8 = 21;
 const ENCRYPTED_ALERT: usize = 2 + 1 + 16;
@@ -121,7 +121,7 @@ impl TlsRecordTracker {
     }
 
     /// Finds the beginning of a record that may be the client's `close_notify`. Does not find a
-    /// record of whose header a part has come before.
+    /// record if a part of its header has come before.
     pub(super) fn find_end(&self, bytes: &[u8]) -> Option<usize> {
         let Self::Tls { known, left, .. } = self else {
             return None;

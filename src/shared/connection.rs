@@ -171,9 +171,8 @@ impl Connection {
     }
 }
 
-/// A guard that holds a response back while the request body bytes that have arrived are read. It
-/// exists because hyper drops a connection whose client closes its side before the response is
-/// ready.
+/// An RAII guard that holds a response back while the request body bytes that have arrived are
+/// read. hyper drops a connection whose client closes its side before the response is ready.
 #[derive(Debug)]
 pub(crate) struct ResponseHold(Arc<Connection>);
 
@@ -190,7 +189,7 @@ impl Drop for ResponseHold {
     }
 }
 
-/// A guard that holds the [`WriteGate`] of a connection until it is dropped.
+/// An RAII guard that holds the [`WriteGate`] of a connection.
 #[derive(Debug)]
 pub(crate) struct WriteHold {
     connection: Arc<Connection>,

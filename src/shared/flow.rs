@@ -1,12 +1,13 @@
 //! Measures for how long the client of an HTTP/2 connection could not send.
 //!
 //! All streams of a connection share one flow-control window. A handler that does not read its
-//! request body leaves data in the window, and the clients of the other streams may have to wait
-//! for room. That time must not count against their rate. Delivery knows the bodies of a
-//! connection, and the limit layer knows which body has to keep a rate. Neither knows the other,
-//! and any number of layers between them may box the body. But one polls the body within the
-//! other's poll, on the same thread. So the limit layer leaves its query in a thread-local, and
-//! finds the reply there after the poll.
+//! request body leaves data in the window. The clients of the other streams may then have to wait
+//! for room, and that time must not count against their rate.
+//!
+//! Delivery knows the bodies of a connection, and the limit layer knows which body has to keep a
+//! rate. Neither knows the other, and any number of layers between them may box the body. But the
+//! limit layer polls the body through delivery's body, on one thread. So the limit layer leaves its
+//! query in a thread-local, and finds the reply there after the poll.
 
 use std::{
     cell::Cell,

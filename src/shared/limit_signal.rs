@@ -22,7 +22,7 @@ pub(crate) struct LimitSignal {
     answer: WakerSlot,
 }
 
-/// How a request body broke its limits.
+/// A violation of a request body's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// The body went over its limit, after so many bytes.

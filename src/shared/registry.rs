@@ -165,7 +165,7 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// Gives a slot back.
+    /// Releases a slot.
     pub(crate) fn leave(&self, number: u64, group: &Group) {
         let mut state = self.state();
         if state.remove(number).is_none() {

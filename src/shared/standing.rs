@@ -23,8 +23,8 @@ const DORMANT: f64 = 64.0;
 /// sending faster in each.
 const FAST: f64 = 24_576.0;
 
-/// The rate at which a holder's client sends, in microseconds from a registry's epoch: the time at
-/// which the exponentially decayed rate will have fallen to 1 byte per second.
+/// The rate at which a holder's client sends, as a time in microseconds from a registry's epoch. At
+/// that time the exponentially decayed rate will have fallen to 1 byte per second.
 ///
 /// This *rank* grows only when bytes come, and needs no update as time passes. The order of
 /// ranks is the order of the decayed rates at any time.

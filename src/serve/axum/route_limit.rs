@@ -38,11 +38,16 @@ use crate::{Limit, observe::warn};
 ///
 /// **The limit layer has to be a layer of a `Router` or `MethodRouter` that contains the route**,
 /// because it decides before the route is reached. When the limit layer is applied, it clones the
-/// route, and each `RouteLimit` that is cloned with it reports itself. Two things hide a
-/// `RouteLimit`: a layer between the two whose clones share one service, such as tower's `Buffer`,
-/// and a limit layer around a whole app. The limit layer's own limit applies then, and the first
-/// request to the route makes `RouteLimit` report that. The report goes to `tracing` (feature
-/// `tracing`), or in debug builds without that feature to standard error.
+/// route, and each `RouteLimit` that is cloned with it reports itself.
+///
+/// The limit layer does not find a `RouteLimit` in two cases:
+///
+/// - A layer between the two has clones that share one service, as tower's `Buffer` has.
+/// - The limit layer is around a whole app.
+///
+/// Then the limit layer's own limit applies, and the first request to the route makes `RouteLimit`
+/// report that. The report goes to `tracing` (feature `tracing`), or in debug builds without that
+/// feature to standard error.
 ///
 /// [`BodyGuardLayer::axum`]: crate::BodyGuardLayer::axum
 #[derive(Debug)]
