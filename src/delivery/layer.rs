@@ -9,7 +9,7 @@ use super::{
 };
 
 /// A layer that sends early responses with a truthful `Connection` header, and keeps the connection
-/// where it can.
+/// if it can.
 ///
 /// # The problem
 ///

@@ -50,8 +50,8 @@ use crate::{
 /// - While more than half of the slots are taken, a new connection evicts the first candidate if
 ///   its rate is below 64 B/s.
 /// - When few file descriptors are left, a new connection evicts the first candidate. That is so if
-///   the new file descriptor is among the last 32 of the process limit, or in the last eighth of a
-///   limit below 256.
+///   the new file descriptor is among the last 32 below the process limit. For a limit below 256,
+///   the last eighth counts instead.
 ///
 /// A rate is an exponentially decaying mean with a time constant of 1 s, and counts up to 24 KiB/s.
 /// A new connection begins at 1 KiB/s, so it falls below 64 B/s after 2.8 s of silence.

@@ -27,8 +27,9 @@ impl Linger {
     /// A server that shuts down waits for its connections. They wait for the bodies that are being
     /// discarded: drains, and lingering HTTP/2 streams. These end at the latest after the
     /// [`shutdown_timeout`](crate::LingerConfig::shutdown_timeout), counted from the signal. This
-    /// does not apply to a client that neither sends nor reads its response: it delays a server as
-    /// any slow reader does. A response that its client reads goes on to its end.
+    /// timeout does not apply to a client that neither sends nor reads its response. Such a client
+    /// delays a server as any slow reader does. A response that its client reads goes on to its
+    /// end.
     ///
     /// The signal counts for all servers of this handle, of its clones and of its children. Servers
     /// that stop at different times need a [`child`](Self::child) each, because after that timeout

@@ -8,8 +8,8 @@ const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
 /// The type of alerts. In TLS 1.3 they have the type of application data, and are recognized by
-/// their length (RFC 8446 §5.2): two bytes, their type, and the cipher's tag. Two bytes of data are
-/// taken for an alert, too.
+/// their length (RFC 8446 §5.2): two bytes, one byte of type, and the cipher's tag. Two bytes of
+/// data are taken for an alert, too.
 const ALERT: u8 = 21;
 const ENCRYPTED_ALERT: usize = 2 + 1 + 16;
 

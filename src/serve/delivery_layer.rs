@@ -6,8 +6,7 @@ impl Linger {
     /// Returns delivery with these settings as a layer. It is for servers that make no service for
     /// each connection, such as tonic. Put it outermost.
     ///
-    /// Servers with [`wrap`](Self::wrap) or `serve` have delivery already, combined with the socket
-    /// wrapper.
+    /// With [`wrap`](Self::wrap) or `serve`, delivery is combined with the socket wrapper already.
     ///
     /// ```
     /// use tower::ServiceBuilder;

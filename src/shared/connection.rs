@@ -22,8 +22,9 @@ use super::{
 ///    to their ends.
 /// 2. `finished` is the largest number of a request whose body's end was seen. It never exceeds
 ///    `begun`.
-/// 3. `closing` is never reset. It is set only before a response with `Connection: close` is handed
-///    to the server, so that no other request is served on the connection.
+/// 3. `closing` is never reset. It is set in two cases: before a response with `Connection: close`
+///    is handed to the server, and when a request body has failed. In both cases no other request
+///    is served on the connection.
 /// 4. `cut` is a request's number, and does not concern later requests. hyper may find the end of a
 ///    body that was dropped, and keep the connection.
 /// 5. `holding` is set only while a [`ResponseHold`] lives.
@@ -109,8 +110,8 @@ impl Connection {
         finished == begun
     }
 
-    /// Records that the response says `Connection: close`, so that nothing will use what the client
-    /// still sends.
+    /// Records that the connection closes, because the response says `Connection: close` or the
+    /// request body has failed. Nothing will use what the client still sends.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }

@@ -7,8 +7,8 @@ use super::sync::{AtomicBool, AtomicUsize, Ordering};
 /// The tasks of one server, or of all servers that share their slots.
 ///
 /// A child's tasks also belong to its parent. When a group ends, its children end, too, and no task
-/// can begin in any of them. A group changes under the lock of the [`Registry`](super::Registry),
-/// and is read without it.
+/// can begin in any of them. A group changes under the lock of the
+/// [`Registry`](super::registry::Registry), and is read without it.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     parent: Option<Arc<Self>>,

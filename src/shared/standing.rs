@@ -108,8 +108,9 @@ fn rank_at(now: u64, rate: f64) -> Rank {
     (now as f64 + TAU * rate.ln()) as u64
 }
 
-/// Returns the rank after `bytes` have come: the logarithm of the sum of two levels, in a form that
-/// cannot overflow. It does not grow past the rank of [`FAST`].
+/// Returns the rank after `bytes` have come: the logarithm of the sum of the decayed rate and the
+/// rate of the new bytes, in a form that cannot overflow. It does not grow past the rank of
+/// [`FAST`].
 fn grown(rank: Rank, bytes: u64, now: u64) -> Rank {
     let before = rank as f64;
     let alone = now as f64 + TAU * (bytes as f64 * 1e6 / TAU).ln();

@@ -39,7 +39,7 @@ impl BodyGuardLayer<PlainText, AxumService> {
     ///
     /// axum's own default limit of 2 MB is lifted, so that `Bytes`, `String`, `Json`, `Form` and
     /// `Multipart` accept bodies up to this limit. A `DefaultBodyLimit` that the app sets still
-    /// holds, within this layer or around it. It limits extractors only, and axum makes the
+    /// holds, within this layer or around it. It limits extractors only, and axum makes its
     /// responses. Lifting costs two allocations for a request with a body, or three if its
     /// extensions are empty. It costs nothing for a request without a body.
     ///
@@ -92,8 +92,8 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// let app = BodyGuardLayer::axum(4 * MIB).layer(app);
     /// ```
     ///
-    /// In a custom accept loop, a `Router` is not asked for a service of each connection: see
-    /// [`Linger::wrap`](crate::Linger::wrap).
+    /// In a custom accept loop, nothing makes the `Router` return a service for each connection:
+    /// see [`Linger::wrap`](crate::Linger::wrap).
     pub fn axum(limit: impl Into<Limit>) -> Self {
         Self::for_chosen_limits(limit.into())
     }

@@ -8,8 +8,8 @@ use crate::limit::{
     HtmlPage, Negotiated, PlainText, ProblemJson, Refusal, RefusalResponse, ResponseBody,
 };
 
-/// A function that makes axum's response to a refused request: [`PlainText`], [`ProblemJson`],
-/// [`HtmlPage`], [`Negotiated`], or a closure from [`Refusal`] to anything that is
+/// Makes axum's response to a refused request. [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
+/// [`Negotiated`] implement it, and so do closures from [`Refusal`] to anything that is
 /// [`IntoResponse`].
 ///
 /// # Panics in callbacks
@@ -47,7 +47,7 @@ macro_rules! respond_as_for_any_service {
 
 respond_as_for_any_service!(PlainText ProblemJson HtmlPage Negotiated);
 
-/// The function that makes the responses of the limit layer, with axum's own body.
+/// An adapter that makes the responses of the limit layer with axum's own body.
 #[derive(Clone, Debug)]
 pub struct AxumResponse<R>(pub(super) R);
 
