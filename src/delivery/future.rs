@@ -83,7 +83,7 @@ struct InlineDrain<ReqB, ResB> {
     turns: u8,
     /// Set from the first yield on.
     held: Option<ResponseHold>,
-    /// The limit that was reached, if any: the connection is not worth reading more.
+    /// The limit that was reached, if any. The connection closes then.
     over: Option<StopReason>,
 }
 

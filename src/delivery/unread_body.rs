@@ -138,8 +138,8 @@ impl<B: Body + Unpin> UnreadBody<B> {
     ) -> Poll<StopReason> {
         let now = Instant::now().into_std();
         for _ in 0..FRAMES_PER_TURN {
-            // hyper ends a body that it reads after the response only when the next request comes.
-            // The body's length shows its end now.
+            // If hyper reads a body's last bytes after the response, the body's stream ends only
+            // when the next request comes. Its length shows the end now.
             if let Some(end) = self.ended() {
                 return Poll::Ready(end);
             }

@@ -33,7 +33,7 @@ use crate::{
 /// tunnels half-close and then read. If it is dropped before the client has closed, it passes the
 /// socket to a task that lingers (see [`Linger`]).
 ///
-/// hyper drops a connection without a shutdown
+/// hyper drops a connection without a shutdown in these cases:
 ///
 /// - after a panic,
 /// - after an error of the service or of a response body,

@@ -1,4 +1,4 @@
-//! Measures for how long the client of an HTTP/2 connection could not send.
+//! Measures for how long the client of an HTTP/2 connection may have been unable to send.
 //!
 //! All streams of a connection share one flow-control window. A handler that does not read its
 //! request body leaves data in the window. The clients of the other streams may then have to wait

@@ -22,8 +22,8 @@ const EVICTION: Duration = Duration::from_millis(1);
 /// The pause before the next attempt to accept, if no connection lingers.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The interval of the checks for a free file descriptor, while a listener waits that does not
-/// report their absence.
+/// The interval between checks for a free file descriptor. Only listeners that do not report when
+/// there is none need these checks.
 const PROBE: Duration = Duration::from_millis(50);
 
 /// Accepts the next connection. axum's own `accept` hides its errors, and sleeps for a second when
