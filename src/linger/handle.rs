@@ -262,7 +262,7 @@ impl Linger {
         self.0.misuse.check::<T>();
     }
 
-    /// Panics if the runtime has no timers, rather than with the first response that needs one.
+    /// Panics immediately if the runtime has no timers, and not only when a response needs one.
     #[track_caller]
     pub(crate) fn check_timers(&self) {
         // Without a runtime nothing lingers, and a later call may be in one.
