@@ -1,4 +1,4 @@
-//! Tasks that can be ended from outside, and slots that they compete for.
+//! Tasks that can be aborted from outside, and the slots that they compete for.
 
 use std::{
     future::Future,
@@ -14,11 +14,11 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
 
-/// Tasks that discard in the background, until a shutdown has no more time for them.
+/// A set of tasks that discard in the background, until a shutdown aborts them.
 ///
-/// Each holds a slot. When all are taken, the next task evicts the one with the lowest rate
-/// per slot of its peer ([`Registry`]). Several servers may share the slots: each has a
-/// [child](Self::child) of its own, which ends without the others.
+/// Each task holds a slot. When all slots are taken, the next task evicts the one with the lowest
+/// rate per slot of its peer ([`Registry`]). Several servers may share the slots. Each has a
+/// [child](Self::child), which ends separately.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     slots: Arc<TaskSlots>,
@@ -27,7 +27,7 @@ pub(crate) struct Tasks {
     none_left: Notify,
 }
 
-/// What a family of [`Tasks`] shares.
+/// The slots that a family of [`Tasks`] shares.
 #[derive(Debug)]
 struct TaskSlots {
     registry: Registry<AbortHandle>,
@@ -36,7 +36,7 @@ struct TaskSlots {
 }
 
 impl Tasks {
-    /// Allows at most `most` tasks at a time.
+    /// Creates a set of at most `most` concurrent tasks.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             slots: Arc::new(TaskSlots {
@@ -50,7 +50,7 @@ impl Tasks {
         }
     }
 
-    /// Returns tasks that take the same slots. They end with their parent, or before it.
+    /// Returns a set of tasks that takes the same slots. It ends with its parent, or before.
     pub(crate) fn child(self: &Arc<Self>) -> Self {
         Self {
             slots: Arc::clone(&self.slots),
@@ -60,8 +60,8 @@ impl Tasks {
         }
     }
 
-    /// Runs a future for a client that has sent so many bytes by now. Drops it if there is no
-    /// runtime, no slot at all, or no more time.
+    /// Spawns a future for a client that has sent `sent` bytes by now. Drops the future if there is
+    /// no runtime, if there are no slots at all, or after [`end`](Self::end).
     pub(crate) fn spawn<F>(
         self: &Arc<Self>,
         now: Instant,
@@ -95,23 +95,23 @@ impl Tasks {
         }
     }
 
-    /// How many may run.
+    /// Returns how many tasks may run.
     pub(crate) fn most(&self) -> usize {
         self.slots.registry.most()
     }
 
-    /// Returns how many slots are taken, by whichever server's tasks.
+    /// Returns how many slots are taken, by the tasks of all servers.
     pub(crate) fn taken(&self) -> usize {
         self.slots.registry.running()
     }
 
-    /// Returns how many of these tasks run, those that were evicted and have not been dropped
-    /// yet among them.
+    /// Returns how many of these tasks run, including those that were evicted and have not been
+    /// dropped yet.
     pub(crate) fn running(&self) -> usize {
         self.group.tasks()
     }
 
-    /// Evicts a task, whichever server's. Returns `false` if none runs.
+    /// Evicts a task, of any server. Returns `false` if none runs.
     pub(crate) fn evict(&self) -> bool {
         match self.slots.registry.evict() {
             Some(evicted) => {
@@ -122,13 +122,13 @@ impl Tasks {
         }
     }
 
-    /// Whether a task was evicted and has not been dropped yet.
+    /// Returns whether a task was evicted and has not been dropped yet.
     #[cfg(feature = "axum")]
     pub(crate) fn is_evicting(&self) -> bool {
         self.slots.registry.is_evicting()
     }
 
-    /// Ends all that run, and all that are still to come.
+    /// Aborts all tasks that run. No task can begin after that.
     pub(crate) fn end(&self) {
         for task in self.slots.registry.end(&self.group) {
             task.abort();
@@ -139,7 +139,7 @@ impl Tasks {
         self.group.is_over()
     }
 
-    /// Waits until none is left, not even one that was evicted.
+    /// Waits until no task is left, not even one that was evicted.
     pub(crate) async fn ended(&self) {
         loop {
             let none_left = self.none_left.notified();
@@ -169,7 +169,7 @@ impl Default for Tasks {
     }
 }
 
-/// A task's slot, given back when dropped.
+/// The slot of a task, which is released when this is dropped.
 struct TaskSlot {
     tasks: Arc<Tasks>,
     number: u64,
@@ -188,7 +188,7 @@ impl Drop for TaskSlot {
 
 pin_project! {
     struct Task<F> {
-        // Dropped before the slot, so that what it holds is gone by then.
+        // Dropped before the slot, so that everything the future holds is gone by then.
         #[pin]
         future: F,
         slot: TaskSlot,
@@ -203,8 +203,8 @@ impl<F: Future<Output = ()>> Future for Task<F> {
     }
 }
 
-/// Slots for tasks that run already: an evicted task is woken, and finds out by its
-/// [`Standing`].
+/// Slots for tasks that run already. An evicted task is woken, and its [`Standing`] shows the
+/// eviction.
 #[derive(Debug)]
 pub(crate) struct Slots {
     registry: Registry<Waker>,
@@ -219,8 +219,8 @@ impl Slots {
         }
     }
 
-    /// Takes a slot for the task of `cx`, whose client has sent so many bytes by now. Returns
-    /// `None` if there are no slots at all.
+    /// Takes a slot for the task of `cx`, whose client has sent `sent` bytes by now. Returns `None`
+    /// if there are no slots at all.
     pub(crate) fn take(
         self: &Arc<Self>,
         now: Instant,
@@ -244,7 +244,7 @@ impl Slots {
     }
 }
 
-/// One of the [`Slots`], given back when dropped.
+/// One of the [`Slots`], which is released when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
@@ -329,7 +329,7 @@ mod tests {
         standings[2].received(1_000, now);
         hold(&tasks, now, other);
         assert_eq!(evicted(&standings), [false, true, false, false]);
-        // Both have two: the slower one's.
+        // Both peers have two slots: the slower holder is evicted.
         hold(&tasks, now, Peer::alone());
         assert_eq!(evicted(&standings), [false, true, false, true]);
         assert_eq!(tasks.taken(), 4);
@@ -345,7 +345,7 @@ mod tests {
             let tasks = Arc::new(Tasks::new(4));
             let now = Instant::now();
             let standings = [one, one, other, other].map(|peer| hold(&tasks, now, peer));
-            // It would be its third.
+            // The newcomer would take its peer's third slot.
             hold(&tasks, now, newcomer);
             assert_eq!(evicted(&standings), expected);
         }
@@ -422,7 +422,7 @@ mod tests {
         assert!(other.is_over() && last.is_over());
     }
 
-    /// Between its slot and its handle.
+    /// The group ends after the task has taken its slot, and before its handle is stored.
     #[tokio::test]
     async fn end_does_not_miss_task_that_begins() {
         let tasks = Arc::new(Tasks::default());

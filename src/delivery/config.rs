@@ -57,10 +57,10 @@ impl DeliveryConfig {
         self
     }
 
-    /// Limits how long an HTTP/2 stream is read before its response is out, if the response
-    /// makes no progress. Default: 5 min.
+    /// Limits how long an HTTP/2 stream is read before its response is out, if the response makes
+    /// no progress. Default: 5 min.
     ///
-    /// Combined with a socket, it limits responses over HTTP/1 as well: see
+    /// Combined with a socket, this also limits responses over HTTP/1: see
     /// [`LingerConfig::stall_timeout`](crate::LingerConfig::stall_timeout).
     #[must_use]
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
@@ -75,12 +75,12 @@ impl DeliveryConfig {
         self
     }
 
-    /// Sets which requests belong to one client, for its share of the slots: those for which
-    /// `key` returns the same value.
+    /// Sets the key that identifies a client. Requests for which `key` returns the same value share
+    /// the slots of one client.
     ///
-    /// Without a key, a request is a client of its own: so is each one if this is not called.
-    /// It is not asked where the layer knows the connection: see
-    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key).
+    /// If `key` returns `None`, or if this method is not called, each request counts as a separate
+    /// client. The key is not used if the layer knows the connection. Then
+    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key) applies.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -109,12 +109,10 @@ impl Default for DeliveryConfig {
     }
 }
 
-/// What a kept connection is worth: how much of a refused body is read on, and
-/// for how long.
+/// Limits on draining an unread request body so that its connection can be kept.
 ///
-/// The default is 1 MiB and 5 s, and 1024 drains at a time. The bytes are about what a new
-/// TCP and TLS connection costs on a path of 20 Mbit/s and 100 ms; the time is what Kestrel
-/// allows.
+/// The defaults are 1 MiB, 5 s, and 1024 concurrent drains. A new TCP and TLS connection costs
+/// about 1 MiB on a path of 20 Mbit/s and 100 ms. Kestrel allows 5 s, too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -141,8 +139,8 @@ impl Drain {
         }
     }
 
-    /// Limits how many bytes are read to keep a connection. 0 keeps none that would have to
-    /// wait. Default: 1 MiB.
+    /// Limits how many bytes are drained to keep a connection. With 0, a connection is kept only if
+    /// the server does not have to wait for more body bytes. Default: 1 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_bytes = bytes.into();
@@ -156,11 +154,11 @@ impl Drain {
         self
     }
 
-    /// Limits how many drains run at a time, each for a connection of its own. Default: 1024.
+    /// Limits how many drains run concurrently, one per connection. Default: 1024.
     ///
     /// When that limit is reached, a new drain evicts the drain with the lowest rate, divided by
-    /// the number of drains that its client has
-    /// ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). hyper
+    /// the number of drains that its client has.
+    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key) defines what a client is. hyper
     /// closes the connection of an evicted drain once its response is out.
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
@@ -176,12 +174,13 @@ impl Drain {
         self.max_bytes.unwrap_or(u64::MAX)
     }
 
-    /// To keep the connection.
+    /// Returns the limits of a drain that keeps the connection.
     pub(super) fn to_keep(self) -> Bounds {
         Bounds::new(self.timeout, self.timeout, self.max_bytes)
     }
 
-    /// To deliver an answer where no hook will: as much as comes in that time.
+    /// Returns the limits of a drain that delivers a response without a socket wrapper: any number
+    /// of bytes within the timeout.
     pub(super) fn to_deliver(self) -> Bounds {
         Bounds {
             bytes: None,
@@ -196,21 +195,21 @@ impl Default for Drain {
     }
 }
 
-/// How long a stream of HTTP/2 is read on after an early answer.
+/// Limits on reading an HTTP/2 stream after an early response.
 ///
-/// The default is 64 MiB and 2 s, and 64 streams at once in all the connections that
-/// share the settings: whole on a fast network, and over in time for a person at a
-/// browser. A stream whose client is silent for 1 s is dropped sooner.
+/// The defaults are 64 MiB, 2 s, and 64 concurrent streams across all connections that share the
+/// settings. On a fast network 64 MiB arrive within that time, and 2 s are acceptable for a person
+/// at a browser. A stream whose client is silent for 1 s is dropped sooner.
 ///
 /// When all slots are taken, a new stream evicts the stream with the lowest rate, divided by the
-/// number of slots that its client holds
-/// ([`LingerConfig::peer_key`](crate::LingerConfig::peer_key) says what a client is). With no
-/// slots at all, a stream is held unread for 20 ms and then dropped, which is enough for clients
-/// that stop by themselves, such as curl.
+/// number of slots that its client holds. [`LingerConfig::peer_key`](crate::LingerConfig::peer_key)
+/// defines what a client is. With no slots at all, a stream is held unread for 20 ms and then
+/// dropped. That is enough for clients that stop by themselves, such as curl.
 ///
-/// Until its response is out a stream is read as well, for its window is the whole
-/// connection's: as long as the response makes progress, and for the
-/// [stall timeout](crate::LingerConfig::stall_timeout), or as many bytes, without any.
+/// A stream is also read until its response is out, because all streams share the connection's
+/// flow-control window. Reading goes on as long as the response makes progress. Without progress,
+/// it stops after the [stall timeout](crate::LingerConfig::stall_timeout) or after
+/// [`max_bytes`](Self::max_bytes).
 ///
 /// ```
 /// use std::time::Duration;
@@ -260,7 +259,7 @@ impl StreamLinger {
     /// use std::time::Duration;
     /// use tower_bodyguard::StreamLinger;
     ///
-    /// // For clients whose line may stall.
+    /// // For clients whose connection may stall.
     /// let stream_linger = StreamLinger::new()
     ///     .timeout(Duration::from_secs(20))
     ///     .idle_timeout(Duration::from_secs(5));
@@ -271,8 +270,8 @@ impl StreamLinger {
         self
     }
 
-    /// Limits how many streams linger at a time, in all the connections that share the
-    /// settings. 0 lets none linger. Default: 64.
+    /// Limits how many streams linger concurrently across all connections that share the settings.
+    /// With 0, no stream lingers. Default: 64.
     #[must_use]
     pub const fn max_streams(mut self, streams: usize) -> Self {
         self.max_streams = streams;
@@ -288,7 +287,7 @@ impl Default for StreamLinger {
 
 type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
 
-/// Whose slots a request takes, by its head.
+/// A function from a request's head to the client whose slots the request takes.
 #[derive(Clone, Default)]
 pub(crate) struct PeerKey(Option<Arc<Key>>);
 

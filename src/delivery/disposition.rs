@@ -1,4 +1,4 @@
-//! What delivery does with an unread body, as far as the request's head decides.
+//! Applies what the request's head determines about an unread body.
 
 use std::sync::Arc;
 
@@ -22,24 +22,26 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Disposition {
     pub(super) handle: Arc<DeliveryHandle>,
-    /// The connection whose write gate to hold: HTTP/2, combined, with a declared length.
+    /// The connection whose write gate to hold. Set for HTTP/2 on a combined connection, if the
+    /// length of the body is known.
     pub(super) gate: Option<Arc<Connection>>,
     /// The client whose slots a drain takes.
     pub(super) peer: Peer,
-    /// HTTP/2: the body's stream ends by itself, and its connection goes on.
+    /// Whether the request came over HTTP/2, where a stream can end while its connection goes on.
     pub(super) multiplexed: bool,
-    /// Both sides would keep the connection.
+    /// Whether both sides would keep the connection.
     pub(super) persistent: bool,
 }
 
 impl Disposition {
-    /// Takes note of what the response says of its connection.
+    /// Clears `persistent` if the response says `Connection: close` or refuses a client as too
+    /// slow.
     pub(super) fn apply_response<B>(&mut self, response: &Response<B>) {
         let says_close = has_token(response.headers(), &CONNECTION, "close");
         self.persistent &= !says_close && !is_too_slow(response);
     }
 
-    /// Deals with a rest of which the answer says that the connection closes.
+    /// Handles an unread body whose response says `Connection: close`.
     pub(super) fn close<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>, asked: bool)
     where
         B: Body + Unpin + Send + 'static,
@@ -47,7 +49,7 @@ impl Disposition {
         if rest.is_joined() {
             rest.close();
         } else if asked {
-            // Without a hook, reading on is what delivers the answer.
+            // Without a socket wrapper, only a drain delivers the response.
             drain::spawn(
                 rest,
                 &self.handle,
@@ -58,7 +60,7 @@ impl Disposition {
         }
     }
 
-    /// Deals with a rest that was let go of after the answer: nothing can be said
+    /// Handles an unread body that the service dropped after the response. No header can be added
     /// any more.
     pub(super) fn release<B>(&self, rest: UnreadBody<B>, handoff: &BodyHandoff<B, Self>)
     where
@@ -76,7 +78,7 @@ impl Disposition {
             .action(self.handle.drain.budget())
         {
             BodyAction::Drain => Purpose::Keep,
-            // The head is out, so that reading has hyper send no `100 Continue` any more.
+            // The response head is out, so reading no longer makes hyper send `100 Continue`.
             BodyAction::TakeOrClose | BodyAction::Close | BodyAction::CloseUnasked => {
                 Purpose::Deliver
             }
@@ -85,7 +87,8 @@ impl Disposition {
     }
 }
 
-/// A client that is too slow to wait for is so for a drain, too (RFC 9110 §15.5.9).
+/// Returns whether the response refuses a client as too slow. Such a client is too slow for a
+/// drain, too (RFC 9110 §15.5.9).
 fn is_too_slow<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
     refusal.is_some_and(|refusal| matches!(refusal.kind(), RefusalKind::TooSlow { .. }))

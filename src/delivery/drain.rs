@@ -18,26 +18,26 @@ use crate::{
     shared::{connection::Connection, peer::Peer},
 };
 
-/// What a body is read on for.
+/// The purpose of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To keep the connection.
+    /// Keeps the connection.
     Keep,
-    /// To deliver the answer, where the connection will close.
+    /// Delivers the response on a connection that will close.
     Deliver,
 }
 
-/// From the response's last frame, for hyper to write it or to find that it has to wait. It
-/// does both in one turn (`proto/h1/dispatch.rs`, `poll_loop`).
+/// The time that hyper gets after the response's last frame, to write it or to find that the socket
+/// is full. hyper does either in one turn (`proto/h1/dispatch.rs`, `poll_loop`).
 const FLUSH: Bounds = {
     let time = Duration::from_millis(5);
     Bounds::new(time, time, None)
 };
 
-/// No bounds at all: the response counts.
+/// No limits: only the progress of the response counts.
 const UNBOUNDED: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
 
-/// Reads on in a task of its own. Where there is no runtime, the rest is let go.
+/// Spawns a task that drains the body. Without a runtime, drops the body.
 pub(super) fn spawn<B>(
     rest: UnreadBody<B>,
     handle: &DeliveryHandle,
@@ -51,7 +51,7 @@ pub(super) fn spawn<B>(
     go_on(rest, handle, purpose, discarding, response, peer);
 }
 
-/// As [`spawn`], where a part has been read already.
+/// Spawns a task that continues a drain, of which `discarding` has counted the first part.
 pub(super) fn go_on<B>(
     rest: UnreadBody<B>,
     handle: &DeliveryHandle,
@@ -89,23 +89,23 @@ where
     });
 }
 
-/// A drain of a combined connection that has come to its bound, until the response is with
-/// the kernel.
+/// The state of a drain that has reached its limit, on a combined connection, until the kernel has
+/// the response.
 ///
-/// It reads only while the response waits for room in the socket: a client that sends
-/// everything before it reads would stop both sides otherwise. The response is cut when it has
+/// The drain reads only while the response is blocked on a full send buffer. A client that sends
+/// everything before it reads would block both sides otherwise. The response is cut when it has
 /// made no progress for the timeout although the client sends (see [`Stall`]).
 struct Delivering {
     connection: Arc<Connection>,
-    /// [`Connection::stalls`] at the latest look.
+    /// The value of [`Connection::stalls`] at the latest check.
     stalls: u64,
     stall: Stall,
-    /// hyper has all of the response, and nothing waits.
+    /// Whether hyper has the whole response, and no write is blocked.
     flushing: bool,
 }
 
 impl Delivering {
-    /// `None` where the connection is not known.
+    /// Returns `None` if the connection is not known.
     fn of<B>(rest: &UnreadBody<B>) -> Option<Self> {
         let connection = Arc::clone(rest.connection()?);
         Some(Self {
@@ -116,7 +116,7 @@ impl Delivering {
         })
     }
 
-    /// Ready when the response has made progress, or has to wait, since the last look.
+    /// Completes when the response has made progress, or was blocked, since the last check.
     fn poll_changed(&mut self, cx: &Context<'_>) -> Poll<()> {
         ready!(self.connection.poll_progress(cx, self.stalls));
         self.stalls = self.connection.stalls();
@@ -136,21 +136,22 @@ trait Drainable: Body + Unpin + Send + 'static {}
 impl<B: Body + Unpin + Send + 'static> Drainable for B {}
 
 pin_project! {
-    /// Reads a body to its end, or to a bound; then drops it, and hyper closes the connection
-    /// once the response is out.
+    /// A future that drains a body to its end or to a limit. At a limit it drops the body, and
+    /// hyper closes the connection once the response is out.
     struct Draining<B: Drainable> {
-        // `None` once it has been dropped.
+        // `None` once the body has been dropped.
         rest: Option<UnreadBody<B>>,
         response: Arc<dyn ResponseProgress>,
         discarding: Discarding,
         bounds: Bounds,
         delivering: Option<Delivering>,
         stall_timeout: Duration,
-        // The bound that it came to, once it has.
+        // The limit that the drain has reached, if any.
         bound: Option<StopReason>,
-        // What ended it, once something has.
+        // The reason why the drain has ended, once it has.
         end: Option<StopReason>,
-        // Told to end, it goes on for a stalled response; not twice.
+        // Whether the drain may continue after a shutdown while its response is blocked on a full
+        // send buffer. It may do so only once.
         may_go_on: bool,
         observer: Observer,
         #[pin]
@@ -196,16 +197,17 @@ impl<B: Drainable> Draining<B> {
         }
     }
 
-    /// What goes on for a stalled response when a shutdown ends the drain: to drop the body
-    /// would stop both sides for as long as the client likes, and to cut the response would
-    /// take it from a client that reads.
+    /// Returns a continuation of the drain if a shutdown ends it while its response is blocked on a
+    /// full send buffer. Dropping the body would block both sides for as long as the client likes.
+    /// Cutting the response would take it from a client that reads.
     fn go_on(self: Pin<&mut Self>) -> Option<Self> {
         let this = self.project();
         let is_stalled = |rest: &mut UnreadBody<B>| {
             let connection = rest.connection();
             connection.is_some_and(|connection| connection.is_stalled())
         };
-        // What is evicted makes room: hyper goes on as it would for any body that was dropped.
+        // An evicted drain has to free its slot. hyper treats its body as any other that was
+        // dropped.
         if this.end.is_some() || !*this.may_go_on || this.discarding.is_evicted() {
             return None;
         }
@@ -225,7 +227,7 @@ impl<B: Drainable> Draining<B> {
         })
     }
 
-    /// The body is at its end.
+    /// Ends the drain of a body that is at its end.
     fn finish(self: Pin<&mut Self>, end: StopReason) -> Poll<()> {
         let this = self.project();
         if let Some(rest) = this.rest.take() {
@@ -235,7 +237,7 @@ impl<B: Drainable> Draining<B> {
         Poll::Ready(())
     }
 
-    /// Within the bounds.
+    /// Drains the body within the limits.
     fn poll_within(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let this = self.project();
         let Some(rest) = this.rest else {
@@ -247,7 +249,8 @@ impl<B: Drainable> Draining<B> {
         this.timer.poll_over(cx, this.discarding, this.bounds)
     }
 
-    /// Past the bounds. `Complete` when the response is out, or the body at its end.
+    /// Drains the body past the limits, while the response is blocked. Returns `Completed` when the
+    /// response is out or the body is at its end.
     fn poll_delivered(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
         let mut this = self.project();
         let (Some(rest), Some(delivering)) = (this.rest, this.delivering) else {
@@ -337,7 +340,7 @@ mod tests {
         handle: Arc<DeliveryHandle>,
     }
 
-    /// A body with its sender, on a connection; time is paused.
+    /// Spawns a drain of a body on a connection, and returns the body's sender. Time is paused.
     fn draining(drain: Drain) -> Drained {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
@@ -364,7 +367,7 @@ mod tests {
         sender.send_data(vec![0; bytes].into()).await.is_ok()
     }
 
-    /// Until the drain has let go of the body.
+    /// Waits until the drain has dropped the body.
     async fn until_gone(sender: &mut Sender<Bytes, Infallible>) {
         while send(sender, 0).await {
             sleep(Duration::from_millis(1)).await;
@@ -383,8 +386,8 @@ mod tests {
         assert!(drained.connection.is_finished());
     }
 
-    /// As hyper's, where it reads the last bytes after the answer: their end is known by
-    /// the length, and said when the next request comes.
+    /// A body that behaves like hyper's when hyper reads its last bytes after the response. Its
+    /// length shows that it has ended, but its stream ends only when the next request comes.
     struct Unsaid(usize);
 
     impl Body for Unsaid {
@@ -453,8 +456,8 @@ mod tests {
         assert!(!drained.connection.is_finished());
     }
 
-    /// hyper may find the end in what it has read already, and keep the connection:
-    /// what the hook is told must not outlive the request.
+    /// hyper may find the body's end in its read buffer and keep the connection. So the drain must
+    /// not leave a state on the connection that outlives the request.
     #[tokio::test(start_paused = true)]
     async fn letting_go_says_nothing_of_the_connection() {
         let mut drained = draining(Drain::new().max_bytes(1000));
@@ -483,7 +486,7 @@ mod tests {
         assert!(!drained.connection.is_cut());
     }
 
-    /// Nothing comes any more, and so nothing else wakes it.
+    /// The client sends nothing more, so nothing else wakes the drain.
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_stall_is_noticed() {
         let mut drained = draining(Drain::new().max_bytes(1000));
@@ -521,13 +524,14 @@ mod tests {
         assert!(!drained.connection.is_cut());
     }
 
-    /// Its body is dropped only when the response is out: until then that is slow, not stalled.
+    /// The drain holds the body until the response is out. Until then the response is slow, not
+    /// blocked.
     #[tokio::test(start_paused = true)]
     async fn response_that_does_not_stall_is_not_read_for() {
         let mut drained = draining(Drain::new().max_bytes(1000));
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(600)).await;
-        // One waits in the channel.
+        // One frame waits in the channel.
         assert!(send(&mut drained.sender, 1).await);
         let sent = drained.sender.try_send(Frame::data(Bytes::from("a")));
         assert!(sent.is_err(), "nothing is read");

@@ -27,11 +27,11 @@ use crate::{
     shared::connection::ResponseHold,
 };
 
-/// How often an answer may step back, without waiting, for what has arrived
-/// already. hyper reads 8 KiB at first and doubles, so that this is about 1 MiB.
+/// How often a response may yield, without waiting, so that hyper reads body bytes that have
+/// arrived already. hyper reads 8 KiB at first and then doubles, so this is about 1 MiB.
 const TURNS: u8 = 8;
 
-/// As [`TURNS`], where the connection is not worth more than a look: hyper reads once.
+/// Like [`TURNS`] for a body that is not worth a drain: hyper reads once.
 const TURNS_IN_PASSING: u8 = 2;
 
 pin_project! {
@@ -51,39 +51,39 @@ pin_project! {
             // `None` for a request without a body.
             watch: Option<UnreadWatch<ReqB>>,
         },
-        // Boxed, for else every future would be as large.
+        // Boxed, because every future would be as large otherwise.
         Draining { drain: Option<Box<InlineDrain<ReqB, ResB>>> },
     }
 }
 
-/// What it takes to judge a body when the answer is there.
+/// The state that is needed to decide about an unread body when the response is ready.
 pub(super) struct UnreadWatch<B> {
     pub(super) handoff: BodyHandoff<B, Disposition>,
     pub(super) disposition: Disposition,
 }
 
-/// What is to be done with an answer.
+/// The decision about a response.
 enum Judged<ReqB, ResB> {
-    /// Nothing waits.
+    /// The response goes out now.
     Send(Response<DeliveredBody<ResB>>),
-    /// The connection is to be kept.
+    /// The connection may be kept: body bytes that have arrived are read first.
     Take(Box<InlineDrain<ReqB, ResB>>),
 }
 
-/// An answer on a connection to keep, while the rest of the body is taken in
-/// passing.
+/// A response that is held while the request body bytes that have arrived are read, without
+/// waiting.
 struct InlineDrain<ReqB, ResB> {
     response: Response<ResB>,
     rest: UnreadBody<ReqB>,
     handoff: BodyHandoff<ReqB, Disposition>,
     disposition: Disposition,
     discarding: Discarding,
-    /// Of what is not there now the rest is drained, rather than the connection closed.
+    /// Whether the part of the body that has not arrived is drained. If not, the connection closes.
     drains: bool,
     turns: u8,
-    /// From the first step back on.
+    /// Set from the first yield on.
     held: Option<ResponseHold>,
-    /// The bound that it came to: the connection is not worth more.
+    /// The limit that was reached, if any. The connection closes then.
     over: Option<StopReason>,
 }
 
@@ -120,7 +120,8 @@ impl<F, ReqB, ResB> DeliveryState<F, ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
-    /// Apart, for most requests have nothing to judge.
+    /// Decides about the body of a response that is ready. Not inlined, because most requests have
+    /// no body.
     #[inline(never)]
     fn judge(
         mut self: Pin<&mut Self>,
@@ -128,7 +129,7 @@ where
         response: Response<ResB>,
         cx: &mut Context<'_>,
     ) -> Poll<Response<DeliveredBody<ResB>>> {
-        // The service is dropped first: some futures keep the body until then.
+        // Drop the service's future first, because some futures hold the body until then.
         self.set(Self::Draining { drain: None });
         match watch.judge(response) {
             Judged::Send(response) => Poll::Ready(response),
@@ -158,7 +159,7 @@ where
 impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
     fn judge<ResB>(mut self, mut response: Response<ResB>) -> Judged<B, ResB> {
         let send = |response: Response<ResB>| Judged::Send(response.map(DeliveredBody::plain));
-        // From here on these are not bytes of HTTP (RFC 9110 §7.8).
+        // After this response the bytes are not HTTP any more (RFC 9110 §7.8).
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return send(response);
         }
@@ -225,12 +226,14 @@ impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
     }
 }
 
-/// What hyper may have read of a body already. There is no time, since nothing is waited for.
+/// Returns the limits for body bytes that hyper may have read already. There is no time limit,
+/// because nothing is waited for.
 fn in_passing() -> Bounds {
     Bounds::new(Duration::MAX, Duration::MAX, Some(IN_PASSING))
 }
 
-/// A body that was refused for its length, by a guard of ours or by any other.
+/// Returns whether the response refuses the body as too large, by `BodyGuard` or by any other
+/// service.
 fn is_too_large<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
     refusal.is_some_and(|refusal| refusal.received().is_some())
@@ -241,8 +244,8 @@ impl<ReqB, ResB> InlineDrain<ReqB, ResB>
 where
     ReqB: Body + Unpin + Send + 'static,
 {
-    /// Ready when the rest has been taken, nothing more is there at once, or more was
-    /// there than is to be read.
+    /// Completes when the body has ended, when no more bytes are there without waiting, or when a
+    /// limit is reached.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, turns) = match self.drains {
             true => (self.disposition.handle.drain.to_keep(), TURNS),
@@ -266,13 +269,13 @@ where
                 Poll::Pending => break,
             }
         }
-        // hyper gives up a client that closes its side before the answer is there. What TLS has
-        // already cannot be kept from it, so the answer goes out now.
+        // hyper drops a connection whose client closes its side before the response is ready. An
+        // end that TLS has read already cannot be kept from hyper, so the response goes out now.
         if self.rest.has_ended_within_tls() {
             return Poll::Ready(());
         }
-        // hyper has to have its turn to read. The first step back is to have it
-        // begin, the others follow as long as something comes.
+        // hyper reads only when this future yields. The first yield makes hyper begin to read. The
+        // others follow as long as bytes come.
         if self.turns < turns && (came || self.turns == 0) {
             self.turns += 1;
             self.held = self.held.take().or_else(|| self.rest.hold_answer());
@@ -326,7 +329,7 @@ where
             return response.map(DeliveredBody::plain);
         }
         if over.is_some() || !drains {
-            // The hook takes over.
+            // The socket wrapper takes over, or a drain if there is no wrapper.
             drained(over.unwrap_or(StopReason::Completed));
             say_close(&mut response);
             disposition.close(rest, &handoff, true);

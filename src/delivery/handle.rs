@@ -6,13 +6,13 @@ use crate::{
     tasks::{Slots, Tasks},
 };
 
-/// What the services of one layer share.
+/// The state that the services of one layer share.
 #[derive(Debug)]
 pub(crate) struct DeliveryHandle {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
     pub(super) streams: Streams,
-    /// The drains.
+    /// The tasks of the drains.
     pub(super) tasks: Arc<Tasks>,
     pub(super) observer: Observer,
 }
@@ -28,7 +28,8 @@ impl DeliveryHandle {
         })
     }
 
-    /// For one of several servers: its bodies are read on until it ends them, or this one does.
+    /// Returns a handle for one of several servers. Its drains and streams are read until it ends
+    /// them, or until this handle does.
     pub(crate) fn child(&self) -> Arc<Self> {
         Arc::new(Self {
             drain: self.drain,
@@ -39,34 +40,34 @@ impl DeliveryHandle {
         })
     }
 
-    /// The drains.
+    /// Returns the tasks of the drains.
     pub(crate) fn tasks(&self) -> &Arc<Tasks> {
         &self.tasks
     }
 
-    /// Returns how many bodies are read on: drains, and streams of HTTP/2.
+    /// Returns how many bodies are being discarded: those of drains, and of HTTP/2 streams.
     pub(crate) fn reading(&self) -> usize {
         self.tasks.running() + self.streams.tasks().running()
     }
 
-    /// Ends what reads on, and what is still to come.
+    /// Ends all drains and streams, and those that begin later.
     pub(crate) fn end(&self) {
         self.tasks.end();
         self.streams.tasks().end();
     }
 
-    /// Waits until nothing reads on.
+    /// Waits until no drain and no stream is left.
     pub(crate) async fn ended(&self) {
         self.tasks.ended().await;
         self.streams.tasks().ended().await;
     }
 }
 
-/// The settings, and the streams that linger by them.
+/// The settings of lingering streams, with their tasks and slots.
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) settings: StreamLinger,
-    /// All streams, those whose answers are not out yet among them.
+    /// All streams that are being read, including those whose response is not out yet.
     pub(super) tasks: Arc<Tasks>,
     pub(super) slots: Arc<Slots>,
 }

@@ -8,43 +8,43 @@ use std::{
 
 use super::unread_body::UnreadBody;
 
-/// HandoffCell by a [`TrackedBody`](super::TrackedBody), which the service has, and the response's
-/// future, which asks for the body once, when the response is ready.
+/// The state that a [`TrackedBody`](super::TrackedBody) shares with the response's future. The
+/// service holds the `TrackedBody`. The future asks for the body once, when the response is ready.
 ///
-/// `P` is what the future leaves behind for a body that the service still holds then.
+/// `P` is the state that the future leaves for a body that the service still holds then.
 pub(super) struct BodyHandoff<B, P>(Arc<Mutex<HandoffCell<B, P>>>);
 
 struct HandoffCell<B, P> {
     state: HandoffState<B, P>,
     /// How many parts of the response the server has taken.
     taken: u64,
-    /// The server has the whole response.
+    /// Whether the server has the whole response.
     answered: bool,
-    /// The task that waits for `answered`.
+    /// The task that waits until the server has the whole response.
     waiting: Option<Waker>,
 }
 
 enum HandoffState<B, P> {
-    /// The service holds it, and the response is not ready.
+    /// The service holds the body, and the response is not ready.
     Held,
-    /// The response is ready, and the service still holds it.
+    /// The response is ready, and the service still holds the body.
     HeldOn(OnRelease<B, P>),
-    /// Dropped by the service before its end.
+    /// The service dropped the body before its end.
     Released(UnreadBody<B>),
-    /// It ended in an error.
+    /// The body ended in an error.
     Failed,
-    /// It was read to its end, or has been handed over.
+    /// The body was read to its end, or has been handed over.
     Over,
 }
 
-/// Runs when the service drops a body after the response is ready. It is no closure, because
-/// that would cost an allocation.
+/// The action that runs when the service drops a body after the response is ready. It is not a
+/// closure, because a closure would cost an allocation.
 pub(super) struct OnRelease<B, P> {
     pub(super) disposition: P,
     pub(super) release: fn(&P, UnreadBody<B>, &BodyHandoff<B, P>),
 }
 
-/// What the response's future finds.
+/// The state of the body when the response is ready.
 pub(super) enum Settled<B> {
     /// The body was read to its end.
     Over,
@@ -52,7 +52,7 @@ pub(super) enum Settled<B> {
     Failed,
     /// The service still holds the body.
     Held,
-    /// The service has dropped this before its end.
+    /// The service has dropped the body before its end.
     Released(UnreadBody<B>),
 }
 
@@ -70,7 +70,7 @@ impl<B, P> BodyHandoff<B, P> {
     /// runs once, when the service drops it.
     #[inline]
     pub(super) fn settle(&mut self, on_release: impl FnOnce() -> OnRelease<B, P>) -> Settled<B> {
-        // The service has dropped its side: no lock is needed.
+        // The service has dropped its handle, so no lock is needed.
         if let Some(shared) = Arc::get_mut(&mut self.0) {
             let shared = shared.get_mut().unwrap_or_else(PoisonError::into_inner);
             return match mem::replace(&mut shared.state, HandoffState::Over) {
@@ -91,7 +91,7 @@ impl<B, P> BodyHandoff<B, P> {
         }
     }
 
-    /// The service has met an error in it.
+    /// Records that the service met an error in the body.
     pub(super) fn fail(&self) {
         self.lock().state = HandoffState::Failed;
     }
@@ -108,7 +108,7 @@ impl<B, P> BodyHandoff<B, P> {
         }
     }
 
-    /// Returns the progress of the answer, without the body.
+    /// Returns the progress of the response, without the type of the body.
     pub(super) fn progress(&self) -> Arc<dyn ResponseProgress>
     where
         B: Send + 'static,
@@ -122,23 +122,24 @@ impl<B, P> BodyHandoff<B, P> {
     }
 }
 
-/// Bodies are dropped while unwinding, and no panic leaves this half-done.
+/// Locks the cell, and ignores poisoning. Bodies are dropped while unwinding, and no panic leaves
+/// the cell half-updated.
 fn lock<B, P>(shared: &Mutex<HandoffCell<B, P>>) -> MutexGuard<'_, HandoffCell<B, P>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the server has of the answer, whatever the request's body is.
+/// How much of a response the server has taken, for any type of request body.
 pub(super) trait ResponseProgress: Send + Sync {
-    /// The server has taken a part of it.
+    /// Records that the server has taken a part of the response.
     fn part_taken(&self);
 
-    /// The server has the whole answer.
+    /// Records that the server has the whole response.
     fn answered(&self);
 
-    /// How many parts of the answer the server has taken.
+    /// Returns how many parts of the response the server has taken.
     fn parts_taken(&self) -> u64;
 
-    /// Ready once the server has the whole answer.
+    /// Completes once the server has the whole response.
     fn poll_answered(&self, cx: &Context<'_>) -> Poll<()>;
 }
 

@@ -1,8 +1,8 @@
-//! What a head says of its connection.
+//! The headers that say whether a connection closes.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header::CONNECTION};
 
-/// Whether the client takes its connection for closed after the response (RFC 9112 §9.3).
+/// Returns whether the client expects the connection to close after the response (RFC 9112 §9.3).
 #[inline]
 pub(super) fn closes(version: Version, headers: &HeaderMap) -> bool {
     match version {
@@ -11,10 +11,10 @@ pub(super) fn closes(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether a header that is a list (RFC 9110 §5.6.1) has the token.
+/// Returns whether a list header (RFC 9110 §5.6.1) has the token.
 #[inline]
 pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    // Most have no such header, and this is the cheaper question.
+    // Most requests have no such header, and this check is cheaper.
     headers.contains_key(name) && list_has_token(headers, name, token)
 }
 
@@ -27,7 +27,7 @@ fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|member| member.trim().eq_ignore_ascii_case(token))
 }
 
-/// Beside what else the answer says of its connection.
+/// Adds `Connection: close` to the response's other connection options.
 pub(super) fn say_close<B>(response: &mut Response<B>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().append(CONNECTION, close);

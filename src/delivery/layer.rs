@@ -8,39 +8,40 @@ use super::{
     handle::DeliveryHandle,
 };
 
-/// Sees to it that early answers go out on an honest connection.
+/// A layer that sends early responses with a truthful `Connection` header, and keeps the connection
+/// if it can.
 ///
 /// # The problem
 ///
-/// A handler, an auth layer or a router answers before the request body was read.
-/// hyper then closes the connection without having said so, even where the rest of
-/// the body is a few bytes; and a client that writes everything before it reads
-/// stops a long answer for good.
+/// A handler, an auth layer or a router often responds before it has read the request body. hyper
+/// then closes the connection without announcing it, even if the unread body is only a few bytes. A
+/// client that writes everything before it reads blocks a long response permanently.
 ///
-/// # What it does
+/// # Behavior
 ///
-/// When an answer comes while bytes of the request are owed:
+/// When a response is ready and the client still owes body bytes, the unread body decides:
 ///
-/// | the rest of the body | |
+/// | unread body | behavior |
 /// | --- | --- |
-/// | known, and within the [`Drain`](super::Drain) | the answer goes out at once, the rest is read, the same connection serves the next request |
-/// | unknown, but partly read | the same |
-/// | unknown, and untouched or refused as too large while it streamed | what has arrived is taken; if that was all of it, the connection is kept, otherwise the answer says `Connection: close` |
-/// | more than the drain, or failed | the answer says `Connection: close` |
-/// | awaited by nobody (`Expect: 100-continue` not yet answered) | never asked for; the answer says `Connection: close` |
-/// | still held by somebody, as when streaming both ways | hands off until it is let go of |
+/// | of known length, within the [`Drain`](super::Drain) limit | The response goes out without waiting. The body is drained, and the same connection serves the next request. |
+/// | of unknown length, but partly read | The same. |
+/// | of unknown length, and never read or refused as too large while it streamed | Bytes that have arrived are read. If they complete the body, the connection is kept. Otherwise the response says `Connection: close`. |
+/// | longer than the [`Drain`](super::Drain) limit, or failed | The response says `Connection: close`. If the limit is below 1 MiB, a body of at most 1 MiB that has already arrived is read first, and the connection is kept. |
+/// | held back by a client that waits for `100 Continue` | The client is never asked for the body. The response says `Connection: close`. |
+/// | still held by the service, as in bidirectional streaming | The layer does nothing until the service drops the body. |
 ///
-/// Upgrades are let alone once they are agreed on.
+/// A response with status 101 (Switching Protocols) passes unchanged.
 ///
-/// On HTTP/2 a stream that is owed bytes is read on for a while after its answer
-/// ([`StreamLinger`](super::StreamLinger)), and then reset with `NO_ERROR`. Other streams go on.
+/// On HTTP/2, the layer reads a stream with an unread body for a while after its response
+/// ([`StreamLinger`](super::StreamLinger)). Then h2 resets the stream with `NO_ERROR`. Other
+/// streams go on.
 ///
-/// # Where it belongs
+/// # Placement
 ///
-/// Outermost, around every layer that may answer. Joined with the hook, as
-/// `axum::serve` of this crate does it, it needs no layer, and loses no answer within the bounds. **As
-/// a layer it reads on for the time of the [`Drain`](super::Drain) to deliver an answer; what a
-/// client sends after that meets a reset.**
+/// Put the layer outermost, around every layer that may respond early. `axum::serve` of this crate
+/// needs no layer: it combines delivery with the socket wrapper, and loses no response within the
+/// limits. **The layer alone drains for the [`Drain`](super::Drain) timeout to deliver a response.
+/// If the client sends for longer, its connection is reset.**
 ///
 /// ```
 /// use axum::{Router, http::StatusCode, routing::post};
@@ -57,8 +58,8 @@ pub struct DeliveryLayer {
 }
 
 impl DeliveryLayer {
-    /// Makes a layer with these settings. The limits on the number of drains and streams count
-    /// for all the services that it makes.
+    /// Creates a layer with these settings. All services that it makes share the limits on the
+    /// number of drains and streams.
     #[must_use]
     pub fn new(config: DeliveryConfig) -> Self {
         Self {
@@ -67,7 +68,7 @@ impl DeliveryLayer {
         }
     }
 
-    /// Makes a layer for the connections of a handle, which has the state.
+    /// Creates a layer that uses the state of a handle.
     pub(crate) fn of(handle: Arc<DeliveryHandle>) -> Self {
         Self {
             handle,
@@ -91,12 +92,12 @@ impl<S> Layer<S> for DeliveryLayer {
 }
 
 impl<S> Delivery<S> {
-    /// Wraps `inner`, as [`DeliveryLayer::new`] does.
+    /// Wraps `inner`, as a [`DeliveryLayer`] with these settings does.
     pub fn new(inner: S, config: DeliveryConfig) -> Self {
         DeliveryLayer::new(config).layer(inner)
     }
 
-    /// Returns [`DeliveryLayer::new`].
+    /// Returns a [`DeliveryLayer`] with these settings.
     #[must_use]
     pub fn layer(config: DeliveryConfig) -> DeliveryLayer {
         DeliveryLayer::new(config)

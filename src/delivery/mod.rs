@@ -1,9 +1,9 @@
-//! Delivery: what becomes of a request body that nobody read to its end.
+//! Delivery: decides what happens to a request body that the service did not read to its end.
 //!
-//! The outermost service of a connection follows each request body. When an answer
-//! comes while the client still owes bytes, it decides: read on and keep the
-//! connection, or say `Connection: close`, truthfully. A body that an extractor
-//! drops on an error comes back to it.
+//! The outermost service of a connection tracks each request body. When a response is ready and the
+//! client still owes body bytes, delivery has two choices. It drains the body and keeps the
+//! connection, or it sends the response with `Connection: close` and closes. An extractor that
+//! drops the body on an error returns it to delivery.
 
 mod config;
 mod disposition;

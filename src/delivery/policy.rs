@@ -1,47 +1,49 @@
 //! Decides what happens to an unread body: facts in, an action out.
 
-/// What is known when an HTTP/1 response is ready, or when the body is dropped later.
+/// The facts about an unread body when an HTTP/1 response is ready, or when the body is dropped
+/// later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// How many bytes are yet to come; `None` with chunked coding.
+    /// How many body bytes are still to come. `None` with chunked coding.
     pub(super) owed: Option<u64>,
-    /// The service has polled the body: then hyper has sent `100 Continue` to a waiting client.
+    /// Whether the service has polled the body. If so, hyper has sent `100 Continue` to a client
+    /// that waits for it.
     pub(super) touched: bool,
-    /// The client waits for `100 Continue` before it sends.
+    /// Whether the client waits for `100 Continue` before it sends.
     pub(super) expects_continue: bool,
-    /// The response refuses the body as too large.
+    /// Whether the response refuses the body as too large.
     pub(super) too_large: bool,
-    /// Both sides would keep the connection: HTTP/1.1, and none says `close`.
+    /// Whether both sides would keep the connection: HTTP/1.1, and neither says `close`.
     pub(super) persistent: bool,
 }
 
-/// What to do with the unread body.
+/// An action on an unread body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyAction {
-    /// Read it, and keep the connection.
+    /// Drain it, and keep the connection.
     Drain,
-    /// Read what has arrived already, without waiting. Keep the connection if that was all of
-    /// it, and close it otherwise. hyper, too, reads once more before it gives a body up
-    /// (`proto/h1/conn.rs`, `poll_drain_or_close_read`).
+    /// Read the bytes that have arrived already, without waiting. If they complete the body, keep
+    /// the connection, and otherwise close it. hyper, too, reads once more before it gives up on a
+    /// body (`proto/h1/conn.rs`, `poll_drain_or_close_read`).
     TakeOrClose,
     /// Close the connection after the response.
     Close,
-    /// Close the connection, and never poll the body: a poll makes hyper send `100 Continue`,
-    /// and the client its upload (RFC 9110 §10.1.1).
+    /// Close the connection, and never poll the body. A poll would make hyper send `100 Continue`,
+    /// and then the client would send its upload (RFC 9110 §10.1.1).
     CloseUnasked,
 }
 
 impl Facts {
-    /// `budget` is how many bytes a kept connection is worth.
+    /// Returns the action. `budget` is the number of bytes that a kept connection is worth.
     pub(super) fn action(self, budget: u64) -> BodyAction {
         if self.expects_continue && !self.touched {
             return BodyAction::CloseUnasked;
         }
         let worth_it = match self.owed {
             Some(owed) => owed <= budget,
-            // A rest of unknown length is most often the last chunk's end that an
-            // extractor left unread. Not so where nobody began to read, or where
-            // the body proved too large.
+            // An unread body of unknown length is most often the end of the last chunk, which an
+            // extractor left unread. It is not if the service never began to read, or if the body
+            // proved too large.
             None => self.touched && !self.too_large,
         };
         if !self.persistent {
@@ -56,9 +58,9 @@ impl Facts {
     }
 }
 
-/// In bytes, more than hyper can have read of a body that nobody asked for: its read buffer
-/// holds up to 417 KB (`proto/h1/io.rs`, `DEFAULT_MAX_BUFFER_SIZE`), and one frame more is
-/// on its way to the service.
+/// More bytes than hyper can have read of a body that the service never polled. Its read buffer
+/// holds up to 417 KB (`proto/h1/io.rs`, `DEFAULT_MAX_BUFFER_SIZE`), and one more frame is on its
+/// way to the service.
 pub(super) const IN_PASSING: u64 = 1 << 20;
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use pin_project_lite::pin_project;
 use super::handoff::ResponseProgress;
 
 pin_project! {
-    /// The body of a response that passed through [`Delivery`](super::Delivery): the
-    /// service's own.
+    /// A response body that passed through [`Delivery`](super::Delivery). It yields the frames of
+    /// the service's body.
     ///
-    /// Its drop tells that the server has the whole answer: hyper drops a body when it
-    /// has taken its last frame.
+    /// When it is dropped, delivery knows that the server has the whole response: hyper drops a
+    /// body when it has taken the last frame.
     pub struct DeliveredBody<B> {
-        // Dropped before the note, so that what it holds is gone by then.
+        // Dropped before `note`, so that everything the body holds is gone by then.
         #[pin]
         inner: B,
         note: Option<Note>,
@@ -33,7 +33,8 @@ impl<B> DeliveredBody<B> {
         Self { inner, note }
     }
 
-    /// The body itself, where its end is nobody's business; itself, where it is.
+    /// Returns the service's body if delivery does not have to observe its end. Otherwise returns
+    /// `self` as the error.
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self> {
         match self.note {

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::shared::connection::Connection;
 
-/// The service that [`DeliveryLayer`](super::DeliveryLayer) makes, and
-/// [`Linger::wrap`](crate::Linger::wrap).
+/// The service that [`DeliveryLayer`](super::DeliveryLayer) and
+/// [`Linger::wrap`](crate::Linger::wrap) create.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -36,7 +36,7 @@ use crate::shared::connection::Connection;
 ///     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
 /// });
 /// let service = DeliveryLayer::default().layer(unread);
-/// // More than is worth reading to keep the connection.
+/// // This body exceeds the drain limit of 1 MiB.
 /// let request = Request::new(Full::from(vec![0; 2_000_000]));
 /// let response = service.oneshot(request).await.unwrap();
 /// assert_eq!(response.headers()["connection"], "close");
@@ -46,7 +46,7 @@ use crate::shared::connection::Connection;
 pub struct Delivery<S> {
     inner: S,
     handle: Arc<DeliveryHandle>,
-    /// Used where there is no connection.
+    /// Used if the connection is not known.
     peer_key: PeerKey,
     connection: Option<Arc<Connection>>,
 }
@@ -61,22 +61,22 @@ impl<S> Delivery<S> {
         }
     }
 
-    /// Returns the service within.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the service within.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the service within, without delivery.
+    /// Returns the inner service, without delivery.
     pub fn into_inner(self) -> S {
         self.inner
     }
 
-    /// For one connection, whose socket knows it too.
+    /// Combines the service with the socket of its connection, which shares `connection`.
     pub(crate) fn joined(mut self, connection: Option<Arc<Connection>>) -> Self {
         self.connection = connection;
         self
@@ -108,8 +108,8 @@ where
 }
 
 impl<S> Delivery<S> {
-    /// Tells the socket of a request without a body. A stream of HTTP/2 is not counted: its
-    /// connection always lingers.
+    /// Records a request without a body on its connection. An HTTP/2 stream is not counted, because
+    /// an HTTP/2 connection always lingers.
     #[inline]
     pub(crate) fn note_bodiless<B>(&self, request: &Request<B>) {
         let http1 = request.version() <= Version::HTTP_11;
@@ -121,7 +121,7 @@ impl<S> Delivery<S> {
         }
     }
 
-    /// Without a body, nothing can come back.
+    /// Calls the service with a request without a body, which needs no tracking.
     #[inline]
     pub(crate) fn pass<F, ReqB, ResB>(
         &mut self,
@@ -130,7 +130,7 @@ impl<S> Delivery<S> {
         ResponseFuture::new(call(&mut self.inner), None)
     }
 
-    /// With a body, which may come back.
+    /// Calls the service with a request, and tracks its body.
     #[inline(never)]
     fn follow<ReqB, ResB>(
         &mut self,

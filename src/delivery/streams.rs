@@ -1,10 +1,10 @@
-//! HTTP/2: a stream lingers, too.
+//! Reads an HTTP/2 stream for a while after an early response.
 //!
-//! RFC 9113 §8.1 lets a server answer early and then reset the stream with
-//! `NO_ERROR`, "without losing the response". Many a client loses it: one that is
-//! still sending when the reset comes treats the stream as failed. So the stream is
-//! read on for a while after its answer, for most clients stop by themselves or
-//! finish, and only then let go of, which is what makes h2 reset it.
+//! RFC 9113 §8.1 lets a server respond early and then reset the stream with `NO_ERROR`, and forbids
+//! clients to discard the response because of that. Many clients lose it all the same: if the reset
+//! arrives while they send, they treat the stream as failed. So the task reads the stream for a
+//! while after its response, because most clients stop by themselves or finish. Then it drops the
+//! body, and h2 resets the stream.
 
 use std::{
     future::Future,
@@ -31,12 +31,12 @@ use crate::{
     tasks::Slot,
 };
 
-/// For a client to see its answer before the reset: curl 7.88 needs both not to come
-/// in one breath.
+/// The time between a response and the reset, if there are no slots, so that the client sees the
+/// response first. curl 7.88 needs the two not to arrive in the same read.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// Reads on in a task of its own. The response leaves whole, or soon, if `gate` says whose
-/// connection waits for it.
+/// Spawns a task that reads the stream. If `gate` is set, that connection writes nothing until the
+/// response is complete, or for [`write_gate::HOLD`] at most.
 pub(super) fn linger<B>(
     handle: &Arc<DeliveryHandle>,
     rest: UnreadBody<B>,
@@ -65,24 +65,26 @@ pub(super) fn linger<B>(
 }
 
 enum Phase {
-    /// The answer is about to be there whole: none of it leaves before that.
+    /// The response is about to be complete. The connection writes no part of it before that.
     Gated { hold: WriteHold },
-    /// The response is not out. What comes is read, for the window is the whole connection's.
-    /// That ends when the response has made no progress for the time of a stall, or for as many
-    /// bytes as a stream may linger for; the response itself goes on without.
+    /// The response is not out yet. The task reads the stream, because all streams share the
+    /// connection's window. The task stops when the response makes no progress for the stall
+    /// timeout, or for as many bytes as a stream may linger for. The response itself goes on
+    /// without it.
     Answering {
-        /// The parts of the response that hyper had when the bounds began.
+        /// How many parts of the response hyper had taken when the limits began.
         taken: u64,
         bounds: Bounds,
     },
-    /// From here on the bounds count.
+    /// The response is out, and the stream's own limits count.
     Answered { _slot: Slot, bounds: Bounds },
-    /// So they do, and nothing is read.
+    /// The response is out, and there are no slots: nothing is read, and the stream ends after
+    /// [`HOLD`].
     Held,
 }
 
 impl Phase {
-    /// With bounds that begin now, when so many bytes were discarded.
+    /// Returns the phase with limits that begin now, after `discarded` bytes.
     fn answering(handle: &DeliveryHandle, response: &dyn ResponseProgress, discarded: u64) -> Self {
         let timeout = handle.stall_timeout;
         let more = |bytes: u64| bytes.saturating_add(discarded);
@@ -95,7 +97,8 @@ impl Phase {
 }
 
 pin_project! {
-    /// Keeps a stream's body until the client is done with it, or a bound is reached.
+    /// A task that holds a stream's body until the client has ended or reset it, or until a limit
+    /// is reached.
     struct StreamLingerTask<B> {
         rest: UnreadBody<B>,
         response: Arc<dyn ResponseProgress>,
@@ -127,7 +130,7 @@ impl<B> StreamLingerTask<B> {
         }
     }
 
-    /// With bounds that count from now.
+    /// Enters a phase whose limits count from now.
     fn go_on(self: Pin<&mut Self>, phase: Phase) {
         let mut this = self.project();
         let now = Instant::now().into_std();
@@ -138,19 +141,19 @@ impl<B> StreamLingerTask<B> {
         }
     }
 
-    /// Until the response is out.
+    /// Enters the phase that lasts until the response is out.
     fn answer(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
         let phase = Phase::answering(&self.handle, &*self.response, discarded);
         self.go_on(phase);
     }
 
-    /// Whether the response has made progress since its bounds began.
+    /// Returns whether the response has made progress since its limits began.
     fn has_progressed(&self) -> bool {
         matches!(self.phase, Phase::Answering { taken, .. } if taken != self.response.parts_taken())
     }
 
-    /// The answer is out: the stream takes a slot.
+    /// Takes a slot for the stream, because its response is out.
     fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
         let settings = self.handle.streams.settings;
         let now = Instant::now().into_std();
@@ -241,7 +244,7 @@ mod tests {
         connection: Weak<Connection>,
     }
 
-    /// A stream that has been answered by a service whose answer is still to come.
+    /// Starts to read a stream whose service has responded, before the server has the response.
     fn gated() -> Upload {
         upload(StreamLinger::new(), true)
     }
@@ -276,12 +279,12 @@ mod tests {
         let mut upload = gated();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_some());
-        // The timer goes off, and bytes come, in one breath.
+        // The timer fires and bytes arrive before the task is polled.
         upload.sender.send_data(Bytes::from("more")).await.unwrap();
         advance(write_gate::HOLD).await;
         assert!(send(&mut upload).await && send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none(), "it is let go of");
-        // From the answer on, there are 2 s.
+        // From the response on, the stream lingers for 2 s.
         sleep(Duration::from_secs(10)).await;
         upload.response.answered();
         sleep(Duration::from_millis(950)).await;
@@ -300,7 +303,7 @@ mod tests {
         assert!(upload.connection.upgrade().is_none());
     }
 
-    /// Its window is the whole connection's, and has to be given back.
+    /// All streams share the connection's window, so a stream has to be read to release it.
     #[tokio::test(start_paused = true)]
     async fn what_comes_before_the_answer_is_read_and_does_not_count() {
         for at_once in [0, 64] {
@@ -315,7 +318,7 @@ mod tests {
             while send(&mut upload).await {
                 sent += 1;
             }
-            // Of those that find no place one waits in the channel, and nothing is read.
+            // Without slots, one frame waits in the channel, and nothing is read.
             let expected = if at_once == 0 { 1..=2 } else { 10..=12 };
             assert!(expected.contains(&sent), "{sent}");
         }

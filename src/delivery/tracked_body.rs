@@ -13,24 +13,24 @@ use super::{
     window_hold::WindowHold,
 };
 
-/// A request body that comes back to [`Delivery`](super::Delivery) when it is
-/// dropped before its end.
+/// A request body that returns to [`Delivery`](super::Delivery) when the service drops it before
+/// its end.
 ///
-/// It yields what the inner body yields. After an error, or the end, the inner
-/// body is let go of, and there are no more frames.
+/// It yields the frames of the inner body. After the end or an error it drops the inner body, and
+/// yields no more frames.
 pub struct TrackedBody<B>(Inner<B>);
 
 enum Inner<B> {
-    /// Nothing to follow: a request without a body.
+    /// The body of a request that needs no tracking, because it has none.
     Untracked(B),
     Tracked(Tracked<B>),
 }
 
 struct Tracked<B> {
-    /// `None` after the end.
+    /// `None` after the end or an error.
     rest: Option<UnreadBody<B>>,
     handoff: BodyHandoff<B, Disposition>,
-    /// HTTP/2, on a combined connection.
+    /// Set for HTTP/2 on a combined connection.
     unread: Option<WindowHold>,
 }
 
@@ -51,7 +51,8 @@ impl<B> TrackedBody<B> {
         }))
     }
 
-    /// Apart, for the frames before the last one have nothing to do with it.
+    /// Drops the inner body after its end or an error. Not inlined, because the frames before the
+    /// last one do not need it.
     #[inline(never)]
     fn end(&mut self, progress: Progress) {
         let Inner::Tracked(Tracked {
@@ -71,7 +72,7 @@ impl<B> TrackedBody<B> {
         }
     }
 
-    /// The body itself, where nothing follows it; itself, where something does.
+    /// Returns the inner body if it is not tracked. Otherwise returns `self` as the error.
     #[cfg(feature = "axum")]
     pub(crate) fn into_untracked(self) -> Result<B, Self> {
         match self.0 {

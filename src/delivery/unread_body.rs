@@ -14,13 +14,13 @@ use crate::{
     shared::connection::{Connection, ResponseHold},
 };
 
-/// A body, and what is known of it, in whoever's hands it is.
+/// A request body and its state, while the service or delivery holds it.
 pub(super) struct UnreadBody<B> {
     body: B,
     progress: Progress,
     touched: bool,
     expects_continue: bool,
-    /// The connection it is of, where that is known, and its request's number.
+    /// The connection, if it is known, and the number of the request on it.
     request: Option<(Arc<Connection>, u64)>,
 }
 
@@ -46,20 +46,20 @@ impl<B> UnreadBody<B> {
         }
     }
 
-    /// The service has met its end, or an error in it.
+    /// Records that the service met the body's end, or an error in it.
     pub(super) fn end(mut self, progress: Progress) {
         self.progress = progress;
         self.finish();
     }
 
-    /// Returns the body for the service to read.
+    /// Returns the body for the service to poll.
     pub(super) fn touch(&mut self) -> &mut B {
         self.touched = true;
         &mut self.body
     }
 
-    /// Nothing more comes of it. hyper reads nothing after a body that failed
-    /// (`proto/h1/conn.rs`, `poll_read_body`), so that its connection closes.
+    /// Records that no more bytes of the body come. hyper reads nothing after a body that failed
+    /// (`proto/h1/conn.rs`, `poll_read_body`), so that connection closes.
     pub(super) fn finish(self) {
         match &self.request {
             Some((connection, _)) if self.progress == Progress::Failed => connection.close(),
@@ -68,36 +68,39 @@ impl<B> UnreadBody<B> {
         }
     }
 
-    /// Nobody reads it, and the answer says so. The hook learns it before hyper does.
+    /// Records that the body stays unread and that the response says `Connection: close`.
+    /// `LingerIo` observes this before hyper does.
     pub(super) fn close(self) {
         if let Some((connection, _)) = &self.request {
             connection.close();
         }
     }
 
-    /// Has the answer held back for it.
+    /// Holds the response back until the returned value is dropped. Returns `None` if the
+    /// connection is not known.
     pub(super) fn hold_answer(&self) -> Option<ResponseHold> {
         let (connection, _) = self.request.as_ref()?;
         Some(ResponseHold::new(Arc::clone(connection)))
     }
 
-    /// Whether a hook will see to it that the answer arrives.
+    /// Returns whether a socket wrapper will deliver the response.
     pub(super) fn is_joined(&self) -> bool {
         self.request.is_some()
     }
 
-    /// The connection, where a hook will see to it that the answer arrives.
+    /// Returns the connection, if a socket wrapper will deliver the response.
     pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
         self.request.as_ref().map(|(connection, _)| connection)
     }
 
-    /// Whether hyper would give the client up if it read on before the answer is out.
+    /// Returns whether hyper would drop the connection if it read more before the response is out.
     pub(super) fn has_ended_within_tls(&self) -> bool {
         let connection = self.connection();
         connection.is_some_and(|connection| connection.has_ended_within_tls())
     }
 
-    /// It was read on for as long as is allowed, and the answer is still stalled.
+    /// Cuts the response, which is still blocked on a full send buffer when the drain has reached
+    /// its limits.
     pub(super) fn cut(self) {
         if let Some((connection, request)) = &self.request {
             connection.cut(*request);
@@ -105,11 +108,11 @@ impl<B> UnreadBody<B> {
     }
 }
 
-/// Frames to discard before other tasks have their turn.
+/// How many frames a task discards before it yields to other tasks.
 pub(super) const FRAMES_PER_TURN: usize = 64;
 
 impl<B: Body + Unpin> UnreadBody<B> {
-    /// Reads a frame to throw it away; its length.
+    /// Reads and discards a frame, and returns its length.
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -125,8 +128,8 @@ impl<B: Body + Unpin> UnreadBody<B> {
         Poll::Ready(frame.map(|frame| frame.map(length)))
     }
 
-    /// Throws away what is there. `Pending` where no more is there now, or the turn is
-    /// over.
+    /// Discards the frames that are there. Returns `Pending` if no more are there now, or if other
+    /// tasks have to run.
     pub(super) fn poll_discard(
         &mut self,
         cx: &mut Context<'_>,
@@ -135,8 +138,8 @@ impl<B: Body + Unpin> UnreadBody<B> {
     ) -> Poll<StopReason> {
         let now = Instant::now().into_std();
         for _ in 0..FRAMES_PER_TURN {
-            // hyper says the end of a body that it read after its answer only when the
-            // next request comes; the body itself knows by its length.
+            // If hyper reads a body's last bytes after the response, the body's stream ends only
+            // when the next request comes. Its length shows the end now.
             if let Some(end) = self.ended() {
                 return Poll::Ready(end);
             }
@@ -150,7 +153,7 @@ impl<B: Body + Unpin> UnreadBody<B> {
         Poll::Pending
     }
 
-    /// What brought it to its end, as far as it is there.
+    /// Returns why the body has ended, or `None` if it has not.
     pub(super) fn ended(&self) -> Option<StopReason> {
         match self.progress {
             Progress::Failed => Some(StopReason::Reset),
@@ -159,7 +162,7 @@ impl<B: Body + Unpin> UnreadBody<B> {
         }
     }
 
-    /// Whether nothing more comes, be it for the end or for an error.
+    /// Returns whether nothing more comes, after the end or after an error.
     pub(super) fn is_end_stream(&self) -> bool {
         self.ended().is_some()
     }

@@ -2,8 +2,8 @@ use std::{sync::Arc, time::Instant};
 
 use crate::shared::{connection::Connection, flow};
 
-/// A request body of a combined HTTP/2 connection, as far as it may hold the connection's
-/// window: it does from its beginning on, unless it is waited for.
+/// A record of whether a request body of a combined HTTP/2 connection holds up the connection's
+/// flow-control window. It does from its beginning on, except while the handler waits for a frame.
 pub(super) struct WindowHold {
     connection: Arc<Connection>,
     holds: bool,
@@ -18,11 +18,11 @@ impl WindowHold {
         }
     }
 
-    /// Takes note of a poll of the body: whether it is waited for.
+    /// Records a poll of the body, and whether the handler waits for a frame now.
     #[inline]
     pub(super) fn polled(&mut self, is_pending: bool) {
         let flow = self.connection.flow();
-        // Before anything changes: until now it was as it is.
+        // Before the state changes, because the time until now belongs to the old state.
         flow::answer(|| flow.unread(now()));
         match (self.holds, is_pending) {
             (true, true) => flow.release(now),

@@ -13,19 +13,19 @@ use crate::{
 /// A lingering connection is closed when its client has closed it, or at the first of these
 /// limits:
 ///
-/// | setting | default | |
+/// | setting | default | closes a connection when |
 /// | --- | --- | --- |
-/// | [`idle_timeout`](Self::idle_timeout) | 5 s | the client sends nothing |
-/// | [`timeout`](Self::timeout) | 30 s | in total, since the server dropped the connection |
-/// | [`extended_timeout`](Self::extended_timeout) | 10 min above 128 KiB/s | the same, for a client that sends fast |
+/// | [`idle_timeout`](Self::idle_timeout) | 5 s | the client has sent nothing for this time |
+/// | [`timeout`](Self::timeout) | 30 s | this time has passed since the server dropped the connection |
+/// | [`extended_timeout`](Self::extended_timeout) | 10 min above 128 KiB/s | the same, if the client sends fast |
 /// | [`min_rate`](Self::min_rate) | none | the client sends too slowly |
-/// | [`max_bytes`](Self::max_bytes) | none | discarded in total |
-/// | [`max_connections`](Self::max_connections) | 1024, or a quarter of the file descriptors | lingering connections |
+/// | [`max_bytes`](Self::max_bytes) | none | more bytes were discarded |
+/// | [`max_connections`](Self::max_connections) | 1024, or a quarter of the file descriptors | it is [evicted](super::Linger#eviction) |
 ///
-/// The first two defaults are nginx's `lingering_timeout` and `lingering_time`. A client that
-/// sends for longer than that loses the response as it would without a lingering close.
+/// The first two defaults are nginx's `lingering_timeout` and `lingering_time`. A client that sends
+/// for longer than these limits allow loses the response, as it would without a lingering close.
 ///
-/// Where "none" makes sense, a setter takes an `Option`: `.max_bytes(500 * MIB)` and
+/// If a limit can be absent, its setter takes an `Option`: `.max_bytes(500 * MIB)` and
 /// `.max_bytes(None)`.
 ///
 /// ```
@@ -81,10 +81,10 @@ impl LingerConfig {
     }
 
     /// Sets a longer [`timeout`](Self::timeout) for a client that has sent at least `min_rate`
-    /// bytes per second so far: for a person with a large file on a slow line. `None` sets no
-    /// longer one. Default: 10 min above 128 KiB/s.
+    /// bytes per second so far. It is meant for a person with a large file on a slow line. `None`
+    /// sets no longer timeout. Default: 10 min above 128 KiB/s.
     ///
-    /// Bytes sent ahead of the rate count for 10 s at most.
+    /// Bytes sent ahead of the rate count for at most 10 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -103,19 +103,19 @@ impl LingerConfig {
         self
     }
 
-    /// Sets the rate, in bytes per second, below which a connection is closed once `grace` is
-    /// over. Default: none.
+    /// Sets the rate, in bytes per second, below which a connection is closed after the first
+    /// `grace`. Default: none.
     ///
-    /// Bytes sent ahead of the rate count for as long as the grace, but for 1 s at least and
-    /// for 10 s at most.
+    /// Bytes sent ahead of the rate count for as long as `grace`, but for at least 1 s and at most
+    /// 10 s.
     #[must_use]
     pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
         self.bounds.least = rate.into().map(|rate| Least { rate, grace });
         self
     }
 
-    /// Limits how many bytes of a connection are discarded. Default: none, for the timeouts
-    /// limit them by what the client's line carries.
+    /// Limits how many bytes of a connection are discarded. Default: none, because the timeouts
+    /// limit the bytes to as many as the client's line carries.
     #[must_use]
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.bounds.bytes = bytes.into();
@@ -123,7 +123,7 @@ impl LingerConfig {
     }
 
     /// Limits how many connections linger. When that limit is reached, a new connection
-    /// [evicts](super::Linger#who-is-evicted) another. 0 lets none linger.
+    /// [evicts](super::Linger#eviction) another. With 0, no connection lingers.
     ///
     /// Default: at most 1024, and at most a quarter of the process's file descriptors, as
     /// [`Linger::new`](super::Linger::new) finds their soft limit.
@@ -133,18 +133,18 @@ impl LingerConfig {
         self
     }
 
-    /// Sets which connections belong to one client, for its share of the slots: those for
-    /// which `key` returns the same value. Without a key, a connection is a client of its own.
-    /// The streams of an HTTP/2 connection, and its drains, take the slots of its client.
+    /// Sets the key that identifies a client. Connections for which `key` returns the same value
+    /// share the slots of one client. If `key` returns `None`, the connection counts as a separate
+    /// client. The drains and the HTTP/2 streams of a connection take the slots of the same client.
     ///
-    /// If this is not called, the key is the IP address, and of IPv6 its first 64 bits. A
-    /// connection that has no address, over a Unix socket or in a stream that is not tokio's
-    /// `TcpStream`, is a client of its own.
+    /// If this method is not called, the key is the IP address, and for IPv6 its first 64 bits. A
+    /// connection without an address counts as a separate client: over a Unix socket, or in a
+    /// stream that is not tokio's `TcpStream`.
     ///
-    /// Behind a proxy all connections have one address. They are not held to a share then,
-    /// for shares matter only when slots run out: the slowest is evicted, whoever's it is.
-    /// If some clients come through a proxy and others do not, the rate of each client behind
-    /// it is divided by the number of all of them. Exempt the proxy:
+    /// Behind a proxy, all connections have one address. That does not limit them to a share,
+    /// because shares matter only when slots run out. Then the slowest connection is evicted,
+    /// whichever client it belongs to. If only some clients come through a proxy, the rate of each
+    /// of these is divided by the number of all of them. Exempt the proxy in that case:
     ///
     /// ```
     /// use std::net::{IpAddr, Ipv4Addr};
@@ -164,15 +164,15 @@ impl LingerConfig {
         self
     }
 
-    /// Sets the observer, which is notified of each [`Event`](crate::Event) of lingering closes
-    /// and of delivery. The limit layer has its [own](crate::BodyGuardLayer::observer).
+    /// Sets the observer, which is notified of each [`Event`](crate::Event) of lingering closes and
+    /// of delivery. The limit layer has its [own](crate::BodyGuardLayer::observer).
     #[must_use]
     pub fn observer(mut self, observer: Observer) -> Self {
         self.delivery = self.delivery.observer(observer);
         self
     }
 
-    /// Sets how much of an unread body is drained to keep its connection, where
+    /// Sets how much of an unread body is drained to keep its connection, if
     /// [delivery](crate::Delivery) is combined.
     #[must_use]
     pub fn drain(mut self, drain: Drain) -> Self {
@@ -180,27 +180,27 @@ impl LingerConfig {
         self
     }
 
-    /// Limits how long a response may make no progress while its client sends, where
+    /// Limits how long a response may make no progress while its client sends, if
     /// [delivery](crate::Delivery) is combined. Default: 5 min.
     ///
-    /// A client that sends everything before it reads stops a response that is larger than the
-    /// socket's buffers, so what it sends is discarded meanwhile. When the response has made no
-    /// progress for this time and the client still sends, the connection is closed. A response
-    /// that the client reads is not cut, nor is one whose client is silent.
+    /// A client that sends everything before it reads blocks a response that is larger than the
+    /// socket's buffers. So its bytes are discarded meanwhile. When the response has made no
+    /// progress for this time and the client still sends, the connection is closed. A response is
+    /// not cut if its client reads it, or if its client is silent.
     ///
-    /// Progress is what the kernel takes. For TCP on Linux that is any room in the socket's
-    /// buffer; elsewhere a part of the buffer, a third of it or so, has to become free in this
+    /// Progress means that the kernel takes bytes. For TCP on Linux, any room in the socket's
+    /// buffer suffices. Elsewhere a part of the buffer, about a third, has to become free in this
     /// time. A client that reads slowly makes progress in steps as large as a sixteenth of its
-    /// receive buffer. The default is reckoned for one that reads 2 KB/s into the 6 MiB that Linux
-    /// gives at most; it was not measured. At the end of a
-    /// shutdown the timeout is 2 s at most.
+    /// receive buffer. The default is calculated, not measured: for a client that reads 2 KB/s into
+    /// a buffer of 6 MiB, the most that Linux gives. At the end of a shutdown the timeout is at
+    /// most 2 s.
     #[must_use]
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.delivery = self.delivery.stall_timeout(timeout);
         self
     }
 
-    /// Sets how long an HTTP/2 stream is read after an early response, where
+    /// Sets how long an HTTP/2 stream is read after an early response, if
     /// [delivery](crate::Delivery) is combined.
     #[must_use]
     pub fn stream_linger(mut self, stream_linger: StreamLinger) -> Self {
@@ -208,11 +208,12 @@ impl LingerConfig {
         self
     }
 
-    /// Limits how long refused uploads hold up a server's graceful shutdown. Default: 10 s.
+    /// Limits how long refused uploads delay a server's graceful shutdown. Default: 10 s.
     ///
-    /// Bodies are drained for that time after the signal that [`Linger::on`](super::Linger::on)
-    /// waits for. `axum::serve` of this crate then waits as long for lingering connections;
-    /// elsewhere [`Linger::shutdown`](super::Linger::shutdown) does that.
+    /// Bodies are drained for at most that time after the signal for
+    /// [`Linger::on`](super::Linger::on). `axum::serve` of this crate then waits for lingering
+    /// connections for as long again. With other servers,
+    /// [`Linger::shutdown`](super::Linger::shutdown) waits for them.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;

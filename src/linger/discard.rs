@@ -1,4 +1,4 @@
-//! Reading only to throw away, as cheaply as the system allows.
+//! Discards what a socket receives, as cheaply as the system allows.
 
 use std::{
     cell::RefCell,
@@ -15,40 +15,39 @@ use tokio::{
 
 use super::socket::tcp;
 
-/// How much one call takes at most, in bytes. Larger chunks need fewer system
-/// calls; past this size nothing more is won.
+/// The maximum that one call discards, in bytes. Larger chunks need fewer system calls, but beyond
+/// this size there is no further gain.
 const CHUNK: usize = 256 * 1024;
 
-/// Chunks to discard before other tasks have their turn: a client that is faster
-/// than we are must not have a worker thread for itself.
+/// How many chunks a task discards before it yields to other tasks. A client that is faster than
+/// the server must not occupy a worker thread.
 pub(super) const CHUNKS_PER_TURN: usize = 16;
 
 thread_local! {
-    /// One buffer for all the connections of a thread, for what is in it is
-    /// never looked at. The kernel does not even write to it where it truncates,
-    /// and then its pages are never touched.
+    /// One buffer for all connections of a thread, because its content is never read. If the kernel
+    /// truncates, it does not even write to the buffer, and the buffer's pages are never touched.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What one call found.
+/// The result of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// So many bytes, now gone.
+    /// The number of bytes that were discarded.
     Bytes(usize),
     /// The client has closed its side.
     End,
 }
 
-/// Discards what is there, one chunk at most.
+/// Discards the bytes that are there, one chunk at most.
 ///
 /// # Errors
 ///
-/// Those of the socket: a reset by the client, above all.
+/// Returns the errors of the socket, most often a reset by the client.
 pub(super) fn poll_discard<T>(io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<Found>>
 where
     T: AsyncRead + Unpin + 'static,
 {
-    // Taken out, and not borrowed: a stream may discard in its own `poll_read`.
+    // Taken out, not borrowed, because a stream may discard in its own `poll_read`.
     let mut scratch = SCRATCH.take();
     scratch.reserve_exact(CHUNK);
     let read = poll_into(io, cx, &mut scratch.spare_capacity_mut()[..CHUNK]);
@@ -75,13 +74,14 @@ where
     Poll::Ready(Ok(buf.filled().len()))
 }
 
-/// The socket, where the kernel can discard for us.
+/// Returns the socket if the kernel can discard its bytes without copying them.
 fn truncating<T: 'static>(io: &T) -> Option<&TcpStream> {
     tcp(io).filter(|_| truncate::AVAILABLE)
 }
 
-/// Writes what there is room for, whatever tokio knows of the socket's readiness. `None` where
-/// there is no room, and where that cannot be asked. An error is the next write's to report.
+/// Writes as many bytes as the socket has room for, even if tokio takes the socket for not
+/// writable. Returns `None` if there is no room, or if the system cannot tell. The next write
+/// reports an error, if there is one.
 pub(super) fn write_past_readiness<T: 'static>(io: &T, bytes: &[u8]) -> Option<usize> {
     let written = truncate::write(truncating(io)?, bytes).ok()?;
     (written > 0).then_some(written)
@@ -100,8 +100,8 @@ mod truncate {
         SockRef::from(socket).send_with_flags(bytes, libc::MSG_NOSIGNAL)
     }
 
-    /// `recv` with `MSG_TRUNC`: the kernel drops up to the buffer's length from
-    /// its queue and copies nothing (tcp(7)).
+    /// Calls `recv` with `MSG_TRUNC`: the kernel drops up to the buffer's length from its queue and
+    /// copies nothing (tcp(7)).
     pub(super) fn poll(
         socket: &TcpStream,
         cx: &mut Context<'_>,
@@ -113,8 +113,8 @@ mod truncate {
             let result = socket.try_io(Interest::READABLE, || {
                 let read = SockRef::from(socket).recv_with_flags(spare, libc::MSG_TRUNC)?;
                 if 0 < read && read < spare.len() {
-                    // The queue is empty now. Said like this, tokio waits for the
-                    // next event without another call that finds nothing.
+                    // The queue is empty now. With `WouldBlock`, tokio waits for the next event
+                    // without another call that finds nothing.
                     short = Some(read);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -140,7 +140,7 @@ mod truncate {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Elsewhere `MSG_TRUNC` means something else, and the bytes are copied.
+    /// Never called: outside Linux `MSG_TRUNC` means something else, so the bytes are copied.
     pub(super) fn poll(
         _: &TcpStream,
         _: &mut Context<'_>,
@@ -185,8 +185,8 @@ mod tests {
         send.await.unwrap();
     }
 
-    /// A stream that discards from another while it is read, as a wrapper around TLS with one
-    /// beneath it does.
+    /// A stream that discards from another stream in its `poll_read`. A socket wrapper around TLS
+    /// does so if another wrapper is beneath TLS.
     struct Nested(tokio::io::Repeat);
 
     impl AsyncRead for Nested {

@@ -1,18 +1,18 @@
-//! How many descriptors the process may have, and how near it is to that.
+//! The process's limit of file descriptors, and whether it is nearly reached.
 
 use super::socket::descriptor;
 
-/// Of the places for lingering connections, at most.
+/// The maximum of the default for `max_connections`.
 const MOST: usize = 1024;
 
-/// A quarter of what most systems allow at the least, where nobody can be asked.
+/// The default if the limit is not known: a quarter of the least that most systems allow.
 const CAUTIOUS: usize = 64;
 
-/// So many descriptors are kept for connections that do not linger: enough for those that are
-/// accepted until an evicted one is dropped.
+/// How many file descriptors are reserved for connections that do not linger. They suffice for the
+/// connections that are accepted until an evicted one is dropped.
 const RESERVE: u64 = 32;
 
-/// The soft limit, as it was when it was read; `None` where nobody can be asked.
+/// The soft limit at the time of the call to `read`. `None` if it is not known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FdLimit(Option<u64>);
 
@@ -21,15 +21,16 @@ impl FdLimit {
         Self(soft_limit())
     }
 
-    /// A quarter of them, but no more than [`MOST`].
+    /// Returns a quarter of the limit, but at most [`MOST`].
     pub(super) fn default_max_connections(self) -> usize {
         let quarter = self.0.map(|limit| limit / 4);
         let quarter = quarter.map(|quarter| usize::try_from(quarter).unwrap_or(MOST));
         quarter.unwrap_or(CAUTIOUS).min(MOST)
     }
 
-    /// Whether a socket's descriptor is in the reserve: they are given out from the lowest. Of
-    /// what is no socket of tokio's nobody knows.
+    /// Returns whether a socket's file descriptor is in the reserve: the system gives out the
+    /// lowest first. Returns `false` if the socket is not one of tokio's, because its file
+    /// descriptor is not known.
     pub(super) fn are_scarce_for<T: 'static>(self, socket: &T) -> bool {
         match (self.0, descriptor(socket)) {
             (Some(limit), Some(descriptor)) => is_in_reserve(descriptor, limit),
@@ -42,7 +43,7 @@ fn is_in_reserve(descriptor: u64, limit: u64) -> bool {
     descriptor >= limit - RESERVE.min(limit / 8)
 }
 
-/// From `proc_pid_limits(5)`.
+/// Reads the soft limit (see `proc_pid_limits(5)`).
 #[cfg(target_os = "linux")]
 fn soft_limit() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;

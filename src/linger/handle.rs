@@ -27,34 +27,34 @@ use crate::{
 ///
 /// # The problem
 ///
-/// A server that responds early and closes, as hyper does, resets the connection under a client
-/// that still sends: the person reads "connection reset" instead of the response. Behind a proxy
-/// it is a 502.
+/// A server that responds early and closes, as hyper does, resets the connection of a client that
+/// still sends. The person reads "connection reset" instead of the response. Behind a proxy it is a
+/// 502.
 ///
-/// # What it does
+/// # How it works
 ///
 /// [`LingerIo`](super::LingerIo) wraps a socket. When the server shuts the connection down, it
 /// flushes everything that was written and closes the sending side. When the server drops the
-/// socket, a small task takes it over, discards what the client still sends, and closes when the
-/// client has closed its side, or at the first limit of the [`LingerConfig`].
+/// socket, a small task takes it over and discards what the client still sends. The task closes the
+/// socket when the client has closed its side, or at the first limit of the [`LingerConfig`].
 ///
-/// # Who is evicted
+/// # Eviction
 ///
-/// A *client* is an address, or of IPv6 a network of 64 bits; see
-/// [`LingerConfig::peer_key`].
+/// A *client* is an IP address, or for IPv6 a network of 64 bits: see [`LingerConfig::peer_key`].
 ///
-/// The first to go is the slowest connection of a client that has more than half of all lingering
-/// connections. If no client has, it is the connection with the lowest rate, divided by the number
-/// of connections that its client has.
+/// If a client has more than half of all lingering connections, the first candidate is its slowest
+/// connection. Otherwise it is the connection with the lowest rate, divided by the number of
+/// connections that its client has.
 ///
-/// - When all slots are taken, a new connection evicts the first to go.
-/// - While more than half of the slots are taken, a new connection evicts the first to go if
-///   that is below 64 B/s.
-/// - When a new connection's file descriptor is among the last 32 of the process limit (the
-///   last eighth of a limit below 256), the first to go is evicted.
+/// - When all slots are taken, a new connection evicts the first candidate.
+/// - While more than half of the slots are taken, a new connection evicts the first candidate if
+///   its rate is below 64 B/s.
+/// - When few file descriptors are left, a new connection evicts the first candidate. That is so if
+///   the new file descriptor is among the last 32 below the process limit. For a limit below 256,
+///   the last eighth counts instead.
 ///
-/// A rate is a mean that forgets with a time constant of 1 s, and counts up to 24 KiB/s. A
-/// newcomer begins at 1 KiB/s, and so is below 64 B/s after 2.8 s of silence.
+/// A rate is an exponentially decaying mean with a time constant of 1 s, and counts up to 24 KiB/s.
+/// A new connection begins at 1 KiB/s, so it falls below 64 B/s after 2.8 s of silence.
 ///
 /// # Example
 ///
@@ -73,40 +73,40 @@ use crate::{
 ///
 /// # Caveats
 ///
-/// - The process's limit of file descriptors is read when the handle is made. A limit that is
+/// - The process's limit of file descriptors is read when the handle is created. A limit that is
 ///   raised later is not noticed.
-/// - Lingering needs a tokio runtime with timers enabled. A connection that is
-///   dropped outside a runtime is closed plainly, and so is each one that still
-///   lingers when its runtime ends: see [`shutdown`](Self::shutdown).
-/// - A client that sends before it reads stops a long answer for good, since nobody
-///   reads what it sends. The hook alone cannot know that nobody will; [joined](Self::join) with
-///   delivery it does.
+/// - Lingering needs a tokio runtime with timers enabled. A connection that is dropped outside a
+///   runtime is closed without a linger. So is each connection that still lingers when its runtime
+///   ends: see [`shutdown`](Self::shutdown).
+/// - A client that sends before it reads blocks a long response permanently, because nothing reads
+///   what it sends. The socket wrapper alone cannot know that the service will not read it.
+///   [Combined](Self::wrap) with delivery, it knows.
 #[derive(Clone)]
 pub struct Linger(Arc<LingerInner>);
 
 struct LingerInner {
     config: LingerConfig,
     fd_limit: FdLimit,
-    /// The handle that this one is a [child](Linger::child) of.
+    /// The handle of which this one is a [child](Linger::child).
     parent: Option<Linger>,
     delivery: Arc<delivery::DeliveryHandle>,
     tasks: Arc<Tasks>,
     counters: LingerCounters,
     before_shutdown: OnceLock<Stats>,
     misuse: Misuse,
-    /// The runtime has been seen to have them.
+    /// Set once a runtime with timers was seen.
     has_timers: OnceLock<()>,
-    /// Connections that are closing: from the half-close to the end of the linger.
+    /// How many connections are closing: from the half-close to the end of the linger.
     closing: AtomicUsize,
     none_closing: Notify,
 }
 
 impl Linger {
-    /// Makes a handle with these settings.
+    /// Creates a handle with these settings.
     ///
-    /// Reads the process's soft limit of file descriptors, on Linux from `/proc/self/limits`.
-    /// The default of [`LingerConfig::max_connections`] depends on it, and so do the evictions
-    /// when file descriptors are about to run out. Raise the limit before this is called.
+    /// Reads the process's soft limit of file descriptors, on Linux from `/proc/self/limits`. The
+    /// default of [`LingerConfig::max_connections`] depends on it, and so do the evictions when few
+    /// file descriptors are left. Raise the limit before you call this.
     ///
     /// ```
     /// use std::time::Duration;
@@ -126,10 +126,10 @@ impl Linger {
 
     /// Returns a handle for one of several servers that stop at different times.
     ///
-    /// A child shares its parent's settings and slots. It has a shutdown of its own: the signal
-    /// for [`on`](Self::on), and [`shutdown`](Self::shutdown), leave the parent and its other
-    /// children alone. Its counters are of its own connections. What is done to the parent is
-    /// done to its children: its shutdown ends theirs, and its counters include theirs.
+    /// A child shares its parent's settings and slots, but has its own shutdown. The signal for
+    /// [`on`](Self::on), and [`shutdown`](Self::shutdown), do not affect the parent and its other
+    /// children. The child counts only its own connections. The parent's shutdown ends its
+    /// children, and its counters include theirs.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")]
@@ -162,7 +162,7 @@ impl Linger {
         )
     }
 
-    /// The counters as they stand.
+    /// Returns the current counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.0.counters.stats(self.delivery().reading())
@@ -170,11 +170,11 @@ impl Linger {
 
     /// Waits until no connection lingers.
     ///
-    /// [`shutdown`](Self::shutdown) does so with a bound.
+    /// [`shutdown`](Self::shutdown) does the same with a time limit.
     ///
     /// # Cancel safety
     ///
-    /// It only waits; it may be dropped and called again.
+    /// The future only waits. You may drop it and call this again.
     pub async fn closed(&self) {
         loop {
             let none_closing = self.0.none_closing.notified();
@@ -185,7 +185,7 @@ impl Linger {
         }
     }
 
-    /// Keeps [`closed`](Self::closed) waiting until it is dropped.
+    /// Returns a permit that keeps [`closed`](Self::closed) waiting until it is dropped.
     pub(super) fn permit(&self) -> Permit {
         for linger in self.family() {
             linger.0.closing.fetch_add(1, Ordering::AcqRel);
@@ -193,7 +193,7 @@ impl Linger {
         Permit(self.clone())
     }
 
-    /// Yields this handle, and those that it is a child of.
+    /// Yields this handle, its parent, and so on.
     fn family(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |linger| linger.0.parent.as_ref())
     }
@@ -202,12 +202,12 @@ impl Linger {
         &self.0.config.bounds
     }
 
-    /// Whose slots a connection takes.
+    /// Returns the client whose slots a connection takes.
     pub(super) fn peer_of<T: 'static>(&self, socket: &T) -> Peer {
         self.0.config.peer_key.of(socket)
     }
 
-    /// How long a response may make no progress while its client sends.
+    /// Returns how long a response may make no progress while its client sends.
     pub(super) fn stall_timeout_now(&self) -> Duration {
         let timeout = self.0.config.delivery.stall_timeout;
         match self.delivery().tasks().is_over() {
@@ -216,18 +216,18 @@ impl Linger {
         }
     }
 
-    /// What delivery by this handle shares.
+    /// Returns the state that delivery shares under this handle.
     pub(crate) fn delivery(&self) -> &Arc<delivery::DeliveryHandle> {
         &self.0.delivery
     }
 
-    /// The lingers that run.
+    /// Returns the tasks of lingering connections.
     pub(super) fn tasks(&self) -> &Arc<Tasks> {
         &self.0.tasks
     }
 
-    /// A new connection has taken a descriptor. If few are left, a lingering connection gives
-    /// one back.
+    /// Evicts a lingering connection if few file descriptors are left after a new connection took
+    /// one.
     pub(super) fn make_room_for<T: 'static>(&self, socket: &T) {
         let fd_limit = self.0.fd_limit;
         if self.0.tasks.taken() > 0 && fd_limit.are_scarce_for(socket) {
@@ -235,12 +235,12 @@ impl Linger {
         }
     }
 
-    /// Ends a lingering connection; `false` if there is none.
+    /// Evicts a lingering connection. Returns `false` if there is none.
     pub(crate) fn evict(&self) -> bool {
         self.0.tasks.evict()
     }
 
-    /// Whether an evicted connection has still to give its descriptor back.
+    /// Returns whether an evicted connection has not released its file descriptor yet.
     #[cfg(feature = "axum")]
     pub(crate) fn is_evicting(&self) -> bool {
         self.0.tasks.is_evicting()
@@ -252,22 +252,22 @@ impl Linger {
         self.0.tasks.taken_any().await;
     }
 
-    /// A server uses the handle.
+    /// Records that a server uses the handle.
     pub(crate) fn used(&self) {
         self.0.misuse.used();
     }
 
-    /// Warns if such sockets are not to be wrapped.
+    /// Warns if sockets of this type should not be wrapped.
     pub(super) fn check_socket<T>(&self) {
         self.0.misuse.check::<T>();
     }
 
-    /// Fails at once, rather than with the first response that is to be delivered.
+    /// Panics immediately if the runtime has no timers, and not only when a response needs one.
     #[track_caller]
     pub(crate) fn check_timers(&self) {
-        // Without a runtime nothing lingers, and another may follow.
+        // Without a runtime nothing lingers, and a later call may be in one.
         if self.0.has_timers.get().is_none() && Handle::try_current().is_ok() {
-            // Panics, and says what to do, where the runtime was built without them.
+            // Panics, and says what to do, if the runtime was built without timers.
             drop(sleep(Duration::ZERO));
             let _ = self.0.has_timers.set(());
         }
@@ -277,18 +277,18 @@ impl Linger {
         self.0.config.shutdown_timeout
     }
 
-    /// The counters when the first signal or shutdown came; now, if this is it.
+    /// Returns the counters at the first signal or shutdown, which may be this one.
     fn stats_before_shutdown(&self) -> Stats {
         *self.0.before_shutdown.get_or_init(|| self.stats())
     }
 
-    /// The handle is told to shut down.
+    /// Records that a shutdown of the handle begins, and returns the counters before it.
     pub(super) fn shuts_down(&self) -> Stats {
         self.0.misuse.shuts_down();
         self.stats_before_shutdown()
     }
 
-    /// A lingering connection is dropped before its end.
+    /// Records that a lingering connection was dropped before its end.
     pub(super) fn dropped(&self) {
         if !self.tasks().is_over() {
             let first = self.family().last().unwrap_or(self);
@@ -335,7 +335,7 @@ impl Linger {
     }
 }
 
-/// A connection that is closing.
+/// The permit of a closing connection, which [`Linger::closed`] waits for.
 pub(super) struct Permit(Linger);
 
 impl Permit {

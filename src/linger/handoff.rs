@@ -1,16 +1,16 @@
-//! What the hook knows of a connection, and hands over when the server lets go of it.
+//! The state of a connection that `LingerIo` passes to a task when the server drops it.
 
 use super::handle::Permit;
 use crate::{budget::Discarding, shared::peer::Peer};
 
-/// What is left of a connection when the server lets go of it.
+/// A connection that the server has dropped.
 pub(super) struct LingerHandoff<T> {
     pub(super) io: T,
-    /// Whose slot it takes.
-    /// Known for a connection that is shared with delivery.
+    /// The client whose slot the connection takes. Known if the connection is combined with
+    /// delivery.
     pub(super) peer: Option<Peer>,
     pub(super) half_closed: HalfClosed,
-    /// What was discarded while the answer was written.
+    /// The count of bytes that were discarded while the response was written.
     pub(super) discarding: Option<Discarding>,
     pub(super) owes: Owes,
     pub(super) permit: Permit,
@@ -20,20 +20,21 @@ pub(super) struct LingerHandoff<T> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HalfClosed(pub(super) bool);
 
-/// What the connection has carried to the client.
+/// The kind of response that the connection has carried to the client last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     Nothing,
-    /// Answers whose own framing says where they end. Ciphertext is like that: TLS
-    /// has its `close_notify` (RFC 9112 §9.8).
+    /// Responses whose framing shows where they end. Ciphertext counts as such, because TLS has its
+    /// `close_notify` (RFC 9112 §9.8).
     Framed,
-    /// Answers of HTTP/1.0, which may go on to the end of the connection.
+    /// HTTP/1.0 responses, which may end only with the connection.
     ToTheEnd,
 }
 
 impl Written {
-    /// After a write that begins so. A client may speak HTTP/1.0 in one request and HTTP/1.1 in
-    /// the next, and the latest response counts; hyper begins a write with its head.
+    /// Returns the state after a write that begins with `bytes`. A client may speak HTTP/1.0 in one
+    /// request and HTTP/1.1 in the next, and the latest response counts. hyper begins a write with
+    /// its head.
     pub(super) fn after(self, bytes: &[u8]) -> Self {
         if bytes.starts_with(b"HTTP/1.0 ") {
             Self::ToTheEnd
@@ -45,14 +46,14 @@ impl Written {
     }
 }
 
-/// What may still come from the client, as far as that is known.
+/// The data that the client may still send, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owes {
-    /// Nothing: a plain close disturbs nobody.
+    /// Nothing: a close without a linger loses no response.
     Nothing,
-    /// A request that it may have sent before it saw the end of the connection. Everything
+    /// A request that the client may have sent before it saw that the connection ends. Everything
     /// else was read, or there was no request yet.
     PerhapsAnother,
-    /// The rest of a request, or nobody knows.
+    /// The remaining part of a request, or unknown data.
     Anything,
 }

@@ -27,25 +27,28 @@ use crate::{
     shared::connection::Connection,
 };
 
-/// A socket whose close lets the client finish.
+/// A socket wrapper that lets the client finish when the server closes the connection.
 ///
-/// It forwards everything. After `poll_shutdown` reads still pass, for upgraded
-/// tunnels half-close and read on. Dropped before the client has closed, it hands
-/// the socket to a task that lingers (see [`Linger`]).
+/// It forwards all reads and writes. Reads still pass after `poll_shutdown`, because upgraded
+/// tunnels half-close and then read. If it is dropped before the client has closed, it passes the
+/// socket to a task that lingers (see [`Linger`]).
 ///
-/// hyper drops a connection without a shutdown after a panic, an error of the
-/// service or of a response body, a header timeout, and where a request asked for
-/// an upgrade and got none (JDK clients do that with each first request). Then, too,
-/// what was written is lingered for, with two exceptions: nothing was written, or
-/// the answer is of HTTP/1.0. There the end of the connection may be all that tells
-/// the end of the answer, and one that broke off must not look whole: it is closed
-/// plainly.
+/// hyper drops a connection without a shutdown in these cases:
 ///
-/// It belongs beneath TLS: there what comes late is discarded undecrypted.
+/// - after a panic,
+/// - after an error of the service or of a response body,
+/// - after a header timeout,
+/// - if a request asked for an upgrade and got none (JDK clients do that with each first request).
+///
+/// The connection lingers in these cases, too, with two exceptions. If nothing was written, there
+/// is no response to protect. If the response is HTTP/1.0, it may end only with the connection, and
+/// an aborted response must not look complete. In both cases the socket is closed without a linger.
+///
+/// Put it beneath TLS: late bytes are then discarded without decryption.
 ///
 /// # Example
 ///
-/// In an accept loop of one's own:
+/// In a custom accept loop:
 ///
 /// ```no_run
 /// use hyper::{Request, body::Incoming, server::conn::http1};
@@ -70,34 +73,35 @@ use crate::{
 /// # }
 /// ```
 pub struct LingerIo<T> {
-    /// Taken out by the drop only.
+    /// `None` only once it has been dropped or taken out.
     io: Option<T>,
     linger: Linger,
-    /// What to do with a socket that has to linger. A pointer, so that the type
-    /// itself, and with it every type around it, needs no bounds for the drop.
+    /// The function that lingers for a socket. It is a function pointer, so that `LingerIo` and
+    /// every type around it need no trait bounds for the drop.
     hand_over: fn(LingerHandoff<T>),
     records: TlsRecordTracker,
-    /// What delivery knows, where it is joined.
+    /// The state that delivery shares, if it is combined.
     tracker: Option<ReadTracker>,
-    /// What may be the client's end within TLS, and is not for hyper to see yet.
+    /// Bytes that may contain the client's `close_notify`, and are kept from hyper for now.
     held_end: Vec<u8>,
-    /// What was discarded while the answer waited for room; from then on reads
-    /// yield nothing any more.
+    /// The count of bytes that were discarded while the response was blocked on a full send buffer.
+    /// Once it is set, reads yield nothing more.
     discarding: Option<Discarding>,
     stall: Stall,
-    /// In a stall, when room was looked for last.
+    /// The time of the latest probe for room, while a write is blocked.
     probed: Option<std::time::Instant>,
     half_closed: HalfClosed,
     written: Written,
-    /// The client has closed its side, or is gone: it will send no more.
+    /// Whether the client has closed its side, or is gone. It will send no more.
     peer_closed: bool,
-    /// A bound was reached before the answer was out.
+    /// Whether a limit was reached before the response was out.
     is_cut: bool,
-    /// Taken when the sending side is closed.
+    /// Set when the sending side is closed.
     permit: Option<Permit>,
 }
 
-/// Whether a type of socket is [`LingerIo`] itself. By its name, for it may be one of anything.
+/// Returns whether a type of socket is a [`LingerIo`]. Compares the type's name, because any type
+/// may be inside.
 pub(crate) fn is_wrapped<T>() -> bool {
     let wrapper = type_name::<LingerIo<()>>().trim_end_matches("<()>");
     type_name::<T>()
@@ -120,7 +124,7 @@ impl<T> LingerIo<T> {
     ///
     /// # Panics
     ///
-    /// Panics in a tokio runtime without timers, with the first connection: a lingering close
+    /// Panics on the first connection in a tokio runtime without timers, because a lingering close
     /// needs them. Panics if `io` is a `LingerIo` itself.
     #[track_caller]
     pub fn new(io: T, linger: &Linger) -> Self
@@ -149,7 +153,7 @@ impl<T> LingerIo<T> {
         }
     }
 
-    /// Has a connection to share with [`Delivery`](crate::delivery::Delivery).
+    /// Adds a [`Connection`] to share with [`Delivery`](crate::delivery::Delivery).
     pub(crate) fn joined(mut self) -> Self
     where
         T: 'static,
@@ -159,12 +163,12 @@ impl<T> LingerIo<T> {
         self
     }
 
-    /// What is shared with delivery.
+    /// Returns the connection that is shared with delivery.
     pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
         self.tracker.as_ref().map(ReadTracker::connection)
     }
 
-    /// The socket.
+    /// Returns a reference to the socket.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the socket is there until the drop"
@@ -175,8 +179,8 @@ impl<T> LingerIo<T> {
             .expect("the socket is there until the drop")
     }
 
-    /// The socket, to set options on it. What is read or written by this way goes
-    /// past the hook.
+    /// Returns a mutable reference to the socket, to set its options. `LingerIo` does not see what
+    /// you read or write through it.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the socket is there until the drop"
@@ -187,7 +191,7 @@ impl<T> LingerIo<T> {
             .expect("the socket is there until the drop")
     }
 
-    /// The socket, which from here on closes as it pleases.
+    /// Returns the socket, which no longer lingers when it is closed.
     #[expect(
         clippy::missing_panics_doc,
         reason = "the socket is there until the drop"
@@ -202,7 +206,7 @@ impl<T: Unpin> LingerIo<T> {
         Pin::new(Self::get_mut(self.get_mut()))
     }
 
-    /// hyper and TLS get these bytes.
+    /// Records the bytes that hyper and TLS get.
     fn came(&mut self, bytes: &[u8]) {
         self.records.follow(bytes);
         let has_ended = self.records.may_have_ended();
@@ -211,8 +215,9 @@ impl<T: Unpin> LingerIo<T> {
         }
     }
 
-    /// While an answer is held back, keeps from TLS what may be the client's end, and what follows
-    /// it: hyper gives up a client that closes its side before the answer is there.
+    /// While a response is held back, keeps from TLS a record that may be the client's
+    /// `close_notify`, and all bytes after it. hyper drops a connection whose client closes its
+    /// side before the response is ready.
     fn hold_end(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         if self.tracker.as_ref().is_some_and(ReadTracker::is_holding) {
             let came = &buf.filled()[before..];
@@ -223,7 +228,8 @@ impl<T: Unpin> LingerIo<T> {
         }
     }
 
-    /// Reads what was held when the answer is no longer held back, for which hyper looks again.
+    /// Reads the held bytes once the response is no longer held back. Until then it wakes the task,
+    /// so that hyper reads again.
     fn read_held_end(&mut self, cx: &Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.tracker.as_ref().is_some_and(ReadTracker::is_holding) {
             cx.waker().wake_by_ref();
@@ -243,9 +249,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // What was discarded is missing: what follows is no part of anything. Nobody
-        // waits for it: the answer says that the connection closes, and the server
-        // closes it when that is out.
+        // Bytes were discarded, so anything read from here on would be misparsed. No task needs
+        // these bytes: the response says `Connection: close`, and the server closes the connection
+        // when the response is out.
         if self.discarding.is_some() {
             return Poll::Pending;
         }
@@ -255,7 +261,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
         }
         let read = self.as_mut().socket().poll_read(cx, buf);
         match &read {
-            // What TLS has of half a record may be another request.
+            // The part of a record that TLS has may belong to another request.
             Poll::Pending if self.records.is_within() => {}
             Poll::Pending => self.tracker.iter_mut().for_each(ReadTracker::found_nothing),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
@@ -268,7 +274,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
             }
             Poll::Ready(Ok(())) if buf.remaining() > 0 => {
                 self.peer_closed = true;
-                // For a few turns at most, and then hyper has to look again.
+                // Waits a few polls at most. Then hyper has to read again.
                 if self.tracker.as_mut().is_some_and(ReadTracker::defer_end) {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -281,14 +287,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for LingerIo<T> {
 }
 
 impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
-    /// An answer that is longer than the socket's buffers does not get on while the
-    /// client sends before it reads. Where nobody will read what it sends, that is
-    /// discarded here.
+    /// Discards what the client sends while a write is blocked, if the service will not read it. A
+    /// client that sends before it reads would otherwise block a response that is larger than the
+    /// socket's buffers.
     ///
     /// # Errors
     ///
-    /// `TimedOut` where the client keeps sending past a bound, and does not read
-    /// meanwhile.
+    /// Returns `TimedOut` if the client sends past a limit and does not read meanwhile.
     fn wait_to_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(tracker) = &mut self.tracker else {
             return Ok(());
@@ -305,7 +310,7 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         };
         let now = Instant::now().into_std();
         for _ in 0..CHUNKS_PER_TURN {
-            // An error of the socket is the write's to report.
+            // The write reports an error of the socket.
             let Poll::Ready(Ok(found)) = poll_discard(io, cx) else {
                 return Ok(());
             };
@@ -331,9 +336,10 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         Ok(())
     }
 
-    /// Tries to write, past tokio's readiness, in a stall that has lasted. Linux reports room
-    /// only when a third of the buffer is free (`sk_stream_is_writable`), and to a client that
-    /// reads slowly from a buffer of 4 MiB that may take longer than the stall's timeout.
+    /// Tries to write, although tokio takes the socket for not writable, if a write has been
+    /// blocked for long. Linux reports room only when a third of the buffer is free
+    /// (`sk_stream_is_writeable`). For a client that reads slowly from a buffer of 4 MiB, that may
+    /// take longer than the stall timeout.
     fn probe(&mut self, begin: &[u8]) -> Option<usize> {
         self.tracker
             .as_ref()
@@ -354,7 +360,8 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
         }
     }
 
-    /// A bound is reached before the answer was out: there is no second linger.
+    /// Records that a limit was reached before the response was out. The connection does not linger
+    /// then.
     fn cut(&mut self, end: StopReason) -> io::Error {
         if !std::mem::replace(&mut self.is_cut, true) {
             let nothing = Discarding::new(Instant::now().into_std());
@@ -379,8 +386,8 @@ impl<T: AsyncRead + Unpin + 'static> LingerIo<T> {
             Poll::Ready(Ok(_)) => {
                 self.written = self.written.after(begin);
                 if let Some(tracker) = &mut self.tracker {
-                    // The next request may have begun meanwhile. hyper asks for its answer
-                    // before it flushes, and not again after (`proto/h1/dispatch.rs`).
+                    // The next request may have begun meanwhile. hyper polls for its response
+                    // before it flushes, and not again after that (`proto/h1/dispatch.rs`).
                     if tracker.wrote() {
                         cx.waker().wake_by_ref();
                     }
@@ -424,7 +431,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         self.socket().poll_flush(cx)
     }
 
-    /// Flushes, then closes the sending side; once done, done for good.
+    /// Flushes, then closes the sending side. Does nothing once that is done.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.half_closed.0 {
             return Poll::Ready(Ok(()));
@@ -435,8 +442,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
             result => result?,
         }
         self.half_closed = HalfClosed(true);
-        // Here and not when it is dropped: whoever waits for the last linger may do so
-        // between the two.
+        // Taken here and not in the drop, because `Linger::closed` may be called between the two.
         if self.owes() != Owes::Nothing {
             self.permit = Some(self.linger.permit());
         }
@@ -445,19 +451,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
 }
 
 impl<T> LingerIo<T> {
-    /// Tells of a linger that ended before the socket was closed.
+    /// Counts and reports a linger that ended before the socket was closed.
     fn report(&self, discarding: &Discarding, end: StopReason) {
         self.linger.started();
         self.linger.ended(end, discarding);
     }
 
-    /// Why to linger.
+    /// Returns what the client may still send, and so whether the connection has to linger.
     fn owes(&self) -> Owes {
         let for_nothing = !self.half_closed.0 && self.written != Written::Framed;
         if self.peer_closed || self.is_cut || for_nothing {
             return Owes::Nothing;
         }
-        // Only an alert can be lost, and a client that waits for it is silent.
+        // Only a TLS alert can be lost, and a client that waits for it is silent.
         if self.records.is_handshake() {
             return Owes::PerhapsAnother;
         }
@@ -473,13 +479,13 @@ impl<T> LingerIo<T> {
 
 impl<T> Drop for LingerIo<T> {
     fn drop(&mut self) {
-        // Nothing is written any more, and a drain that waits for it has nothing to wait for.
+        // Nothing more is written, so a drain must not wait for a write.
         if let Some(tracker) = &mut self.tracker {
             tracker.stall(false);
         }
         let owes = self.owes();
         if owes == Owes::Nothing {
-            // Whatever was discarded for the response has not been told yet.
+            // The bytes that were discarded for the response have not been reported yet.
             if let Some(discarding) = self.discarding.take().filter(|_| !self.is_cut) {
                 self.report(&discarding, StopReason::Completed);
             }
@@ -518,7 +524,7 @@ mod tests {
 
     use super::*;
 
-    /// A client, and the joined server side of a pipe that takes 64 bytes each way.
+    /// Returns a client, and the combined server side of a pipe that holds 64 bytes each way.
     fn joined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
         let (client, server) = duplex(64);
         (client, LingerIo::new(server, linger).joined())
@@ -567,7 +573,7 @@ mod tests {
         client.read_exact(&mut [0; 1000]).await.unwrap();
         let mut server = answer.await.unwrap().unwrap();
 
-        // What follows what was discarded is no part of anything.
+        // Bytes after a discarded part would be misparsed.
         client.write_all(b"GET / HTTP/1.1").await.unwrap();
         assert!(server.read(&mut [0]).now_or_never().is_none());
     }
@@ -587,14 +593,14 @@ mod tests {
         let (mut client, mut server) = joined(&Linger::default());
         server.connection().unwrap().close();
         let answer = tokio::spawn(async move { server.write_all(&[1; 1000]).await });
-        // It sends on, and reads a little every 20 s.
+        // The client keeps sending, and reads a little every 20 s.
         for _ in 0..10 {
             client.write_all(&[0; 100]).await.unwrap();
             tokio::time::sleep(Duration::from_secs(20)).await;
             client.read_exact(&mut [0; 10]).await.unwrap();
         }
         assert!(!answer.is_finished());
-        // It sends on, and reads no more.
+        // The client keeps sending, and no longer reads.
         while client.write_all(b".").await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

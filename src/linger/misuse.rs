@@ -1,4 +1,4 @@
-//! Wrong use that would lose the guarantee without a word.
+//! Detects wrong use that would lose the guarantee silently.
 
 use std::{
     any::type_name,
@@ -7,26 +7,26 @@ use std::{
 
 use crate::observe::warn;
 
-/// What a handle has seen of its use.
+/// A record of how a handle is used.
 #[derive(Debug, Default)]
 pub(super) struct Misuse {
-    /// A server or a connection belongs to the handle.
+    /// Whether a server or a connection uses the handle.
     is_used: AtomicBool,
-    /// The type of the sockets has been looked at.
+    /// Whether the type of the sockets has been checked.
     is_checked: AtomicBool,
-    /// Connections were dropped with their runtime.
+    /// Whether connections were dropped with their runtime.
     has_dropped: AtomicBool,
 }
 
 impl Misuse {
-    /// A server or a connection uses the handle.
+    /// Records that a server or a connection uses the handle.
     pub(super) fn used(&self) {
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Looks at the type of the sockets, once.
+    /// Checks the type of the sockets, once.
     pub(super) fn check<T>(&self) {
         if !self.is_checked.load(Ordering::Relaxed) {
             self.check_first::<T>();
@@ -38,7 +38,7 @@ impl Misuse {
     fn check_first<T>(&self) {
         self.used();
         let socket = type_name::<T>();
-        // By the names that rustls, native-tls, OpenSSL and s2n have for it.
+        // rustls, native-tls, OpenSSL and s2n use these names.
         if socket.contains("TlsStream") || socket.contains("SslStream") {
             warn(format_args!(
                 "the socket wrapper is around TLS ({socket}), and decrypts what it discards: wrap \
@@ -47,7 +47,7 @@ impl Misuse {
         }
     }
 
-    /// The handle is told to shut down.
+    /// Records that a shutdown of the handle begins, and warns if nothing has used the handle.
     pub(super) fn shuts_down(&self) {
         if !self.is_used.swap(true, Ordering::Relaxed) {
             warn(format_args!(
@@ -57,7 +57,7 @@ impl Misuse {
         }
     }
 
-    /// A lingering connection is dropped, and nobody told it to end.
+    /// Warns, once, that a lingering connection was dropped without a shutdown.
     pub(super) fn dropped(&self) {
         if !self.has_dropped.swap(true, Ordering::Relaxed) {
             warn(format_args!(

@@ -1,13 +1,13 @@
-//! The hook: a wrapper around the socket that lets the client finish.
+//! Lingering closes: a socket wrapper that lets the client finish.
 //!
-//! A server that closes while the client still sends makes the kernel answer
-//! with a reset, and the reset destroys the answer on its way. So, where hyper
-//! shuts the socket down, the hook sends a FIN only, and where hyper then drops
-//! it, a task of a few words reads on, discards, and closes once the client has
-//! (RFC 9112 §9.6), or once a bound is reached.
+//! If a server closes a socket while the client still sends, the kernel responds to the client with
+//! a reset. The reset destroys the HTTP response on its way. So when hyper shuts the socket down,
+//! [`LingerIo`] sends only a FIN. When hyper then drops the socket, a small task discards what the
+//! client sends. It closes the socket when the client has closed its side (RFC 9112 §9.6), or when
+//! a limit is reached.
 //!
-//! This is no `SO_LINGER`: that option is about what is yet to be sent, and does
-//! nothing for a client that sends.
+//! This is not `SO_LINGER`. That option concerns unsent data, and does nothing for a client that
+//! still sends.
 
 mod config;
 mod discard;

@@ -1,4 +1,4 @@
-//! Which client a socket belongs to.
+//! Finds the client that a socket belongs to.
 
 use std::{
     fmt,
@@ -12,7 +12,8 @@ use crate::shared::peer::Peer;
 
 type Key = dyn Fn(SocketAddr) -> Option<u64> + Send + Sync;
 
-/// Whose slots a connection takes: by its address, or by a closure of the user's.
+/// The function that finds the client whose slots a connection takes: by its address, or by the
+/// user's closure.
 #[derive(Clone, Default)]
 pub(super) struct PeerKey(Option<Arc<Key>>);
 
@@ -42,8 +43,8 @@ impl fmt::Debug for PeerKey {
     }
 }
 
-/// The address, or of IPv6 the first 64 bits: the network that one client has to itself.
-/// The two cannot be the same, for no network of IPv6 begins with 32 zeros.
+/// Returns the address, or for IPv6 its first 64 bits, which are one client's network. The two
+/// cannot be equal, because no IPv6 network begins with 32 zero bits.
 fn network(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.to_bits().into(),

@@ -1,4 +1,4 @@
-//! Whether a connection that closes needs a linger at all.
+//! Tracks whether a connection that closes needs to linger at all.
 
 use std::{
     mem,
@@ -8,31 +8,31 @@ use std::{
 
 use crate::shared::connection::Connection;
 
-/// The socket's side of a joined connection.
+/// The socket's side of a combined connection.
 ///
-/// A close needs no linger where it is *known* that everything was read:
-/// 1. the service saw the end of the latest request,
-/// 2. no byte came after the head of that request that could be of another one,
-/// 3. the server has asked for more before it answered, and nothing was there.
-///    While a request is being answered hyper asks only when its own buffer is
-///    empty (`proto/h1/conn.rs`, `mid_message_detect_eof`), so no part of a further
-///    request is in there. After the answer it asks for the rest of half a head,
-///    too: that says nothing. Nor does it where TLS waits for the rest of a record.
+/// A close needs no linger if it is *known* that everything was read:
+/// 1. The service has met the end of the latest request.
+/// 2. After the head of that request, no byte came that could belong to another request.
+/// 3. The server has tried to read more before it responded, and found nothing. While a request is
+///    being handled, hyper reads only when its own buffer is empty (`proto/h1/conn.rs`,
+///    `mid_message_detect_eof`). So the buffer holds no part of a further request. After the
+///    response, hyper also reads for the missing part of half a head, so a read then proves
+///    nothing. Nor does a read while TLS waits for the remaining part of a record.
 ///
-/// Whatever is not known lingers.
+/// In all other cases the connection lingers.
 #[derive(Debug)]
 pub(super) struct ReadTracker {
     connection: Arc<Connection>,
-    /// The latest read found nothing.
+    /// Whether the latest read found nothing.
     quiet: bool,
-    /// How many requests had begun when bytes came, or may have come, that were of
+    /// How many requests had begun when the latest bytes came, or may have come, that belong to
     /// none of them.
     unclaimed: u64,
-    /// The latest write waits for room.
+    /// Whether the latest write is blocked on a full send buffer.
     stalled: bool,
-    /// As [`Connection::has_ended_within_tls`].
+    /// The same as [`Connection::has_ended_within_tls`].
     has_ended: bool,
-    /// Bytes have come since the latest write.
+    /// Whether bytes have come since the latest write.
     unanswered: bool,
 }
 
@@ -52,22 +52,25 @@ impl ReadTracker {
         &self.connection
     }
 
-    /// Nobody will use what the client still sends.
+    /// Returns whether the connection closes after the response, so that nothing will use what the
+    /// client still sends.
     pub(super) fn is_closing(&self) -> bool {
         self.connection.is_closing()
     }
 
-    /// An answer is held back: what the client's side of the connection says can wait.
+    /// Returns whether a response is held back. The client's end of the connection is not passed on
+    /// meanwhile.
     pub(super) fn is_holding(&self) -> bool {
         self.connection.is_holding()
     }
 
-    /// Ready when the socket may be written to.
+    /// Completes when the socket may be written to.
     pub(super) fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
         self.connection.write_gate().poll_free(cx)
     }
 
-    /// A read has brought bytes; whether the client's end may be among them.
+    /// Records that a read has brought bytes, and whether the client's `close_notify` may be among
+    /// them.
     pub(super) fn came(&mut self, has_ended: bool) {
         if self.has_ended != has_ended {
             self.has_ended = has_ended;
@@ -80,20 +83,20 @@ impl ReadTracker {
         }
     }
 
-    /// A read has found the client's end. Whether to keep it from hyper for a turn: while an answer
-    /// is held back, and once after each read that brought bytes. hyper gives up a client that
-    /// closes its side before the answer is there, and looks for that before it asks the service
-    /// (`proto/h1/conn.rs`, `mid_message_detect_eof`).
+    /// Records that a read has found the client's end. Returns whether to keep it from hyper for
+    /// one poll: while a response is held back, and once after each read that brought bytes. hyper
+    /// drops a connection whose client closes its side before the response is ready. It checks that
+    /// before it polls the service (`proto/h1/conn.rs`, `mid_message_detect_eof`).
     pub(super) fn defer_end(&mut self) -> bool {
         mem::take(&mut self.unanswered) || self.is_holding()
     }
 
-    /// A read has found nothing, and TLS waits for no part of a record.
+    /// Records that a read has found nothing, and that TLS waits for no part of a record.
     pub(super) fn found_nothing(&mut self) {
         self.quiet = true;
     }
 
-    /// A part of an answer was written; whether it had waited for room.
+    /// Records that a part of a response was written. Returns whether the write had been blocked.
     pub(super) fn wrote(&mut self) -> bool {
         if !self.quiet {
             self.unclaimed = self.connection.begun();
@@ -104,7 +107,7 @@ impl ReadTracker {
         waited
     }
 
-    /// What is written waits for room, or does not any more.
+    /// Records whether a write is blocked on a full send buffer.
     pub(super) fn stall(&mut self, stalled: bool) {
         if self.stalled != stalled {
             self.stalled = stalled;
@@ -116,7 +119,7 @@ impl ReadTracker {
         self.stalled
     }
 
-    /// Writing is to fail: a drain came to its bound.
+    /// Returns whether writes have to fail, because a drain has reached its limit.
     pub(super) fn is_cut(&self) -> bool {
         self.connection.is_cut()
     }
@@ -125,8 +128,8 @@ impl ReadTracker {
         self.quiet && self.connection.is_finished() && self.connection.begun() != self.unclaimed
     }
 
-    /// Whether the client may have another request on its way, that nobody has told it not
-    /// to send.
+    /// Returns whether the client may have sent another request. It has not if it asked for `close`
+    /// or speaks HTTP/1.0.
     pub(super) fn may_be_asked_again(&self) -> bool {
         self.connection.may_be_asked_again()
     }
@@ -176,8 +179,8 @@ mod tests {
         assert!(tracker.all_read(), "the head belongs to the second");
     }
 
-    /// In one read with the request before it: hyper has it in its buffer, answers,
-    /// and only then asks for the rest.
+    /// The half head came in the same read as the request before it. hyper has it in its buffer,
+    /// responds, and only then reads for the missing part.
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut tracker) = joined();

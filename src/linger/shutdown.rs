@@ -1,4 +1,4 @@
-//! The end of a server: what is still read has some time left, and no more.
+//! The shutdown of a server: drains and lingering connections get a limited time to end.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -6,32 +6,33 @@ use tokio::time::{sleep, timeout};
 
 use super::Linger;
 
-/// For what has been told to end.
+/// The time that aborted tasks get to be dropped.
 const LAST_TURN: Duration = Duration::from_secs(1);
 
-/// What became of the connections that lingered while a server shut down.
+/// The results of the connections that lingered while a server shut down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Connections that the client closed: it had its answer.
+    /// Connections that the client closed: it had received its response.
     pub delivered: u64,
-    /// Connections that ended at a bound, at the end of the shutdown, or because the
-    /// client reset.
+    /// Connections that ended at a limit, at the end of the shutdown, or because the client reset
+    /// them.
     pub cut: u64,
 }
 
 impl Linger {
-    /// The signal for a server's graceful shutdown, and for this handle.
+    /// Returns a future for a server's graceful shutdown. It completes with `signal`, and begins
+    /// the shutdown of this handle.
     ///
-    /// A server that shuts down waits for its connections, and they for the bodies
-    /// that are read on in them: drains, and lingering streams of HTTP/2. These end at
-    /// the latest at the
-    /// [`shutdown_timeout`](crate::LingerConfig::shutdown_timeout), counted from the signal. A client
-    /// that neither sends nor reads its answer is not among them: it holds a server up as
-    /// any slow reader does. A response that its client reads goes on to its end.
+    /// A server that shuts down waits for its connections. They wait for the bodies that are being
+    /// discarded: drains, and lingering HTTP/2 streams. These end at the latest after the
+    /// [`shutdown_timeout`](crate::LingerConfig::shutdown_timeout), counted from the signal. This
+    /// timeout does not apply to a client that neither sends nor reads its response. Such a client
+    /// delays a server as any slow reader does. A response that its client reads goes on to its
+    /// end.
     ///
-    /// The signal counts for all servers of this handle, of its clones and of its children.
-    /// Servers that stop at different times need a [`child`](Self::child) each: after that timeout
+    /// The signal counts for all servers of this handle, of its clones and of its children. Servers
+    /// that stop at different times need a [`child`](Self::child) each, because after that timeout
     /// no body is drained for any server of this handle.
     ///
     /// ```no_run
@@ -67,20 +68,21 @@ impl Linger {
         }
     }
 
-    /// Waits until no connection lingers, but no longer than `bound`; those that still do
-    /// are closed then. Says how many there were of each since the signal for
-    /// [`on`](Self::on), or since this was first called.
+    /// Waits until no connection lingers, but at most for `bound`, and then closes the connections
+    /// that still linger. Returns how many connections ended in each way since the signal for
+    /// [`on`](Self::on), or since the first call.
     ///
-    /// Call it when the server itself has ended. It is for good: what comes after the
-    /// bound is not lingered for.
+    /// Call this when the server itself has ended. It is permanent: a connection that is closed
+    /// after `bound` does not linger.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the bound, it has only waited; it may be called again.
+    /// If the future is dropped before `bound` is over, it has only waited. You may call this
+    /// again.
     pub async fn shutdown(&self, bound: Duration) -> Shutdown {
         let before = self.shuts_down();
         if timeout(bound, self.closed()).await.is_err() {
-            // They end as soon as they have their turn, which others may hold up.
+            // Aborted tasks end when the runtime polls them, which other tasks may delay.
             self.delivery().end();
             let _ = timeout(LAST_TURN, self.delivery().ended()).await;
             self.tasks().end();

@@ -1,5 +1,5 @@
-//! What kind of socket is wrapped, asked at run time: coherence forbids a special case beside a
-//! blanket impl. A socket of another type is one that nothing is known of.
+//! Finds the type of a wrapped socket at run time, because coherence forbids a special case beside
+//! a blanket impl. Nothing is known of a socket of another type.
 
 use std::any::Any;
 

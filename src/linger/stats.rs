@@ -10,7 +10,7 @@ pub(super) struct LingerCounters {
     discarded: AtomicU64,
 }
 
-/// What a [`Linger`](crate::Linger) has done so far.
+/// The counters of a [`Linger`](crate::Linger).
 ///
 /// ```
 /// use tower_bodyguard::Linger;
@@ -20,28 +20,28 @@ pub(super) struct LingerCounters {
 /// assert_eq!((stats.started, stats.lingering()), (0, 0));
 /// ```
 ///
-/// The numbers are read one after the other: while connections come and go, they
-/// may be apart by those under way.
+/// The numbers are read one after the other. While connections come and go, they may differ by the
+/// connections that change meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Connections that were lingered for. One whose client has closed by the
-    /// time the server lets go is none.
+    /// Connections that have lingered. A connection is not counted if its client has closed by the
+    /// time the server drops it.
     pub started: u64,
-    /// Of these, how many ended because the client closed: it had all the time it
-    /// wanted to read its answer, or wanted none.
+    /// How many of these ended because the client closed. It had all the time that it needed to
+    /// read its response, or did not want to read it.
     pub delivered: u64,
-    /// Of these, how many ended at a bound, because another needed the place, or because
-    /// the client reset.
+    /// How many of these ended at a limit, because they were evicted, or because the client reset
+    /// them.
     pub cut: u64,
-    /// Bytes that the lingers that have ended have thrown away.
+    /// Bytes that were discarded by lingers that have ended.
     pub discarded_bytes: u64,
-    /// Bodies that delivery reads on now: drains, and streams of HTTP/2.
+    /// Bodies that delivery discards now: drains, and HTTP/2 streams.
     pub reading: u64,
 }
 
 impl Stats {
-    /// Connections that linger now.
+    /// Returns how many connections linger now.
     #[must_use]
     pub fn lingering(&self) -> u64 {
         self.started.saturating_sub(self.delivered + self.cut)
@@ -50,7 +50,7 @@ impl Stats {
 
 impl LingerCounters {
     pub(super) fn stats(&self, reading: usize) -> Stats {
-        // Ends before starts, so that nothing ends that never started.
+        // Read the ends before the starts, so that no more connections end than started.
         let delivered = self.delivered.load(Ordering::Acquire);
         let cut = self.cut.load(Ordering::Acquire);
         Stats {

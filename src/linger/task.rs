@@ -22,17 +22,17 @@ use super::{
 };
 use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 
-/// For a request that was sent before the client saw that the connection closes: more than a
-/// round trip, on most paths.
+/// The time to wait for a request that the client sent before it saw the connection close. It is
+/// more than a round trip on most paths.
 const ANOTHER: Duration = Duration::from_secs(1);
 
-/// Lingers for a socket, in a task of its own where there is something to wait for.
-/// Closes its sending side first, where that is open.
+/// Lingers for a socket. Closes its sending side first, if that is open, and spawns a task only if
+/// there is something to wait for.
 pub(super) fn linger<T>(left: LingerHandoff<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Dropped outside of a runtime, or while it ends: nobody could wait.
+    // The socket was dropped outside of a runtime, or while the runtime ends: no task can wait.
     if Handle::try_current().is_err() {
         return;
     }
@@ -49,7 +49,7 @@ where
         permit: left.permit,
         counted: false,
     };
-    // Many a client has closed by now, and needs no task.
+    // Many clients have closed by now, and need no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.permit.linger().tasks());
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// A connection that lingers. Dropped before its end, it counts as cut.
+/// A connection that lingers. If it is dropped before its end, it counts as cut.
 struct LingeringConnection<T> {
     io: T,
     discarding: Discarding,
@@ -101,8 +101,8 @@ impl<T> Drop for LingeringConnection<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
-    /// Discards at most so many chunks. `Pending` where no more is there now, or
-    /// the turn is over.
+    /// Discards at most `chunks` chunks. Returns `Pending` if no more bytes are there now, or if
+    /// other tasks have to run.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
         if !self.half_closed.0 {
             if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
@@ -110,7 +110,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
             }
             self.half_closed = HalfClosed(true);
         }
-        // Once for all of the chunks: nothing here is that exact.
+        // One reading of the clock is exact enough for all chunks.
         let now = Instant::now().into_std();
         let bounds = self.permit.linger().bounds();
         for _ in 0..chunks {
@@ -157,7 +157,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingerTask<T> {
             ..*bounds
         };
         let over = this.timer.poll_over(cx, discarding, &bounds);
-        // Silent, it has lost nothing.
+        // A client that was silent has lost nothing.
         over.map(|end| match end {
             StopReason::IdleTimeout => StopReason::Completed,
             end => end,
@@ -203,8 +203,8 @@ mod tests {
         super::linger(left(io, linger));
     }
 
-    /// A client and its lingering server side; time is paused, and a duplex pipe
-    /// needs none to pass.
+    /// Returns a client whose server side lingers. Time is paused, and a duplex pipe needs no time
+    /// to pass.
     fn lingering(linger: &Linger) -> DuplexStream {
         let (client, server) = duplex(64);
         let_go(server, linger);
@@ -267,7 +267,7 @@ mod tests {
                 client.write_all(b"GET /").await.unwrap();
             }
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-            // What has come may go on, and is waited for as ever.
+            // A request that has begun may go on, so the usual timeout applies.
             assert_eq!(start.elapsed().as_secs(), if sends { 5 } else { 1 });
             let stats = linger.stats();
             assert_eq!(
@@ -304,7 +304,7 @@ mod tests {
         let linger = Linger::default();
         let endless = tokio::io::join(tokio::io::repeat(0), tokio::io::sink());
         let_go(endless, &linger);
-        // On one thread this goes on only where the task yields.
+        // On one thread, this loop continues only if the task yields.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }

@@ -1,62 +1,62 @@
-//! Where a client's bytes stand between the records of TLS.
+//! Tracks the boundaries of a client's TLS records.
 
-/// The type of the first record of TLS (RFC 8446 §5.1), which no method of HTTP begins
-/// with.
+/// The type of the first TLS record (RFC 8446 §5.1). No HTTP method begins with this byte.
 const HANDSHAKE: u8 = 22;
 
-/// The type of the records that hold what the client has to say (RFC 8446 §5.1). In TLS 1.3 the
-/// end of its handshake is in one, too.
+/// The type of the records that hold the client's data (RFC 8446 §5.1). In TLS 1.3, one of them
+/// also holds the end of its handshake.
 const APPLICATION_DATA: u8 = 23;
 
-/// The type of alerts, and their length in TLS 1.3: two bytes, their type, and the cipher's tag
-/// (RFC 8446 §5.2). There they have the type of application data. What has two bytes is taken
-/// for an alert, too.
+/// The type of alerts. In TLS 1.3 they have the type of application data, and are recognized by
+/// their length (RFC 8446 §5.2): two bytes, one byte of type, and the cipher's tag. Two bytes of
+/// data are taken for an alert, too.
 const ALERT: u8 = 21;
 const ENCRYPTED_ALERT: usize = 2 + 1 + 16;
 
-/// The length of a record's head.
+/// The length of a record's header.
 const HEAD: usize = 5;
 
 fn length(head: [u8; HEAD]) -> usize {
     usize::from(u16::from_be_bytes([head[3], head[4]]))
 }
 
-/// Whether a record may be an alert, as `close_notify` is.
+/// Returns whether a record may be an alert, as `close_notify` is.
 fn may_be_alert(head: [u8; HEAD]) -> bool {
     head[0] == ALERT || head[0] == APPLICATION_DATA && length(head) == ENCRYPTED_ALERT
 }
 
-/// How a connection begins whose proxy speaks the PROXY protocol, versions 1 and 2.
+/// The first bytes of a connection from a proxy that speaks the PROXY protocol, versions 1 and 2.
 const PROXY_HEADS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 
-/// Follows the records by their heads, which are in clear: a type, a version, and two
-/// bytes of length. What TLS has of a record that has not come whole is in nobody's
-/// hands yet, however quiet the socket is.
+/// A tracker that follows TLS records by their headers, which are not encrypted: a type, a version,
+/// and two bytes of length. While a record is incomplete, TLS holds a part that hyper has not seen,
+/// even if the socket has no bytes to read.
 #[derive(Debug, Default)]
 pub(super) enum TlsRecordTracker {
     /// Nothing has come.
     #[default]
     Unknown,
-    /// What comes is no TLS, and needs no following.
+    /// The client does not speak TLS. Its bytes are not tracked.
     Plain,
-    /// It begins with the head of a proxy, or may do so: TLS may follow it, and is not followed.
+    /// The connection begins with the header of a proxy, or may do so. TLS may follow that header,
+    /// but is not tracked.
     Opaque,
     Tls {
         head: [u8; HEAD],
         known: usize,
-        /// What is to come of the record.
+        /// How many bytes of the record are still to come.
         left: usize,
-        /// The client has sent more than its part of the handshake.
+        /// Whether the client has sent more than its part of the handshake.
         has_spoken: bool,
-        /// The latest record may be the client's last.
+        /// Whether the latest record may be the client's last.
         has_ended: bool,
     },
 }
 
 impl TlsRecordTracker {
     fn begin(bytes: &[u8]) -> Self {
-        // A head that came in parts is a rare thing, and to take another for it only costs a
-        // lingering close.
+        // A header rarely arrives in parts. To take other bytes for it only costs a lingering
+        // close.
         let is_proxy_head = |head: &&[u8]| bytes.starts_with(head) || head.starts_with(bytes);
         if PROXY_HEADS.iter().any(is_proxy_head) {
             return Self::Opaque;
@@ -106,7 +106,7 @@ impl TlsRecordTracker {
         }
     }
 
-    /// Whether a part of a record is still to come, as far as that is known.
+    /// Returns whether a part of a record is still to come. Returns `true` if that is not known.
     pub(super) fn is_within(&self) -> bool {
         match self {
             Self::Tls { known, .. } => *known > 0,
@@ -115,13 +115,13 @@ impl TlsRecordTracker {
         }
     }
 
-    /// Whether the latest record may say that the client has closed its side (`close_notify`).
+    /// Returns whether the latest record may be the client's `close_notify`.
     pub(super) fn may_have_ended(&self) -> bool {
         matches!(self, Self::Tls { has_ended, .. } if *has_ended)
     }
 
-    /// Finds where a record begins that may say so. One whose head has come in part already is
-    /// not found.
+    /// Finds the beginning of a record that may be the client's `close_notify`. Does not find a
+    /// record if a part of its header has come before.
     pub(super) fn find_end(&self, bytes: &[u8]) -> Option<usize> {
         let Self::Tls { known, left, .. } = self else {
             return None;
@@ -140,7 +140,7 @@ impl TlsRecordTracker {
         None
     }
 
-    /// Whether the handshake of TLS has not come to its end: there was no request yet.
+    /// Returns whether the TLS handshake has not ended, so that there was no request yet.
     pub(super) fn is_handshake(&self) -> bool {
         matches!(self, Self::Tls { has_spoken, .. } if !has_spoken)
     }

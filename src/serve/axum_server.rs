@@ -1,4 +1,5 @@
-//! axum-server: an acceptor that joins delivery and the hook, beneath its TLS.
+//! Support for axum-server: an acceptor that combines delivery and the socket wrapper, beneath
+//! axum-server's TLS.
 
 use std::{
     future::Future,
@@ -17,8 +18,8 @@ use crate::{
 };
 
 impl Linger {
-    /// For the `acceptor` of axum-server: delivery and the hook, [joined](Self::join) on
-    /// each connection.
+    /// Returns an acceptor for axum-server. It [combines](Self::wrap) delivery and the socket
+    /// wrapper on each connection.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -34,7 +35,7 @@ impl Linger {
     /// # }
     /// ```
     ///
-    /// TLS goes around it, so that what comes late is discarded undecrypted:
+    /// Put TLS around it, so that late bytes are discarded without decryption:
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -51,9 +52,9 @@ impl Linger {
     /// # }
     /// ```
     ///
-    /// Its `Handle::shutdown` drops connections as they are, and these linger as well as
-    /// they can; `Handle::graceful_shutdown` lets them finish. After either, wait for
-    /// [`Linger::shutdown`].
+    /// axum-server's `Handle::shutdown` drops connections in their current state, and these linger
+    /// as well as they can. Its `Handle::graceful_shutdown` lets them finish. After either, wait
+    /// for [`Linger::shutdown`].
     #[must_use]
     pub fn acceptor(&self) -> LingerAcceptor {
         self.used();
@@ -64,7 +65,7 @@ impl Linger {
     }
 }
 
-/// What [`Linger::acceptor`] makes.
+/// An acceptor whose connections linger and have delivery: see [`Linger::acceptor`].
 #[derive(Clone, Debug)]
 pub struct LingerAcceptor<A = DefaultAcceptor> {
     inner: A,
@@ -72,8 +73,8 @@ pub struct LingerAcceptor<A = DefaultAcceptor> {
 }
 
 impl<A> LingerAcceptor<A> {
-    /// Around another acceptor, one that sets `TCP_NODELAY` for example. None that
-    /// buffers what is written: TLS goes around this one.
+    /// Wraps another acceptor, for example one that sets `TCP_NODELAY`. Do not wrap one that
+    /// buffers writes: TLS goes around this acceptor.
     pub fn acceptor<T>(self, inner: T) -> LingerAcceptor<T> {
         LingerAcceptor {
             inner,

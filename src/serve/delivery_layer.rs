@@ -3,10 +3,10 @@ use std::sync::Arc;
 use crate::{delivery::DeliveryLayer, linger::Linger};
 
 impl Linger {
-    /// Delivery by these settings, as a layer: for servers that make no service for
-    /// each connection, tonic's among them. It is the outermost.
+    /// Returns delivery with these settings as a layer. It is for servers that make no service for
+    /// each connection, such as tonic. Put it outermost.
     ///
-    /// Where [`join`](Self::join) or `serve` can be had, delivery is joined already.
+    /// With [`wrap`](Self::wrap) or `serve`, delivery is combined with the socket wrapper already.
     ///
     /// ```
     /// use tower::ServiceBuilder;

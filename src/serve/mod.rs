@@ -1,5 +1,5 @@
-//! The glue to servers: `Linger::wrap` for accept loops of one's own, and pieces for
-//! frameworks, each behind its feature.
+//! Support for servers: `Linger::wrap` for custom accept loops, and a module for each framework,
+//! behind its feature.
 
 #[cfg(feature = "axum")]
 pub mod axum;

@@ -1,4 +1,4 @@
-//! tonic: the hook around the connections of its server.
+//! Support for tonic: the socket wrapper for the connections of its server.
 
 use std::{
     pin::Pin,
@@ -13,11 +13,11 @@ use tonic::transport::server::Connected;
 use crate::linger::{Linger, LingerIo};
 
 impl Linger {
-    /// The connections of a server of tonic's, each of which lingers when it is
-    /// closed. With [`Linger::delivery_layer`] the refused calls linger, too, and no call on the
-    /// same connection is hurt.
+    /// Wraps the connections of a tonic server, so that each lingers when it is closed. Add
+    /// [`Linger::delivery_layer`], so that the streams of refused gRPC calls linger, too, and other
+    /// calls on the connection are not affected.
     ///
-    /// `remote_addr()`, and behind tonic's TLS `peer_certs()`, are what they were.
+    /// `remote_addr()`, and behind tonic's TLS `peer_certs()`, work as before.
     ///
     /// ```no_run
     /// use tonic::transport::{Server, server::TcpIncoming};
@@ -45,7 +45,7 @@ impl Linger {
 }
 
 pin_project! {
-    /// What [`Linger::incoming`] makes of a stream of connections.
+    /// A stream of connections that linger when they are closed: see [`Linger::incoming`].
     #[derive(Debug)]
     pub struct LingerIncoming<I> {
         #[pin]
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// That of the socket itself: what asks for it need not know of the hook.
+/// Returns the socket's own connection info, so that callers need not know of `LingerIo`.
 impl<T: Connected> Connected for LingerIo<T> {
     type ConnectInfo = T::ConnectInfo;
 

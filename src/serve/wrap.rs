@@ -7,20 +7,20 @@ use crate::{
 };
 
 impl Linger {
-    /// Joins a socket with the service of its connection, for an accept loop of
-    /// one's own. Give both to hyper: within the bounds no early answer over HTTP/1 is
-    /// lost, connections that can be kept are kept, and a close costs nothing where
-    /// everything was read.
+    /// Combines a socket with the service of its connection in a custom accept loop. Pass both to
+    /// hyper. Within the limits, no early response over HTTP/1 is lost, and connections that can be
+    /// kept are kept. If everything was read, closing a connection costs nothing.
     ///
-    /// A service is of one connection: join a clone of it with each socket. What
-    /// buffers writes, TLS among it, goes around what this returns, and not inside.
+    /// The returned service is for one connection only: combine each socket with a clone of
+    /// `service`. A layer that buffers writes, such as TLS, goes around the returned socket, not
+    /// inside.
     ///
-    /// A `Router` of axum's is best given its state first, be it `()`: it makes its layers
-    /// anew for each request otherwise, and what one of them counts is lost
+    /// Give an axum `Router` its state first, even if that is `()`. Otherwise it makes its layers
+    /// anew for each request, and loses what one of them counts
     /// ([`Router::with_state`](https://docs.rs/axum/0.8/axum/struct.Router.html#method.with_state)).
     ///
-    /// The service gets its request bodies as [`TrackedBody`](crate::delivery::TrackedBody)
-    /// of the server's own: best it takes any body, as a `Router` does.
+    /// The service receives each request body as a [`TrackedBody`](crate::delivery::TrackedBody)
+    /// around the server's body type. So the service should accept any body, as a `Router` does.
     ///
     /// ```no_run
     /// # #[cfg(feature = "axum")] {

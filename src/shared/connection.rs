@@ -1,4 +1,4 @@
-//! What delivery and the hook tell each other of one connection.
+//! The state of one connection that delivery and the socket wrapper share.
 
 use std::{
     sync::Arc,
@@ -14,22 +14,22 @@ use super::{
     write_gate::WriteGate,
 };
 
-/// Shared by a connection's service and its socket.
+/// The state that a connection's service and its socket share.
 ///
 /// Invariants:
-/// 1. Requests of HTTP/1 are numbered from 1 as the service gets them. HTTP/1 serves them
-///    one after the other, so one that begins proves that those before it were
-///    read to their ends.
-/// 2. `finished` is the largest number of which the end of the body was seen. It
-///    never passes `begun`.
-/// 3. `closing` is never taken back, and set only before an answer that says
-///    `Connection: close` is handed to the server: so that no other request is
-///    served on the connection.
-/// 4. `cut` is a request's number, and says nothing of those after it: hyper may
-///    find the end of a body that was let go of, and keep the connection.
+/// 1. HTTP/1 requests are numbered from 1 in the order in which the service gets them. HTTP/1
+///    serves them one after the other. So when a request begins, all requests before it were read
+///    to their ends.
+/// 2. `finished` is the largest number of a request whose body's end was seen. It never exceeds
+///    `begun`.
+/// 3. `closing` is never reset. It is set in two cases: before a response with `Connection: close`
+///    is handed to the server, and when a request body has failed. In both cases no other request
+///    is served on the connection.
+/// 4. `cut` is a request's number, and does not concern later requests. hyper may find the end of a
+///    body that was dropped, and keep the connection.
 /// 5. `holding` is set only while a [`ResponseHold`] lives.
-/// 6. `stalls` is odd while a write waits for room in the socket. It grows with each stall
-///    and with each write that ends one, so that a change proves progress.
+/// 6. `stalls` is odd while a write is blocked on a full send buffer. It grows with each blocked
+///    write and with each write that ends one, so a change proves progress.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
@@ -44,7 +44,7 @@ pub(crate) struct Connection {
     ended_within_tls: AtomicBool,
     gate: WriteGate,
     flow: Flow,
-    /// Whose slots its requests take.
+    /// The client whose slots the requests take.
     peer: Peer,
 }
 
@@ -60,28 +60,28 @@ impl Connection {
         self.peer
     }
 
-    /// Of HTTP/2: the answers' parts leave together.
+    /// Returns the gate that makes the parts of an HTTP/2 response leave together.
     pub(crate) fn write_gate(&self) -> &WriteGate {
         &self.gate
     }
 
-    /// Returns the account of the bodies of HTTP/2 that nobody reads.
+    /// Returns the account of HTTP/2 bodies that the handlers do not read.
     pub(crate) fn flow(&self) -> &Flow {
         &self.flow
     }
 
-    /// A request has come; its number.
+    /// Records that a request has come, and returns its number.
     pub(crate) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// The end of a request's body was seen. A drain may say so late, when the
-    /// next request is there already: then it says nothing.
+    /// Records that the end of a request's body was seen. If a drain reports this late, after the
+    /// next request has come, it has no effect.
     pub(crate) fn finish(&self, request: u64) {
         self.finished.fetch_max(request, Ordering::AcqRel);
     }
 
-    /// A request has come whose body is at its end.
+    /// Records that a request without a body has come.
     pub(crate) fn begin_bodiless(&self) {
         self.finish(self.begin());
     }
@@ -92,17 +92,17 @@ impl Connection {
         self.client_closes.store(true, Ordering::Release);
     }
 
-    /// Whether a further request may still come, as far as the client has said.
+    /// Returns whether a further request may still come, as far as the client has said.
     pub(crate) fn may_be_asked_again(&self) -> bool {
         !self.client_closes.load(Ordering::Acquire)
     }
 
-    /// How many requests have come.
+    /// Returns how many requests have come.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Whether the end of the latest request was seen.
+    /// Returns whether the end of the latest request was seen.
     pub(crate) fn is_finished(&self) -> bool {
         let finished = self.finished.load(Ordering::Acquire);
         let begun = self.begun();
@@ -110,18 +110,18 @@ impl Connection {
         finished == begun
     }
 
-    /// The answer says that the connection closes: nothing of what the client still
-    /// sends will be used.
+    /// Records that the connection closes, because the response says `Connection: close` or the
+    /// request body has failed. Nothing will use what the client still sends.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Whether the connection [closes](Self::close).
+    /// Returns whether the connection [closes](Self::close).
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Records whether a write waits for room in the socket. Call it only when that changes.
+    /// Records whether a write is blocked on a full send buffer. Call this only when that changes.
     pub(crate) fn stall(&self, stalled: bool) {
         let stalls = self.stalls.fetch_add(1, Ordering::AcqRel) + 1;
         debug_assert_eq!(stalls % 2 == 1, stalled, "it is called on a change only");
@@ -132,46 +132,48 @@ impl Connection {
         self.stalls() % 2 == 1
     }
 
-    /// A number that changes when the response makes progress; odd while it is stalled.
+    /// Returns a number that changes when the response makes progress or is blocked. It is odd
+    /// while a write is blocked.
     pub(crate) fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Acquire)
     }
 
-    /// Ready once [`stalls`](Self::stalls) is no longer `known`.
+    /// Completes once [`stalls`](Self::stalls) is no longer `known`.
     pub(crate) fn poll_progress(&self, cx: &Context<'_>, known: u64) -> Poll<()> {
         self.drain.poll_until(cx, || self.stalls() != known)
     }
 
-    /// Records whether the client may have closed its side within TLS, as far as what TLS has goes.
+    /// Records whether the bytes that TLS has received may include the client's `close_notify`.
     pub(crate) fn end_within_tls(&self, has_ended: bool) {
         self.ended_within_tls.store(has_ended, Ordering::Release);
     }
 
-    /// Whether the client may have closed its side, and hyper finds that with its next read.
+    /// Returns whether the client may have closed its side within TLS, which hyper will find with
+    /// its next read.
     pub(crate) fn has_ended_within_tls(&self) -> bool {
         self.ended_within_tls.load(Ordering::Acquire)
     }
 
-    /// Whether an answer is [held back](ResponseHold).
+    /// Returns whether a response is [held back](ResponseHold).
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)
     }
 
-    /// A bound is reached while the answer to a request is still stalled: writing it
-    /// fails from here on.
+    /// Cuts the response to a request, because a limit was reached while it is blocked on a full
+    /// send buffer. Writes fail from here on.
     pub(crate) fn cut(&self, request: u64) {
         self.cut.fetch_max(request, Ordering::AcqRel);
     }
 
-    /// Whether the answer to the latest request is [cut](Self::cut).
+    /// Returns whether the response to the latest request is [cut](Self::cut).
     pub(crate) fn is_cut(&self) -> bool {
         let cut = self.cut.load(Ordering::Acquire);
         cut != 0 && cut == self.begun()
     }
 }
 
-/// Holds an answer back, for what has come of its request's body already: hyper gives up a
-/// connection whose client closes its side before the answer is there.
+/// An RAII guard that holds a response back while the request body bytes that have arrived are
+/// read. hyper drops a connection whose client closes its side before the response is ready.
 #[derive(Debug)]
 pub(crate) struct ResponseHold(Arc<Connection>);
 
@@ -188,7 +190,7 @@ impl Drop for ResponseHold {
     }
 }
 
-/// Holds the [`WriteGate`] of a connection until it is dropped.
+/// An RAII guard that holds the [`WriteGate`] of a connection.
 #[derive(Debug)]
 pub(crate) struct WriteHold {
     connection: Arc<Connection>,
@@ -197,7 +199,7 @@ pub(crate) struct WriteHold {
 
 impl WriteHold {
     /// Takes the gate. Returns `None` if a task holds it, if nothing was written since the last
-    /// hold, and if holds have taken too much time.
+    /// hold, or if holds have taken too much time.
     pub(crate) fn hold(connection: &Arc<Connection>, now: Instant) -> Option<Self> {
         connection.gate.hold(now).then(|| Self {
             connection: Arc::clone(connection),
@@ -205,7 +207,7 @@ impl WriteHold {
         })
     }
 
-    /// Releases the gate: the response is there, or is late.
+    /// Releases the gate, when the response is complete or late.
     pub(crate) fn release(self, now: Instant) {
         let time = now.saturating_duration_since(self.since);
         self.connection.gate.spend(time, now);
@@ -263,8 +265,8 @@ mod tests {
         assert!(WriteHold::hold(&connection, now).is_some());
     }
 
-    /// Plays a connection whose streams are refused at every step, and returns how many of a
-    /// thousand steps it could not write in. Each response takes `until` steps.
+    /// Simulates a connection whose streams are refused at every step. Returns in how many of a
+    /// thousand steps it could not write. Each response takes `until` steps.
     fn steps_held(step: Duration, until: u32) -> u32 {
         let start = Instant::now();
         let connection = Arc::new(Connection::default());
@@ -285,7 +287,7 @@ mod tests {
 
     #[test]
     fn holds_take_a_twenty_fifth_of_the_time() {
-        // Responses that never come, come after 1 ms, and after 200 µs.
+        // Responses that never come, that come after 1 ms, and that come after 200 µs.
         for until in [u32::MAX, 10, 2] {
             let held = steps_held(Duration::from_micros(100), until);
             assert!((20..=42).contains(&held), "{held} of 1000");

@@ -1,11 +1,13 @@
-//! Whether the client of an HTTP/2 connection may send.
+//! Measures for how long the client of an HTTP/2 connection may have been unable to send.
 //!
-//! All streams of a connection share one window. A handler that does not read its request body
-//! leaves data in it, and the clients of the other streams may have to wait for room: that time
-//! is not theirs. Delivery knows the bodies of a connection; the limit layer knows which body
-//! has a rate to keep. Neither knows the other, and there may be any number of layers between
-//! them that box the body. But they poll it on one thread, from within each other: so the limit
-//! layer leaves its question in a thread-local, and finds the response there after the poll.
+//! All streams of a connection share one flow-control window. A handler that does not read its
+//! request body leaves data in the window. The clients of the other streams may then have to wait
+//! for room, and that time must not count against their rate.
+//!
+//! Delivery knows the bodies of a connection, and the limit layer knows which body has to keep a
+//! rate. Neither knows the other, and any number of layers between them may box the body. But the
+//! limit layer polls the body through delivery's body, on one thread. So the limit layer leaves its
+//! query in a thread-local, and finds the reply there after the poll.
 
 use std::{
     cell::Cell,
@@ -15,12 +17,12 @@ use std::{
 
 use super::sync::{Mutex, MutexGuard};
 
-/// The account of one connection: for how long one of its bodies was unread.
+/// An account of how long one connection has had an unread body.
 ///
 /// Invariants:
-/// 1. `unread` is the number of bodies that are neither waited for nor at their end.
-/// 2. `since` is set if and only if `unread` is not 0 and the clock was asked for. Before
-///    that, nobody pays for reading it.
+/// 1. `unread` is the number of bodies that have not ended and that no handler waits for.
+/// 2. `since` is set if and only if `unread` is not 0 and the clock was queried. Before the first
+///    query, the clock is never read.
 #[derive(Debug, Default)]
 pub(crate) struct Flow(Mutex<Account>);
 
@@ -33,7 +35,7 @@ struct Account {
 }
 
 impl Flow {
-    /// A body has come, or a frame of it was handed to the handler.
+    /// Records that a body has come, or that a frame of it was handed to the handler.
     pub(crate) fn hold(&self, now: impl FnOnce() -> Instant) {
         let mut account = self.lock();
         account.unread += 1;
@@ -42,7 +44,7 @@ impl Flow {
         }
     }
 
-    /// A body is waited for, has ended, or was dropped.
+    /// Records that a handler waits for a body, or that the body has ended or was dropped.
     pub(crate) fn release(&self, now: impl FnOnce() -> Instant) {
         let mut account = self.lock();
         account.unread -= 1;
@@ -54,7 +56,7 @@ impl Flow {
         }
     }
 
-    /// Returns for how long a body was unread, counted from the first call on.
+    /// Returns for how long a body was unread, counted from the first call.
     pub(crate) fn unread(&self, now: Instant) -> Duration {
         let mut account = self.lock();
         if !account.is_asked {
@@ -66,13 +68,14 @@ impl Flow {
         account.total + current.unwrap_or_default()
     }
 
-    /// Bodies are dropped while unwinding, and no panic leaves the account half-done.
+    /// Locks the account, and ignores poisoning. Bodies are dropped while unwinding, and no panic
+    /// leaves the account half-updated.
     fn lock(&self) -> MutexGuard<'_, Account> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What stands in the thread-local.
+/// The content of the thread-local.
 #[derive(Clone, Copy)]
 enum Word {
     Nothing,
@@ -84,14 +87,14 @@ thread_local! {
     static WORD: Cell<Word> = const { Cell::new(Word::Nothing) };
 }
 
-/// Polls a body, and asks for how long bodies of its connection were unread. Returns `None` if
-/// nobody beneath knows the connection. Cheap: it neither locks nor allocates.
+/// Polls a body, and queries for how long bodies of its connection were unread. Returns `None` if
+/// no inner body knows the connection. This is cheap: it neither locks nor allocates.
 pub(crate) fn asking<T>(poll: impl FnOnce() -> T) -> (T, Option<Duration>) {
-    /// Takes the question back, even if the poll panics.
+    /// Removes the query, even if the poll panics.
     struct Asked(Word);
     impl Drop for Asked {
         fn drop(&mut self) {
-            // A limit layer outside of this one asks the same.
+            // An outer limit layer has the same query.
             if !matches!(self.0, Word::Question) {
                 WORD.set(Word::Nothing);
             }
@@ -106,7 +109,7 @@ pub(crate) fn asking<T>(poll: impl FnOnce() -> T) -> (T, Option<Duration>) {
     (polled, unread)
 }
 
-/// Answers the question, if one was asked.
+/// Stores the reply to a query, if there is one.
 pub(crate) fn answer(unread: impl FnOnce() -> Duration) {
     if let Word::Question = WORD.get() {
         WORD.set(Word::Unread(unread()));

@@ -1,4 +1,4 @@
-//! Tasks that end together.
+//! Groups of tasks that end together.
 
 use std::{iter, sync::Arc};
 
@@ -6,9 +6,9 @@ use super::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// The tasks of one server, or of all servers that share their slots.
 ///
-/// A child's tasks belong to its parent, too. When a group ends, so do its children, and what
-/// would begin in them. It changes under the lock of the [`Registry`](super::Registry), and is
-/// read without.
+/// A child's tasks also belong to its parent. When a group ends, its children end, too, and no task
+/// can begin in any of them. A group changes under the lock of the
+/// [`Registry`](super::registry::Registry), and is read without it.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     parent: Option<Arc<Self>>,
@@ -24,7 +24,7 @@ impl Group {
         }
     }
 
-    /// Yields this group, and those that it belongs to.
+    /// Yields this group, its parent, and so on.
     fn family(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |group| group.parent.as_deref())
     }
@@ -45,14 +45,13 @@ impl Group {
         self.is_over.store(true, Ordering::Release);
     }
 
-    /// Whether this group has ended, or one that it belongs to.
+    /// Returns whether this group has ended, or a group that it belongs to.
     pub(crate) fn is_over(&self) -> bool {
         self.family()
             .any(|group| group.is_over.load(Ordering::Acquire))
     }
 
-    /// Returns how many tasks there are, those that were evicted and have not left yet among
-    /// them.
+    /// Returns how many tasks there are, including those that were evicted and have not left yet.
     pub(crate) fn tasks(&self) -> usize {
         self.tasks.load(Ordering::Acquire)
     }

@@ -7,28 +7,29 @@ use super::{
     waker_slot::WakerSlot,
 };
 
-/// Notifies the response that the request body went over its limit, or came too slowly.
+/// A signal that notifies the response when the request body goes over its limit, or comes too
+/// slowly.
 ///
-/// It happens at most once.
+/// A signal is reported at most once.
 #[derive(Debug)]
 pub(crate) struct LimitSignal {
     limit: u64,
-    /// Bytes that had come when the limit was passed; 0 while it holds. A body
-    /// cannot pass a limit with no bytes at all.
+    /// The bytes that had come when the limit was exceeded; 0 until then. A body cannot exceed a
+    /// limit with no bytes.
     received: AtomicU64,
-    /// The rate that the body did not keep; 0 while it does, and where there is none.
+    /// The rate that the body did not keep; 0 while it keeps the rate, or if there is none.
     too_slow: AtomicU64,
     /// The seconds after which there may be room for the body, and 1; 0 while it has room.
     no_room: AtomicU64,
     answer: WakerSlot,
 }
 
-/// How a request body broke its limits.
+/// A violation of a request body's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    /// It went over its limit, after so many bytes.
+    /// The body went over its limit, after so many bytes.
     TooLong { received: u64 },
-    /// It was slower than so many bytes per second.
+    /// The body was slower than so many bytes per second.
     TooSlow { rate: u64 },
     /// There is no room for it. There may be after so many seconds.
     NoRoom { retry_after: u64 },
@@ -45,7 +46,7 @@ impl LimitSignal {
         }
     }
 
-    /// The limit, in bytes.
+    /// Returns the limit, in bytes.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
@@ -56,7 +57,7 @@ impl LimitSignal {
         self.answer.wake();
     }
 
-    /// The body did not keep to the rate, in bytes per second.
+    /// Records that the body did not keep the rate, in bytes per second.
     pub(crate) fn report_too_slow(&self, rate: u64) {
         self.too_slow.store(rate.max(1), Ordering::Release);
         self.answer.wake();
@@ -69,7 +70,7 @@ impl LimitSignal {
         self.answer.wake();
     }
 
-    /// The bytes that had come when the limit was passed.
+    /// Returns the bytes that had come when the limit was exceeded, if it was.
     pub(crate) fn received(&self) -> Option<u64> {
         match self.received.load(Ordering::Acquire) {
             0 => None,
@@ -77,7 +78,7 @@ impl LimitSignal {
         }
     }
 
-    /// What is wrong with the body, once something is.
+    /// Returns how the body broke its limits, once it has.
     pub(crate) fn violation(&self) -> Option<Violation> {
         if let Some(received) = self.received() {
             return Some(Violation::TooLong { received });
@@ -94,8 +95,8 @@ impl LimitSignal {
         }
     }
 
-    /// Has the task woken when the limit is passed; look at
-    /// [`violation`](Self::violation) afterwards.
+    /// Registers the task to be woken on a violation. Check [`violation`](Self::violation)
+    /// afterwards.
     pub(crate) fn wake_on_report(&self, cx: &Context<'_>) {
         self.answer.register(cx);
     }

@@ -1,6 +1,6 @@
-//! State that threads share: a few words and short locks, without tokio.
+//! The state that threads share: a few words and short locks, without tokio.
 //!
-//! `loom/` includes this folder whole and checks it in every order of events.
+//! `loom/` includes this whole folder, and checks it in every order of events.
 
 pub(crate) mod connection;
 pub(crate) mod flow;

@@ -1,24 +1,24 @@
-//! Which connections belong to one client.
+//! Identifies the connections that belong to one client.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The client that a slot counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Peer {
-    /// All that has the same key.
+    /// A client with this key.
     Keyed(u64),
-    /// Nothing else: the client is not known.
+    /// A client that is not known, and has no other connection.
     Alone(u64),
 }
 
 impl Peer {
-    /// Returns a peer that nothing else counts for.
+    /// Returns a peer that is equal to no other.
     pub(crate) fn alone() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self::Alone(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Returns the peer with this key, or one of its own if there is no key.
+    /// Returns the peer with this key, or a separate peer if there is no key.
     pub(crate) fn keyed(key: Option<u64>) -> Self {
         key.map_or_else(Self::alone, Self::Keyed)
     }

@@ -1,4 +1,4 @@
-//! Who holds a slot, and who is evicted.
+//! Slots, and the order in which their holders are evicted.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,40 +13,40 @@ use super::{
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 
-/// The holders of slots, by what ends each.
+/// The holders of slots, each with the handle that ends it.
 ///
-/// # Who is evicted
+/// # Eviction
 ///
-/// The first to go is
-/// 1. the slowest holder of a peer that has more than half of the slots that are taken: by what
-///    it sends, one peer can take half of the slots from the others at most,
+/// The first candidate for eviction is
+/// 1. the slowest holder of a peer that has more than half of the slots that are taken. So by
+///    sending more, one peer can take at most half of the slots from the others.
 /// 2. otherwise the holder with the lowest *rate per slot*: its rate, divided by the number of
-///    slots that its peer has. Of one peer, that is the slowest holder. Rates count up to a
-///    limit, so that few peers do not keep many slots by sending faster in each.
+///    slots that its peer has. Among the holders of one peer, that is the slowest. Rates count up
+///    to a limit, so that few peers do not keep many slots by sending faster in each.
 ///
 /// - When all slots are taken, a newcomer evicts that holder.
-/// - While more than half of the slots are taken, a newcomer evicts that holder if it is
-///   dormant.
+/// - While more than half of the slots are taken, a newcomer evicts that holder if it is dormant.
 ///
 /// The newcomer counts for its peer, but is not evicted itself.
 ///
 /// # Invariants
 ///
 /// 1. There are at most `most` holders.
-/// 2. A holder that was evicted, or was there at the end, has to end. The caller that takes
-///    it out gets what ends it, or else the caller that puts that in gets it back.
-/// 3. Nothing is ended under the lock, for the drop of a holder takes it.
-/// 4. The index holds each holder once, at its `placed` rank. That is never above its rank
-///    now, but for a newcomer's while the newcomer makes room.
-/// 5. A group changes under the lock. It counts its holders, and those of them that were
-///    evicted until they leave.
+/// 2. A holder that was evicted has to end, and so has a holder of a group that has ended. Its
+///    handle is either stored already, and then the caller that removes the holder gets the handle.
+///    Or it is stored later, and then the caller that stores it gets the handle back.
+/// 3. No holder is ended under the lock, because the drop of a holder takes the lock.
+/// 4. The index holds each holder once, at its `placed` rank. That rank is never above the holder's
+///    current rank, except for a newcomer while it makes room.
+/// 5. A group changes under the lock. It counts its holders, including those that were evicted and
+///    have not left yet.
 #[derive(Debug)]
 pub(crate) struct Registry<T> {
     most: usize,
-    /// What ranks count from.
+    /// The time from which ranks count.
     epoch: Instant,
     state: Mutex<RegistryState<T>>,
-    /// As in the state, to be read without its lock.
+    /// The number of holders, to be read without the lock.
     running: AtomicUsize,
 }
 
@@ -56,13 +56,13 @@ struct RegistryState<T> {
     holders: HashMap<u64, Holder<T>>,
     /// Holders that were evicted and have not left yet.
     leaving: usize,
-    /// Made for the first eviction, so that a registry with room does not pay for it.
+    /// Created for the first eviction, so that a registry with free slots does not pay for it.
     index: Option<Index>,
 }
 
 #[derive(Debug)]
 struct Holder<T> {
-    /// What ends it; `None` until it is known.
+    /// The handle that ends the holder; `None` until it is known.
     task: Option<T>,
     group: Arc<Group>,
     peer: Peer,
@@ -74,11 +74,11 @@ struct Holder<T> {
 pub(crate) struct Entered<T> {
     pub(crate) number: u64,
     pub(crate) standing: Standing,
-    /// What ends the holder that was evicted for it, as far as that is known.
+    /// The handle of the holder that was evicted for this slot, if it is known.
     pub(crate) evicted: Option<T>,
 }
 
-/// A rank that has grown by less, in microseconds, is not worth a new place in the index.
+/// If a rank has grown by less than this, in microseconds, its position in the index stays.
 const STALE: Rank = 50_000;
 
 impl<T: Clone> Registry<T> {
@@ -97,8 +97,8 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// Takes a slot for a newcomer to a group, whose client has sent so many bytes by now.
-    /// Returns `None` if there are no slots at all, or the group has ended.
+    /// Takes a slot for a newcomer to a group, whose client has sent `sent` bytes by now. Returns
+    /// `None` if there are no slots at all, or if the group has ended.
     pub(crate) fn enter(
         &self,
         now: Instant,
@@ -125,7 +125,7 @@ impl<T: Clone> Registry<T> {
             task: None,
             group: Arc::clone(group),
             peer,
-            // While it makes room it is not the worst, but counts for its peer.
+            // While the newcomer makes room, it must not be evicted, but counts for its peer.
             placed: if makes_room { Rank::MAX } else { rank },
             shared: Arc::clone(standing.shared()),
         };
@@ -148,11 +148,12 @@ impl<T: Clone> Registry<T> {
         })
     }
 
-    /// Takes note of what ends a holder.
+    /// Stores the handle that ends a holder.
     ///
     /// # Errors
     ///
-    /// It has to end: it was evicted meanwhile, or its group has ended.
+    /// Returns the handle if the holder has to end: it was evicted meanwhile, or its group has
+    /// ended.
     pub(crate) fn started(&self, number: u64, task: T) -> Result<(), T> {
         let mut state = self.state();
         match state.holders.get_mut(&number) {
@@ -164,7 +165,7 @@ impl<T: Clone> Registry<T> {
         }
     }
 
-    /// Gives a slot back.
+    /// Releases a slot.
     pub(crate) fn leave(&self, number: u64, group: &Group) {
         let mut state = self.state();
         if state.remove(number).is_none() {
@@ -174,8 +175,8 @@ impl<T: Clone> Registry<T> {
         self.count(&state);
     }
 
-    /// Evicts the holder that is the first to go. Returns `None` if there is no holder, and
-    /// otherwise what ends it, as far as that is known.
+    /// Evicts the first candidate. Returns `None` if there is no holder, and otherwise the handle
+    /// that ends the holder, if it is known.
     pub(crate) fn evict(&self) -> Option<Option<T>> {
         let mut state = self.state();
         let worst = state.worst()?;
@@ -184,8 +185,7 @@ impl<T: Clone> Registry<T> {
         evicted
     }
 
-    /// Has all holders of a group end, and those still to come. Returns what ends them, as far
-    /// as it is known.
+    /// Ends a group. Returns the known handles of its holders. No holder can begin after that.
     pub(crate) fn end(&self, group: &Group) -> Vec<T> {
         let state = self.state();
         group.end();
@@ -194,7 +194,7 @@ impl<T: Clone> Registry<T> {
         holders.filter_map(|holder| holder.task.clone()).collect()
     }
 
-    /// Whether somebody that was evicted has not left yet.
+    /// Returns whether an evicted holder has not left yet.
     #[cfg(any(feature = "axum", bodyguard_loom))]
     pub(crate) fn is_evicting(&self) -> bool {
         self.state().leaving > 0
@@ -204,18 +204,18 @@ impl<T: Clone> Registry<T> {
         self.most
     }
 
-    /// How many slots are taken.
+    /// Returns how many slots are taken.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Under the state's lock, so that the latest count stays.
+    /// Publishes the number of holders. Called under the lock, so that the latest count stays.
     fn count(&self, state: &RegistryState<T>) {
         self.running.store(state.holders.len(), Ordering::Relaxed);
     }
 
-    /// A panic elsewhere leaves nothing half-done behind this lock, and tasks are
-    /// dropped while unwinding.
+    /// Locks the state, and ignores poisoning. No panic leaves the state half-updated, and tasks
+    /// are dropped while unwinding.
     fn state(&self) -> MutexGuard<'_, RegistryState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,7 +233,7 @@ impl<T> RegistryState<T> {
         let holder = self.holders.remove(&number)?;
         if let Some(index) = &mut self.index {
             index.remove(holder.place(number));
-            // It pays for itself again if it is needed again.
+            // It is created anew if it is needed again.
             if self.holders.len() < index.worth {
                 self.index = None;
             }
@@ -241,7 +241,7 @@ impl<T> RegistryState<T> {
         Some(holder)
     }
 
-    /// Returns what ends it, as far as that is known.
+    /// Evicts a holder. Returns the handle that ends it, if it is known.
     fn evict(&mut self, number: u64) -> Option<Option<T>> {
         let holder = self.remove(number)?;
         holder.shared.evict();
@@ -249,7 +249,7 @@ impl<T> RegistryState<T> {
         Some(holder.task)
     }
 
-    /// Puts a holder at another place in the index.
+    /// Moves a holder to another position in the index.
     fn replace(&mut self, number: u64, placed: Rank) {
         let Some(holder) = self.holders.get_mut(&number) else {
             return;
@@ -262,9 +262,9 @@ impl<T> RegistryState<T> {
         }
     }
 
-    /// Returns the first to be evicted: the holder that the index has first. If its rank has
-    /// grown since it was placed, it gets a new place, and the next one is looked at. A holder
-    /// gets a new place at most once per [`STALE`] of its growth.
+    /// Returns the first candidate for eviction: the first holder in the index. If its rank has
+    /// grown since it was placed, the holder gets a new position, and the next one is checked. A
+    /// holder gets a new position at most once per [`STALE`] of its growth.
     fn worst(&mut self) -> Option<Position> {
         loop {
             let holders = &self.holders;
@@ -289,20 +289,21 @@ impl<T> Holder<T> {
     }
 }
 
-/// Holders in the order of their eviction.
+/// An index of holders in the order of their eviction.
 #[derive(Debug)]
 struct Index {
     places: BTreeSet<Position>,
     shares: HashMap<Peer, Share>,
-    /// Each peer once, by its slowest holder.
+    /// Each peer once, ordered by its slowest holder.
     peers: BTreeSet<(SlotRank, Peer)>,
-    /// Each peer once, by how many slots it has.
+    /// Each peer once, ordered by its number of slots.
     by_slots: BTreeSet<(usize, Peer)>,
-    /// With fewer holders than this it is not worth keeping.
+    /// With fewer holders than this, the index is not worth keeping.
     worth: usize,
 }
 
-/// By peer first, so that a peer's slowest holder is the first of a range.
+/// The position of a holder in the index. Positions are ordered by peer first, so that a peer's
+/// slowest holder is the first of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     peer: Peer,
@@ -310,7 +311,7 @@ struct Position {
     number: u64,
 }
 
-/// What a peer has.
+/// The slots of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     slots: usize,
@@ -343,7 +344,7 @@ impl Index {
         self.update(place.peer, 0, 1);
     }
 
-    /// After one of a peer's places has come or gone.
+    /// Updates a peer's share after one of its positions was added or removed.
     fn update(&mut self, peer: Peer, came: usize, went: usize) {
         let before = self.shares.get(&peer).copied();
         let slots = before.map_or(0, |share| share.slots) + came - went;
@@ -377,8 +378,8 @@ impl Index {
         place.filter(|place| place.peer == peer).copied()
     }
 
-    /// Returns the slowest holder of a peer that has more than half of the slots that are taken;
-    /// otherwise the holder with the lowest rank per slot.
+    /// Returns the slowest holder of a peer that has more than half of the slots that are taken. If
+    /// no peer has, returns the holder with the lowest rate per slot.
     fn first(&self) -> Option<Position> {
         let (slots, largest) = self.by_slots.last()?;
         let peer = match *slots > self.places.len() / 2 {
@@ -398,7 +399,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(100);
     const SLOTS: usize = 64;
 
-    /// Connections that take slots of one registry, on a clock of their own.
+    /// Connections that take slots of one registry, with a simulated clock.
     struct Crowd {
         registry: Registry<()>,
         group: Arc<Group>,
@@ -442,7 +443,7 @@ mod tests {
             self.now += TICK;
         }
 
-        /// Has evicted connections leave. Returns how many are left.
+        /// Makes evicted connections leave. Returns how many are left.
         fn left(&self, connections: &mut Vec<Connection>) -> usize {
             connections.retain(|connection| {
                 let is_evicted = connection.standing.is_evicted();

@@ -1,4 +1,4 @@
-//! How a slot's holder stands among the others.
+//! Ranks the holders of slots by the rate at which their clients send.
 
 use std::{
     sync::Arc,
@@ -7,34 +7,34 @@ use std::{
 
 use super::sync::{AtomicBool, AtomicU64, Ordering};
 
-/// How fast the past is forgotten, in microseconds: after this time, bytes count for 1/e. A
-/// longer time underrates an upload that has just begun.
+/// The time constant of the rate's decay, in microseconds: after this time, bytes count for 1/e. A
+/// longer time would underrate an upload that has just begun.
 const TAU: f64 = 1e6;
 
-/// A newcomer is taken for a client that sends so many bytes per second.
+/// The rate of a newcomer, in bytes per second.
 const NEWCOMER: f64 = 1024.0;
 
-/// A holder below this rate, in bytes per second, may be evicted while slots are free. A
-/// newcomer that sends nothing is below it after 2.8 s, and no client that sent at [`FAST`] is
-/// within the 5 s that it may be silent.
+/// A holder below this rate, in bytes per second, may be evicted while slots are free. A newcomer
+/// that sends nothing falls below it after 2.8 s. A client that sent at [`FAST`] does not fall
+/// below it within the 5 s for which it may be silent.
 const DORMANT: f64 = 64.0;
 
-/// A higher rate, in bytes per second, counts as this one, so that no client keeps many slots
-/// by sending faster in each.
+/// The maximum rate that counts, in bytes per second. It keeps a client from keeping many slots by
+/// sending faster in each.
 const FAST: f64 = 24_576.0;
 
-/// The rate at which a holder sends, in microseconds from a registry's epoch: the time at
-/// which its exponentially decayed rate will have fallen to 1 byte per second.
+/// The rate at which a holder's client sends, as a time in microseconds from a registry's epoch. At
+/// that time the exponentially decayed rate will have fallen to 1 byte per second.
 ///
 /// This *rank* grows only when bytes come, and needs no update as time passes. The order of
 /// ranks is the order of the decayed rates at any time.
 pub(crate) type Rank = u64;
 
-/// The rank of a rate that is divided by a number of slots. Below zero for rates that many
+/// The rank of a rate that is divided by a number of slots. It is below zero for a rate that many
 /// slots share soon after the epoch.
 pub(super) type SlotRank = i64;
 
-/// What a holder and the registry share.
+/// The state that a holder and the registry share.
 #[derive(Debug)]
 pub(crate) struct SharedStanding {
     rank: AtomicU64,
@@ -51,7 +51,7 @@ impl SharedStanding {
     }
 }
 
-/// The holder's side of a slot: what it has received, and whether it was evicted.
+/// The holder's side of a slot: it counts received bytes, and shows whether the holder was evicted.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     epoch: Instant,
@@ -59,7 +59,7 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// Of a client that has sent so many bytes by now.
+    /// Creates the standing of a client that has sent `sent` bytes by now.
     pub(crate) fn new(epoch: Instant, now: Instant, sent: u64) -> Self {
         let now = micros(epoch, now);
         let rank = grown(rank_at(now, NEWCOMER), sent, now);
@@ -74,7 +74,7 @@ impl Standing {
         &self.shared
     }
 
-    /// Counts what the client has sent. Only the holder's own task may call this.
+    /// Counts the bytes that the client has sent. Only the holder's own task may call this.
     pub(crate) fn received(&self, bytes: u64, now: Instant) {
         let rank = grown(self.shared.rank(), bytes, micros(self.epoch, now));
         self.shared.rank.store(rank, Ordering::Relaxed);
@@ -90,7 +90,8 @@ pub(crate) fn dormant_below(epoch: Instant, now: Instant) -> Rank {
     rank_at(micros(epoch, now), DORMANT)
 }
 
-/// Divides the rate of a rank by a number of slots: ranks are logarithms.
+/// Divides the rate of a rank by a number of slots. This is a subtraction, because ranks are
+/// logarithms.
 pub(super) fn per_slot(rank: Rank, slots: usize) -> SlotRank {
     let divisor = TAU * (slots.max(1) as f64).ln();
     let rank = SlotRank::try_from(rank).unwrap_or(SlotRank::MAX);
@@ -102,13 +103,14 @@ fn micros(epoch: Instant, now: Instant) -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The rank of a steady rate in bytes per second.
+/// Returns the rank of a steady rate in bytes per second.
 fn rank_at(now: u64, rate: f64) -> Rank {
     (now as f64 + TAU * rate.ln()) as u64
 }
 
-/// The rank once `bytes` have come: the logarithm of the sum of two levels, in a form that
-/// cannot overflow. It does not grow past the rank of [`FAST`].
+/// Returns the rank after `bytes` have come: the logarithm of the sum of the decayed rate and the
+/// rate of the new bytes, in a form that cannot overflow. It does not grow past the rank of
+/// [`FAST`].
 fn grown(rank: Rank, bytes: u64, now: u64) -> Rank {
     let before = rank as f64;
     let alone = now as f64 + TAU * (bytes as f64 * 1e6 / TAU).ln();
@@ -123,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// The decayed rate that a rank stands for, in bytes per second.
+    /// Returns the decayed rate of a rank, in bytes per second.
     fn rate(rank: Rank, now: u64) -> f64 {
         ((rank as f64 - now as f64) / TAU).exp()
     }
@@ -138,7 +140,7 @@ mod tests {
                 rank = grown(rank, bytes, now);
             }
             let rate = rate(rank, now);
-            // It is highest right after bytes have come.
+            // The rate is highest right after bytes have come.
             assert!(
                 (0.99..1.1).contains(&(rate / expected)),
                 "{rate} {expected}"
@@ -168,7 +170,7 @@ mod tests {
     }
 
     proptest! {
-        /// No number of bytes, no silence and no clock makes it fall or overflow, and the
+        /// No number of bytes, no silence and no clock value makes a rank fall or overflow. The
         /// same bytes never put a worse sender first.
         #[test]
         fn rank_grows_and_keeps_order(
@@ -186,7 +188,7 @@ mod tests {
         fn order_of_ranks_is_order_of_sums(
             pieces in prop::collection::vec((0u64..1_000_000, 0u64..500_000), 1..50),
         ) {
-            // The same, but every piece half as large.
+            // `half` gets the same pieces as `all`, each half as large.
             let (mut all, mut half, mut now) = (rank_at(0, NEWCOMER), rank_at(0, NEWCOMER), 0);
             for (bytes, gap) in pieces {
                 now += gap;

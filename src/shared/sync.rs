@@ -1,5 +1,5 @@
-//! What is shared between threads without more than a word or a short lock is made of
-//! these: std's, and loom's where `loom/` has its models checked.
+//! The atomics and locks of the shared state: from std, or from loom when `loom/` checks its
+//! models.
 
 #[cfg(bodyguard_loom)]
 pub(crate) use loom::sync::{

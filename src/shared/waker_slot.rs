@@ -1,4 +1,4 @@
-//! A task that waits for what another one changes.
+//! Wakes a task that waits for another task's change.
 
 use std::{
     sync::PoisonError,
@@ -7,16 +7,17 @@ use std::{
 
 use super::sync::{Mutex, MutexGuard};
 
-/// Where the one task that waits leaves its waker; of several the last.
+/// A slot for the waker of the one task that waits. If several tasks wait, only the last one is
+/// woken.
 ///
-/// No wake-up is lost as long as who waits leaves its waker and then looks again, and who
-/// changes something stores that and then wakes. A waiter that comes too late to be woken
-/// sees what was stored, for it has the lock after the one that wakes.
+/// No wake-up is lost under two conditions. The waiting task registers its waker and then checks
+/// again. The other task stores its change and then wakes. If a task registers too late to be
+/// woken, it sees the stored change, because it takes the lock after the task that wakes.
 #[derive(Debug, Default)]
 pub(crate) struct WakerSlot(Mutex<Option<Waker>>);
 
 impl WakerSlot {
-    /// Ready once it is so: looks, leaves the task's waker, and looks again.
+    /// Completes once `is_so` returns `true`. Checks, registers the task's waker, and checks again.
     pub(crate) fn poll_until(&self, cx: &Context<'_>, mut is_so: impl FnMut() -> bool) -> Poll<()> {
         if is_so() {
             return Poll::Ready(());
@@ -28,7 +29,7 @@ impl WakerSlot {
         }
     }
 
-    /// Has the task woken by the next [`wake`](Self::wake); look afterwards.
+    /// Registers the task to be woken by the next [`wake`](Self::wake). Check afterwards.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         match &mut *self.lock() {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -36,7 +37,7 @@ impl WakerSlot {
         }
     }
 
-    /// Wakes the task; store what it waits for before.
+    /// Wakes the task. Store the change before you call this.
     pub(crate) fn wake(&self) {
         let waker = self.lock().take();
         if let Some(waker) = waker {
@@ -44,8 +45,8 @@ impl WakerSlot {
         }
     }
 
-    /// A panic elsewhere leaves nothing half-done behind this lock, and bodies are dropped
-    /// while unwinding.
+    /// Locks the slot, and ignores poisoning. No panic leaves the slot half-updated, and bodies are
+    /// dropped while unwinding.
     fn lock(&self) -> MutexGuard<'_, Option<Waker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,22 +11,22 @@ use super::{
     waker_slot::WakerSlot,
 };
 
-/// Keeps an HTTP/2 connection from writing while a task holds the gate.
+/// A gate that keeps an HTTP/2 connection from writing while a task holds it.
 ///
-/// curl 7.88 ends its stream as soon as it reads the head of an error, short of the length that
-/// it declared. h2 then resets the stream (RFC 9113 §8.1.1), and discards the part of the
-/// response that it has not written. So the head must not leave alone.
+/// curl 7.88 ends its stream as soon as it reads the head of an error response, before it has sent
+/// the length that it declared. h2 then resets the stream (RFC 9113 §8.1.1), and discards the part
+/// of the response that it has not written. So the head must not leave alone.
 ///
 /// # Invariants
 ///
 /// 1. Only one task holds the gate at a time, and no task can take it again until the connection
-///    has been able to write. However many streams are refused, the connection waits for one
-///    hold. Most often their responses leave together with that one.
-/// 2. All holds together take a twenty-fifth of a connection's time at most, but for a first
-///    [`BURST`]. Other streams have the rest, however many uploads are refused and however slow
-///    their responses are.
-/// 3. Everything that the holder did before it released the gate is visible to the connection
-///    when that is free to write.
+///    has been able to write. However many streams are refused, the connection waits for one hold.
+///    Most often their responses leave together with the response of that hold.
+/// 2. All holds together take at most a twenty-fifth of a connection's time, except for a first
+///    [`BURST`]. The remaining time is left to other streams, however many uploads are refused and
+///    however slow their responses are.
+/// 3. Everything that the holder did before it released the gate is visible to the connection when
+///    the connection is free to write.
 #[derive(Debug, Default)]
 pub(crate) struct WriteGate {
     state: AtomicU8,
@@ -34,8 +34,7 @@ pub(crate) struct WriteGate {
     held_time: Mutex<HeldTime>,
 }
 
-/// The time that holds have taken, less what has been made up for since: a twenty-fifth of the
-/// time that has passed.
+/// The time that holds have taken, less a twenty-fifth of the time that has passed since.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeldTime {
     time: Duration,
@@ -54,20 +53,20 @@ impl HeldTime {
     }
 }
 
-/// How long a task holds the gate at most. A service that has the whole response gives it to
-/// hyper sooner.
+/// The longest time for which a task holds the gate. A service that has the whole response passes
+/// it to hyper sooner.
 pub(crate) const HOLD: Duration = Duration::from_millis(2);
 
-/// Two holds to their end.
+/// The time of two full holds.
 const BURST: Duration = Duration::from_millis(4);
 
 const FREE: u8 = 0;
 const HELD: u8 = 1;
-/// It was held, and nothing has been written since.
+/// The gate was held, and nothing has been written since.
 const SPENT: u8 = 2;
 
 impl WriteGate {
-    /// Ready while no task holds the gate. Call it only before a write.
+    /// Completes when no task holds the gate. Call this only before a write.
     pub(crate) fn poll_free(&self, cx: &Context<'_>) -> Poll<()> {
         self.writer.poll_until(cx, || self.is_free())
     }
@@ -84,7 +83,7 @@ impl WriteGate {
     }
 
     /// Takes the gate. Returns `false` if a task holds it, if nothing was written since the last
-    /// hold, and if holds have taken too much time.
+    /// hold, or if holds have taken too much time.
     pub(super) fn hold(&self, now: Instant) -> bool {
         if self.held_time().left(now) >= BURST {
             return false;

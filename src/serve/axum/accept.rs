@@ -1,4 +1,4 @@
-//! Accepting, where descriptors run out.
+//! Accepts connections, also when file descriptors run out.
 
 use std::{
     any::Any,
@@ -16,23 +16,23 @@ use tokio::{net::TcpListener, time::sleep};
 
 use crate::linger::Linger;
 
-/// For an evicted connection to be dropped.
+/// The time that an evicted connection gets to be dropped.
 const EVICTION: Duration = Duration::from_millis(1);
 
-/// For descriptors to be given back, where no connection lingers.
+/// The pause before the next attempt to accept, if no connection lingers.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Between two looks for a descriptor, while a listener waits that does not say when there
-/// are none.
+/// The interval between checks for a free file descriptor. Only listeners that do not report when
+/// there is none need these checks.
 const PROBE: Duration = Duration::from_millis(50);
 
-/// Accepts the next connection. axum's own `accept` keeps its errors to itself, and sleeps for
-/// a second where descriptors have run out; so tokio's listeners are asked here instead, and
-/// lingering connections are evicted, one for each connection that cannot be accepted, and
-/// one so that the next can be looked for: Linux takes a descriptor before it looks.
+/// Accepts the next connection. axum's own `accept` hides its errors, and sleeps for a second when
+/// file descriptors have run out. So this function polls tokio's listeners itself and evicts
+/// lingering connections. It evicts one for each connection that cannot be accepted, and one more
+/// to look for the next connection: Linux takes a file descriptor before it looks.
 ///
-/// Any other listener, axum's `TapIo` among them, is left to itself. While it waits and
-/// connections linger, one of them is evicted whenever there is no descriptor to be had.
+/// Any other listener, such as axum's `TapIo`, accepts by its own method. While it waits and
+/// connections linger, one of them is evicted whenever no file descriptor is free.
 pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L::Io, L::Addr) {
     if !is_tokios(listener) {
         let mut accepting = pin!(listener.accept());
@@ -52,13 +52,13 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
             Ok(accepted) => return accepted,
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) if is_for_want_of_room(&error) => sleep(make_room(linger)).await,
-            // As axum has it.
+            // The same as axum.
             Err(_) => sleep(Duration::from_secs(1)).await,
         }
     }
 }
 
-/// Evicts a connection, unless one is about to go already. Returns when to look again.
+/// Evicts a connection, unless an evicted one has not been dropped yet. Returns when to try again.
 fn make_room(linger: &Linger) -> Duration {
     if linger.is_evicting() || linger.evict() {
         EVICTION
@@ -67,7 +67,8 @@ fn make_room(linger: &Linger) -> Duration {
     }
 }
 
-/// Never ends. Without lingering connections, it does nothing.
+/// Evicts connections whenever no file descriptor is free. Never returns, and does nothing without
+/// lingering connections.
 async fn probe(linger: &Linger) {
     loop {
         linger.lingering_any().await;
@@ -79,7 +80,7 @@ async fn probe(linger: &Linger) {
     }
 }
 
-/// Whether a descriptor can be had.
+/// Returns whether a file descriptor is free.
 #[cfg(unix)]
 fn has_descriptor() -> bool {
     match std::fs::File::open("/dev/null") {
@@ -88,7 +89,7 @@ fn has_descriptor() -> bool {
     }
 }
 
-/// They do not run out elsewhere.
+/// File descriptors run out only on Unix.
 #[cfg(not(unix))]
 fn has_descriptor() -> bool {
     true
@@ -118,7 +119,7 @@ fn poll_tokios<L: Listener>(
     }
 }
 
-/// A value whose type is `B` by what is known of its listener.
+/// Converts a value to `B`, which is its own type, as the type of its listener shows.
 fn same<A: 'static, B: 'static>(value: A) -> B {
     let mut value = Some(value);
     let any: &mut dyn Any = &mut value;
@@ -126,8 +127,8 @@ fn same<A: 'static, B: 'static>(value: A) -> B {
     same.expect("it is what its listener accepts")
 }
 
-/// `EMFILE` and `ENFILE`, which have the same numbers on every Unix, and `ENOMEM`
-/// (accept(2)).
+/// Returns whether resources have run out: `EMFILE` and `ENFILE`, which have the same numbers on
+/// every Unix, and `ENOMEM` (accept(2)).
 fn is_for_want_of_room(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
@@ -135,7 +136,7 @@ fn is_for_want_of_room(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
-/// A client that has left before it was accepted (accept(2)).
+/// Returns whether a client has left before it was accepted (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

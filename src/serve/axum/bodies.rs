@@ -3,9 +3,8 @@ use http_body_util::BodyExt;
 
 use crate::BoxError;
 
-/// Returns a request's body in axum's own type. A body that is at its end, by both of the
-/// things that it says of itself, becomes one that cannot yield: it needs no box, and nothing
-/// to count it.
+/// Converts a request body to axum's own type. A body that is at its end, by both `is_end_stream`
+/// and its size hint, becomes an empty body. An empty body needs no box and no byte counter.
 pub(super) fn axum_body<B>(body: B) -> Body
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -17,13 +16,13 @@ where
     }
 }
 
-/// Whether a body is at its end, and its size hint does not contradict that.
+/// Returns whether a body is at its end and its size hint does not contradict that.
 pub(super) fn is_empty<B: HttpBody>(body: &B) -> bool {
     body.is_end_stream() && body.size_hint().exact() == Some(0)
 }
 
-/// axum's own body. One that was wrapped where there proves to be nothing to see to needs no
-/// second box.
+/// Converts a wrapped body to axum's own type. If the wrapper has nothing to do, only the inner
+/// body is boxed, and needs no second box.
 pub(super) fn own<W, B>(wrapped: W, into_plain: impl FnOnce(W) -> Result<B, W>) -> Body
 where
     W: HttpBody<Data = Bytes> + Send + 'static,
@@ -35,8 +34,8 @@ where
     into_plain(wrapped).map_or_else(boxed, Body::new)
 }
 
-/// An error of axum's only wraps another one. axum's extractors look for what is wrong with a
-/// body beneath one or two of them, and not any deeper.
+/// Unwraps an `axum::Error`, which only wraps another error. axum's extractors look for the cause
+/// of a body's error beneath one or two of these, but not deeper.
 fn bare(error: BoxError) -> BoxError {
     match error.downcast::<axum::Error>() {
         Ok(error) => error.into_inner(),

@@ -22,7 +22,7 @@ use crate::{
     linger::{Linger, LingerIo},
 };
 
-/// Serves an app on one connection.
+/// A service that serves an app on one connection.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionService<S>(Delivery<App<S>>);
 
@@ -48,7 +48,7 @@ where
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let delivery = match request.body().is_end_stream() {
-            // It need not be wrapped to be unwrapped.
+            // An empty body needs no wrapper.
             true => {
                 self.0.note_bodiless(&request);
                 self.0
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// Gives an app axum's own body.
+/// A service that passes an app axum's own body type.
 #[derive(Clone, Debug)]
 struct App<S>(S);
 

@@ -15,8 +15,8 @@ use http_body::Frame;
 /// Lifts axum's built-in limit of 2 MB for extractors, and leaves a [`DefaultBodyLimit`] that
 /// an outer layer has set as it is.
 ///
-/// axum keeps the limit in a private extension of the request. Inserting one tells by the
-/// number of extensions whether another was there, and replaces it: so its value is read
+/// axum keeps the limit in a private extension of the request. The number of extensions shows
+/// whether inserting one has replaced another. Because the old value is lost then, it is read
 /// before.
 pub(super) fn lift_default_limit(request: &mut Request) {
     let before = request.extensions().len();
@@ -34,19 +34,20 @@ pub(super) fn lift_default_limit(request: &mut Request) {
     }
 }
 
-/// Returns the limit that axum's extractors would hold the body to; `None` if it is disabled.
+/// Returns the limit that axum's extractors would apply to the body. Returns `None` if it is
+/// disabled.
 fn limit_of_extractors(request: &mut Request) -> Option<usize> {
     let mut probe = Request::new(Body::new(Endless));
     mem::swap(probe.extensions_mut(), request.extensions_mut());
     let mut probe = probe.with_limited_body();
     mem::swap(probe.extensions_mut(), request.extensions_mut());
     let limit = probe.body().size_hint().upper()?;
-    // It was a `usize` when it was set.
+    // The limit was a `usize` when it was set.
     usize::try_from(limit).ok()
 }
 
-/// A body of unknown length: its limited form has the limit in its size hint. It takes no
-/// room, so that boxing it allocates nothing.
+/// A body of unknown length, so that its limited form has the limit in its size hint. It has no
+/// size, so boxing it allocates nothing.
 struct Endless;
 
 impl HttpBody for Endless {
@@ -57,7 +58,7 @@ impl HttpBody for Endless {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        // Nobody reads it.
+        // The body is never read.
         Poll::Ready(None)
     }
 }

@@ -29,19 +29,19 @@ use crate::{
     limit::{BodyGuard, BodyGuardLayer, GuardedBody, PlainText, ResponseBody, ResponseFuture},
 };
 
-/// A [`BodyGuardLayer`] for axum, as [`BodyGuardLayer::axum`] makes it.
+/// The marker of a [`BodyGuardLayer`] for axum, which [`BodyGuardLayer::axum`] creates.
 #[derive(Debug)]
 pub enum AxumService {}
 
 impl BodyGuardLayer<PlainText, AxumService> {
-    /// Refuses bodies over `limit` in an app of axum's (feature `axum`): a number of bytes, or a
-    /// [`Limit`].
+    /// Creates a layer that refuses bodies over `limit` in an axum app (feature `axum`). `limit` is
+    /// a number of bytes, or a [`Limit`].
     ///
-    /// axum's own default limit of 2 MB is lifted, so that this one is what `Bytes`, `String`,
-    /// `Json`, `Form` and `Multipart` admit. A `DefaultBodyLimit` that the app sets still
-    /// holds, within this layer or around it; it bounds extractors only, and its responses are
-    /// axum's own. Lifting costs two allocations for a request with a body, or three if its
-    /// extensions are empty; a request without a body pays nothing.
+    /// axum's own default limit of 2 MB is lifted, so that `Bytes`, `String`, `Json`, `Form` and
+    /// `Multipart` accept bodies up to this limit. A `DefaultBodyLimit` that the app sets still
+    /// holds, within this layer or around it. It limits extractors only, and axum makes its
+    /// responses. Lifting costs two allocations for a request with a body, or three if its
+    /// extensions are empty. It costs nothing for a request without a body.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -54,13 +54,13 @@ impl BodyGuardLayer<PlainText, AxumService> {
     ///
     /// # Limits of routes
     ///
-    /// A route has a limit of its own by a [`RouteLimit`](super::RouteLimit), which is a layer
-    /// of the route, or by [`Limit::route`], which names the route in the limit of the router.
+    /// There are two ways to set the limit of a route. A [`RouteLimit`](super::RouteLimit) is a
+    /// layer of the route. [`Limit::route`] names the route in the limit of the router.
     ///
     /// # A whole app
     ///
-    /// Around a whole app, the layer comes before the app has looked for a route, and spares what
-    /// axum takes for a layer: a box around each route's service and around each future.
+    /// Around a whole app, the layer acts before the app has looked for a route. This saves what
+    /// axum adds for a layer: a box around each route's service and around each future.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -75,12 +75,12 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// # }
     /// ```
     ///
-    /// It is around all of the app's own layers then. CORS and tracing have to be around the
-    /// limit: with them, or if routes have limits of their own, the layer belongs into
+    /// The layer is then around all of the app's own layers. CORS and tracing have to be around the
+    /// limit. If the app has them, or if routes have limits of their own, put the layer into
     /// [`Router::layer`](axum::Router::layer). In a wrong place, the smallest limit applies, and
-    /// the layer says so once ([`Limit::route`]).
+    /// the layer reports that once ([`Limit::route`]).
     ///
-    /// With the peers' addresses:
+    /// With the addresses of the clients:
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -92,17 +92,17 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// let app = BodyGuardLayer::axum(4 * MIB).layer(app);
     /// ```
     ///
-    /// In an accept loop of one's own, nobody makes a service of a `Router` for each
-    /// connection: see [`Linger::wrap`](crate::Linger::wrap).
+    /// In a custom accept loop, nothing makes the `Router` return a service for each connection:
+    /// see [`Linger::wrap`](crate::Linger::wrap).
     pub fn axum(limit: impl Into<Limit>) -> Self {
         Self::for_chosen_limits(limit.into())
     }
 }
 
 impl<R> BodyGuardLayer<R, AxumService> {
-    /// Sets what makes the responses to refused requests, as
-    /// [for any service](BodyGuardLayer::refusal_response). A closure may return anything that
-    /// is `IntoResponse`.
+    /// Sets the function that makes the responses to refused requests, as [for any
+    /// service](BodyGuardLayer::refusal_response). A closure may return anything that is
+    /// `IntoResponse`.
     ///
     /// ```
     /// use axum::{Json, Router, routing::post};
@@ -134,7 +134,7 @@ where
 
     /// # Panics
     ///
-    /// Panics if the limit is [by route](Limit::route) and `inner` is a whole `Router`, for no
+    /// Panics if the limit is [by route](Limit::route) and `inner` is a whole `Router`, because no
     /// route is known yet.
     #[track_caller]
     fn layer(&self, inner: S) -> Self::Service {
@@ -153,23 +153,23 @@ fn is_router<S: 'static>() -> bool {
 }
 
 /// The service that [`BodyGuardLayer::axum`] makes: [`BodyGuard`], with axum's own bodies on both
-/// sides. Around what makes a service for each connection, as a `Router` does, it makes one,
-/// too.
+/// sides. If the inner service makes a service for each connection, as a `Router` does, so does
+/// this one.
 #[derive(Clone, Debug)]
 pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, AxumResponse<R>>);
 
 impl<S, R> AxumGuard<S, R> {
-    /// Returns the guarded service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.0.get_ref().0
     }
 
-    /// Returns the guarded service.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.0.get_mut().0
     }
 
-    /// Returns the guarded service, without its guard.
+    /// Returns the inner service, without the limit.
     pub fn into_inner(self) -> S {
         self.0.into_inner().0
     }
@@ -195,7 +195,7 @@ where
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         let request = request.map(axum_body);
         let guard = match is_empty(request.body()) && self.0.passes_bodiless(&request) {
-            // It need not be wrapped to be unwrapped.
+            // An empty body needs no wrapper.
             true => self.0.pass(|AxumBodies(app)| AxumBody {
                 response: app.call(request),
             }),
@@ -206,7 +206,7 @@ where
 }
 
 impl<S, R: Clone> AxumGuard<S, R> {
-    /// Makes the service of a connection, as the app within does.
+    /// Makes the service of a connection around the one that the app makes.
     fn make<T>(&mut self, stream: T) -> MakeAxumGuard<S::Future, R>
     where
         S: Service<T>,
@@ -218,7 +218,7 @@ impl<S, R: Clone> AxumGuard<S, R> {
     }
 }
 
-/// For [`serve`](super::serve).
+/// Makes services of connections for [`serve`](super::serve).
 impl<'a, L, S, R> Service<IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// For `axum::serve`.
+/// Makes services of connections for `axum::serve`.
 impl<'a, L, S, R> Service<serve::IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
@@ -259,7 +259,7 @@ where
 }
 
 pin_project! {
-    /// The future of an [`AxumGuard`] for one connection.
+    /// The future that makes the [`AxumGuard`] of one connection.
     #[derive(Debug)]
     pub struct MakeAxumGuard<F, R> {
         #[pin]
@@ -306,8 +306,8 @@ where
     }
 }
 
-/// Gives a service of axum its own body type, and no limit of axum's for it; and has it answer
-/// in that type.
+/// A service that passes an axum app its own body type without axum's default limit, and converts
+/// the app's responses to that type.
 #[derive(Clone, Debug)]
 struct AxumBodies<S>(S);
 
@@ -328,7 +328,7 @@ where
     fn call(&mut self, request: Request<GuardedBody<Body>>) -> Self::Future {
         let lifts = !request.body().is_end_stream();
         let mut request = request.map(|body| own(body, GuardedBody::into_plain));
-        // A limit is nothing to a request without a body.
+        // A request without a body needs no limit.
         if lifts {
             lift_default_limit(&mut request);
         }

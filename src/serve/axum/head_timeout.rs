@@ -16,15 +16,16 @@ use tokio::{
 
 use crate::shared::connection::Connection;
 
-/// Fails to read when the client has sent no request in time.
+/// A socket whose reads fail if the client has not sent a request in time.
 ///
-/// hyper's own timeout is no help: it begins when hyper-util has found out which version the
-/// client speaks, for which that waits without a limit (`hyper_util::server::conn::auto`,
-/// `ReadVersion`), and it goes on for connections that are kept and idle. This one ends with the
-/// first request over HTTP/1, and with the first write, which over HTTP/2 follows the preface.
+/// hyper's own timeout does not serve here, for two reasons. It begins only when hyper-util knows
+/// which version the client speaks, and hyper-util waits for that without a limit
+/// (`hyper_util::server::conn::auto`, `ReadVersion`). It also applies to connections that are kept
+/// and idle. This timeout ends with the first request over HTTP/1. It also ends with the first
+/// write, which over HTTP/2 follows the preface.
 pub(super) struct HeadTimeout<T> {
     io: T,
-    /// `None` when there is no limit any more.
+    /// `None` once the timeout has ended, or if there is none.
     timeout: Option<Pin<Box<Sleep>>>,
     connection: Option<Arc<Connection>>,
 }

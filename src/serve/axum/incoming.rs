@@ -14,10 +14,10 @@ use tower_service::Service;
 
 /// A connection that [`serve`](super::serve) has accepted.
 ///
-/// It is what a service that makes the service of each connection is called with, and what a
-/// custom [`Connected`] takes its information from. axum's own `IncomingStream` can be made by
-/// `axum::serve` only. `ConnectInfo<SocketAddr>` works without any code, for every listener
-/// whose `Addr` is a `SocketAddr`.
+/// A service that makes a service for each connection is called with it, and a custom [`Connected`]
+/// takes its information from it. axum's own `IncomingStream` can be created by `axum::serve` only.
+/// `ConnectInfo<SocketAddr>` works without any code, for every listener whose `Addr` is a
+/// `SocketAddr`.
 ///
 /// ```
 /// use axum::{Router, extract::{ConnectInfo, connect_info::Connected}, routing::get};
@@ -46,7 +46,7 @@ pub struct IncomingStream<'a, L: Listener> {
 }
 
 impl<L: Listener> IncomingStream<'_, L> {
-    /// Returns the socket, as the listener has it.
+    /// Returns the socket that the listener has accepted.
     #[must_use]
     pub fn io(&self) -> &L::Io {
         self.io
@@ -82,7 +82,7 @@ impl<L: Listener> Service<IncomingStream<'_, L>> for Router<()> {
         Poll::Ready(Ok(()))
     }
 
-    /// With its state, for it makes its layers anew for each request otherwise.
+    /// Gives the router its state, because it makes its layers anew for each request otherwise.
     fn call(&mut self, _stream: IncomingStream<'_, L>) -> Self::Future {
         ready(Ok(self.clone().with_state(())))
     }

@@ -5,20 +5,20 @@ use axum::serve::{Listener, ListenerExt, TapIo};
 use super::accept::accept;
 use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
-/// A listener of axum's with the socket wrapper alone: what [`Linger::listener`] returns.
+/// An axum listener with the socket wrapper alone, which [`Linger::listener`] returns.
 ///
 /// It is a [`LingerListener`] in axum's own [`TapIo`], whose closure does nothing. axum implements
 /// [`Connected`](axum::extract::connect_info::Connected) for its own listener types only, so
-/// that `ConnectInfo<SocketAddr>` works with this one. A custom `Connected` is implemented for
-/// `IncomingStream<'_, LingerListener<L>>`, and the [`LingerListener`] given to axum itself.
+/// `ConnectInfo<SocketAddr>` works with this type. For a custom `Connected`, implement it for
+/// `IncomingStream<'_, LingerListener<L>>`, and pass the [`LingerListener`] itself to axum.
 pub type TappedListener<L> = TapIo<LingerListener<L>, fn(&mut LingerIo<<L as Listener>::Io>)>;
 
 impl Linger {
-    /// Wraps the sockets of a listener, for `axum::serve`: the socket wrapper alone.
+    /// Wraps the sockets of a listener, for `axum::serve`, with the socket wrapper alone.
     ///
-    /// Clients can read early responses, but no connection is kept after one whose request
-    /// body is unread, and each close of the server's lingers. [`serve`](super::serve) has
-    /// delivery as well.
+    /// Clients can read early responses. But no connection is kept after a response whose request
+    /// body is unread, and each connection that the server closes lingers. [`serve`](super::serve)
+    /// also has delivery.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -49,7 +49,7 @@ pub struct LingerListener<L> {
 }
 
 impl<L: Listener> LingerListener<L> {
-    /// Wraps a listener. [`Linger::listener`] does it with `ConnectInfo`.
+    /// Wraps a listener. [`Linger::listener`] returns a listener that also supports `ConnectInfo`.
     ///
     /// # Panics
     ///

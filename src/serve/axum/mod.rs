@@ -1,4 +1,4 @@
-//! Glue for axum: [`serve`], which replaces `axum::serve`, the socket wrapper for axum's
+//! Support for axum: [`serve`], which replaces `axum::serve`, the socket wrapper for axum's
 //! listeners, and the limit layer with axum's own bodies.
 
 mod accept;

@@ -8,18 +8,19 @@ use crate::limit::{
     HtmlPage, Negotiated, PlainText, ProblemJson, Refusal, RefusalResponse, ResponseBody,
 };
 
-/// Makes axum's response to a refused request: [`PlainText`], [`ProblemJson`], [`HtmlPage`],
-/// [`Negotiated`], or a closure from [`Refusal`] to anything that is [`IntoResponse`].
+/// Makes axum's response to a refused request. [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
+/// [`Negotiated`] implement it, and so do closures from [`Refusal`] to anything that is
+/// [`IntoResponse`].
 ///
 /// # Panics in callbacks
 ///
-/// A panic goes through to the server: hyper drops the connection.
+/// A panic reaches the server, and hyper drops the connection.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no response of axum's to a refusal",
     note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> impl IntoResponse`"
 )]
 pub trait RefusalIntoResponse {
-    /// Returns the response to `refusal`, with the status that it is to have.
+    /// Returns the response to `refusal`, including its status.
     fn respond(&self, refusal: &Refusal) -> Response;
 }
 
@@ -46,7 +47,7 @@ macro_rules! respond_as_for_any_service {
 
 respond_as_for_any_service!(PlainText ProblemJson HtmlPage Negotiated);
 
-/// Makes the response within a guard, in axum's own body.
+/// An adapter that makes the responses of the limit layer with axum's own body.
 #[derive(Clone, Debug)]
 pub struct AxumResponse<R>(pub(super) R);
 

@@ -14,9 +14,9 @@ use tower_service::Service;
 
 use crate::{Limit, observe::warn};
 
-/// Sets the limit of a route, in place of the one that the [`BodyGuardLayer::axum`] of its
-/// router has: a layer of a `MethodRouter` or a handler, in the manner of axum's
-/// `DefaultBodyLimit`.
+/// A layer that sets the limit of a route, in place of the limit of the router's
+/// [`BodyGuardLayer::axum`]. It is a layer of a `MethodRouter` or a handler, as axum's
+/// `DefaultBodyLimit` is.
 ///
 /// ```
 /// use axum::{Router, body::Bytes, routing::post};
@@ -32,29 +32,35 @@ use crate::{Limit, observe::warn};
 ///     .layer(BodyGuardLayer::axum(2 * MIB));
 /// ```
 ///
-/// All else is as the router's layer has it: the responses, the rate, the observer. It holds
-/// for fallbacks and in nested routers, too, and inside of other layers of the route. Of two on
-/// one route, the inner one holds.
+/// All other settings come from the router's layer: the responses, the rate, the observer.
+/// `RouteLimit` also works for fallbacks, in nested routers, and inside other layers of the route.
+/// If a route has two, the inner one applies.
 ///
-/// **The guard has to be a layer of a `Router` or `MethodRouter` that the route is in**, for it
-/// decides before the route is reached. While that layer is made, it clones the route, and each
-/// `RouteLimit` that is cloned with it reports itself. A layer between the two whose clones
-/// share one service, such as tower's `Buffer`, hides the limit, and so does a guard around a
-/// whole app. The guard's own limit applies then, and the first request to the route makes
-/// `RouteLimit` say so, to `tracing` (feature `tracing`), or in debug builds without that
+/// **The limit layer has to be a layer of a `Router` or `MethodRouter` that contains the route**,
+/// because it decides before the route is reached. When the limit layer is applied, it clones the
+/// route, and each `RouteLimit` that is cloned with it reports itself.
+///
+/// The limit layer does not find a `RouteLimit` in two cases:
+///
+/// - A layer between the two has clones that share one service, as tower's `Buffer` has.
+/// - The limit layer is around a whole app.
+///
+/// Then the limit layer's own limit applies, and the first request to the route makes `RouteLimit`
+/// report that. The report goes to `tracing` (feature `tracing`), or in debug builds without that
 /// feature to standard error.
 ///
 /// [`BodyGuardLayer::axum`]: crate::BodyGuardLayer::axum
 #[derive(Debug)]
 pub struct RouteLimit {
     limit: Limit,
-    /// Whether a guard has found the limit. Shared by all clones, for axum makes the layers of
-    /// handlers anew for each request.
+    /// Whether a limit layer has found the limit. All clones share it, because axum makes the
+    /// layers of handlers anew for each request.
     is_known: Arc<AtomicBool>,
 }
 
 impl RouteLimit {
-    /// Limits the bodies of the requests to a route: a number of bytes, or a [`Limit`].
+    /// Creates a layer that limits the bodies of the requests to a route. `limit` is a number of
+    /// bytes, or a [`Limit`].
     ///
     /// # Panics
     ///
@@ -93,7 +99,7 @@ impl RouteLimit {
     }
 }
 
-/// A clone reports itself to the guard that looks for it.
+/// Reports the clone to the limit layer that looks for it.
 impl Clone for RouteLimit {
     fn clone(&self) -> Self {
         FOUND.with_borrow_mut(|found| {
@@ -116,7 +122,7 @@ impl<S> Layer<S> for RouteLimit {
     }
 }
 
-/// The service that [`RouteLimit`] makes: the inner one.
+/// The service that [`RouteLimit`] makes. It passes requests to the inner one.
 #[derive(Debug)]
 pub struct RouteLimited<S> {
     inner: S,
@@ -124,23 +130,22 @@ pub struct RouteLimited<S> {
 }
 
 thread_local! {
-    /// What the services that are cloned report; `None` while nobody looks for them.
+    /// The limits that cloned services report. `None` while no limit layer looks for them.
     static FOUND: RefCell<Option<Vec<RouteLimit>>> = const { RefCell::new(None) };
 }
 
-/// Finds the limit of a route. Whoever guards something else, which may be many routes, finds
-/// none.
+/// Finds the limit of a route. Finds none if `service` is not a route: it may contain many.
 pub(super) fn find<S: Clone + 'static>(service: &S) -> Option<Limit> {
     let route: &dyn Any = service;
     let route = route.downcast_ref::<Route>()?;
     FOUND.set(Some(Vec::new()));
     let clone = route.clone();
     let found = FOUND.take().unwrap_or_default();
-    // Not before, for it may be anything.
+    // Not dropped earlier, because its drop may run any code.
     drop(clone);
     let (first, others) = found.split_first()?;
     let is_first = |other: &RouteLimit| Arc::ptr_eq(&other.is_known, &first.is_known);
-    // Otherwise they are those of several routes within.
+    // If they differ, they belong to several inner routes.
     others.iter().all(is_first).then(|| {
         first.is_known.store(true, Ordering::Relaxed);
         first.limit.clone()
@@ -154,7 +159,7 @@ impl<S: Clone> Clone for RouteLimited<S> {
         let inner = self.inner.clone();
         let route_limit = match reported() == before {
             true => self.route_limit.clone(),
-            // The one inside holds.
+            // The inner one applies.
             false => self.route_limit.share(),
         };
         Self { inner, route_limit }

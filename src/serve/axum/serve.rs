@@ -26,8 +26,8 @@ use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
 /// Serves an app so that each client can read an early response.
 ///
-/// It replaces [`axum::serve`](fn@axum::serve), and takes what that takes: a `Router`, a
-/// `MethodRouter`, a handler, and what `into_make_service` and
+/// It replaces [`axum::serve`](fn@axum::serve) and takes the same arguments: a `Router`, a
+/// `MethodRouter`, a handler, and the values that `into_make_service` and
 /// `into_make_service_with_connect_info` return.
 ///
 /// ```no_run
@@ -45,30 +45,30 @@ use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 ///
 /// # Differences from `axum::serve`
 ///
-/// - On each connection [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
-///   combined: a small unread body is drained and the connection is kept, and otherwise the
-///   connection closes so that the client can read the response first.
-/// - A [timeout](Serve::header_timeout) of 30 s for the first request of a connection is on.
+/// - On each connection, [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
+///   combined. A small unread body is drained and the connection is kept. Otherwise the connection
+///   closes in a way that lets the client read the response first.
+/// - The first request of a connection has a [timeout](Serve::header_timeout) of 30 s.
 /// - [`Serve::http`] changes hyper's settings, and [`Serve::max_connections`] limits the
 ///   connections.
-/// - A graceful shutdown waits for lingering connections, too, for a limited time.
+/// - A graceful shutdown also waits for lingering connections, up to a time limit.
 /// - When file descriptors run out, a lingering connection is closed for each new connection.
 ///   `axum::serve` waits for a second.
-/// - A custom [`Connected`](axum::extract::connect_info::Connected) is implemented for
-///   [our `IncomingStream`](IncomingStream).
-/// - Extended CONNECT, for `WebSocket` over HTTP/2, needs the feature `http2` of this crate beside
-///   axum's.
+/// - A custom [`Connected`](axum::extract::connect_info::Connected) is implemented for this crate's
+///   [`IncomingStream`].
+/// - Extended CONNECT, for `WebSocket` over HTTP/2, needs the feature `http2` of this crate as well
+///   as axum's.
 ///
 /// # Cancel safety
 ///
-/// When the future is dropped, the listener is closed. Connections go on, and so do lingering
-/// connections.
+/// When the future is dropped, the listener is closed. Connections continue, including lingering
+/// ones.
 ///
 /// # Panics
 ///
-/// Panics if the listener's sockets are [`LingerIo`] already, as those of
-/// [`Linger::listener`] are: each connection would linger twice. Panics in a tokio runtime
-/// without timers; its future does so if this is called outside of a runtime.
+/// Panics if the listener's sockets are [`LingerIo`] already, as those of [`Linger::listener`] are,
+/// because each connection would linger twice. Panics in a tokio runtime without timers. If this is
+/// called outside of a runtime, the future panics instead.
 #[track_caller]
 pub fn serve<L, M, S>(listener: L, make_service: M) -> Serve<L, M, S>
 where
@@ -81,7 +81,7 @@ where
     let linger = Linger::default();
     linger.check_timers();
     let mut http = auto::Builder::new(TokioExecutor::new());
-    // hyper's timeout would end idle connections, too.
+    // hyper's timeout would also end idle connections.
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(None);
@@ -102,10 +102,10 @@ where
     }
 }
 
-/// hyper's own (`server::conn::http1::Builder`).
+/// The same as hyper's default (`server::conn::http1::Builder`).
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The server that [`serve`] returns: to be awaited.
+/// The server that [`serve`] returns. Await it to run it.
 #[must_use = "a server does nothing unless it is awaited"]
 pub struct Serve<L, M, S, F = Pending<()>> {
     listener: L,
@@ -119,22 +119,23 @@ pub struct Serve<L, M, S, F = Pending<()>> {
 }
 
 impl<L: Listener, M, S, F> Serve<L, M, S, F> {
-    /// Sets whose settings, slots and counters the server uses. If this is not called, it has its
-    /// own, with the defaults of [`Linger`].
+    /// Sets the handle whose settings, slots and counters the server uses. Without this, the server
+    /// has a handle of its own with the defaults of [`Linger`].
     ///
-    /// Servers can share a handle. Each has a [child](Linger::child) of it, so that its shutdown
-    /// is its own.
+    /// Servers can share a handle. Each server uses a [child](Linger::child) of it, so that it can
+    /// shut down separately.
     pub fn with_linger(mut self, linger: &Linger) -> Self {
         self.linger = linger.clone();
         self
     }
 
     /// Limits how long a client may take to send its first request head, or over HTTP/2 the
-    /// connection's preface; `None` for no limit. The default is 30 s, as hyper's is.
+    /// connection's preface. `None` sets no limit. The default is 30 s, as hyper's is.
     ///
-    /// A connection that is kept is not limited, as in axum: proxies keep theirs for a minute and
-    /// more, and a server that closes first costs them a request. hyper's own
-    /// `header_read_timeout` limits those, too; [`http`](Self::http) sets it, and a timer is there.
+    /// As in axum, a kept connection has no timeout. Proxies keep theirs for a minute and more, and
+    /// a server that closes first costs them a request. hyper's own `header_read_timeout` limits
+    /// kept connections, too. [`http`](Self::http) can set it, and the timer that it needs is set
+    /// already.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -166,15 +167,15 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
         self
     }
 
-    /// Limits how many connections are served at a time; `None` is the default. When that limit
+    /// Limits how many connections are served concurrently. The default is `None`. When that limit
     /// is reached, the server accepts the next connection after another has ended.
     ///
-    /// Lingering connections are not among them:
+    /// This does not count lingering connections.
     /// [`LingerConfig::max_connections`](crate::LingerConfig::max_connections) limits those.
     ///
     /// # Panics
     ///
-    /// Panics at 0, which would serve nobody.
+    /// Panics at 0, because the server could serve no connection.
     #[track_caller]
     pub fn max_connections(mut self, max_connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = max_connections.into();
@@ -182,15 +183,15 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
         self
     }
 
-    /// Has the server shut down when the signal completes, and the future complete when that is
-    /// done.
+    /// Shuts the server down when `signal` completes. The server's future completes when the
+    /// shutdown is done.
     ///
     /// The server stops accepting, and each connection ends after its request. Bodies are drained
-    /// for the [shutdown timeout](crate::LingerConfig::shutdown_timeout) at most. Then the server waits for lingering
-    /// connections, for as long again, and closes those that are left.
+    /// for at most the [shutdown timeout](crate::LingerConfig::shutdown_timeout). Then the server
+    /// waits for lingering connections for as long again, and closes those that are left.
     ///
-    /// A slow handler, or a client that reads its response slowly, has no limit here: put the
-    /// future into `tokio::time::timeout` to have one.
+    /// A slow handler, or a client that reads its response slowly, is not limited here. To limit
+    /// it, wrap the future in `tokio::time::timeout`.
     ///
     /// ```no_run
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
@@ -221,7 +222,7 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     ///
     /// # Errors
     ///
-    /// Those of the listener.
+    /// Returns the errors of the listener.
     pub fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
@@ -252,7 +253,8 @@ where
         let http = Arc::new(http);
         let slots = max_connections.map(|most| most.min(Semaphore::MAX_PERMITS));
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
-        // Each connection has a receiver: it hears of the end, and is waited for.
+        // Each connection has a receiver, which notifies it of the shutdown. The server waits until
+        // all receivers are dropped.
         let (stop, _) = watch::channel(());
         let mut signal = pin!(linger.on(signal));
         loop {
@@ -279,7 +281,7 @@ where
             tokio::spawn(async move {
                 let mut connection = pin!(http.serve_connection_with_upgrades(io, service));
                 let stopping = pin!(changed(&mut stopped));
-                // An error is the client's: there is nobody to tell.
+                // An error concerns the client only, and no caller waits for it.
                 if before(stopping, connection.as_mut()).await.is_none() {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
@@ -288,20 +290,20 @@ where
             });
         }
         drop(listener);
-        // An error says that there is no connection.
+        // An error means that there is no connection.
         let _ = stop.send(());
         stop.closed().await;
         linger.shutdown(linger.shutdown_timeout()).await;
     }
 }
 
-/// Waits for a connection to end if there are as many as may be.
+/// Waits for a connection to end if the limit on connections is reached.
 async fn slot(slots: Option<&Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     let acquired = Arc::clone(slots?).acquire_owned().await;
     Some(acquired.expect("the semaphore is never closed"))
 }
 
-/// Waits for the signal; does not return if the server itself was dropped.
+/// Waits for the signal. Never returns if the server itself was dropped.
 async fn changed(signal: &mut watch::Receiver<()>) {
     if signal.changed().await.is_err() {
         pending::<()>().await;
@@ -333,7 +335,7 @@ where
     S::Future: Send,
     F: Future<Output = ()> + Send + 'static,
 {
-    /// Never an error, as axum's; and only after the signal for
+    /// Never an error, as with axum. The future completes only after the signal for
     /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown).
     type Output = io::Result<()>;
     type IntoFuture = ServeFuture;
