@@ -6,14 +6,14 @@ use crate::{
     shared::limit_signal::{LimitSignal, Violation},
 };
 
-/// An upload that is counted: what its body, the answer's future and the answer's body
-/// share, in one allocation.
+/// The state of a counted upload, which the request body, the response future and the response
+/// body share in one allocation.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) signal: LimitSignal,
     asked: RequestContext,
     pub(super) settings: Arc<Settings>,
-    /// The response, where it is one of gRPC's and under way. Only its body asks: the
+    /// The gRPC response that has begun, if there is one. Only the response body uses it, so the
     /// lock is always free.
     begun: Mutex<Option<Begun>>,
 }
@@ -28,21 +28,21 @@ impl Upload {
         }
     }
 
-    /// A panic elsewhere leaves nothing half-done behind this lock.
+    /// Locks the gRPC response. A panic elsewhere leaves nothing half-done behind this lock.
     pub(super) fn begun(&self) -> MutexGuard<'_, Option<Begun>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses the upload, at most once. The observer learns it here and nowhere else: the
-    /// response may be out already, or its future dropped, and the client gone.
+    /// Refuses the upload, at most once. This is the only place that notifies the observer. At
+    /// this time the response may have been sent, its future dropped, or the client gone.
     pub(super) fn refuse(&self, kind: RefusalKind) {
-        // First, so that nobody sees the response of a refusal that was not counted.
+        // First, so that the refusal is counted before its response can be seen.
         self.settings.observe(&self.refused(kind));
         match kind {
             RefusalKind::TooSlow { rate } => self.signal.report_too_slow(rate),
             RefusalKind::Streamed { received } => self.signal.report(received),
             RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
-                unreachable!("the head is judged before there is an upload")
+                unreachable!("the head is checked before there is an upload")
             }
         }
     }
@@ -52,7 +52,7 @@ impl Upload {
         self.asked.call().is_some()
     }
 
-    /// What is wrong with it, once something is.
+    /// Returns the refusal, once the upload is over its limit or too slow.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let kind = match self.signal.violation()? {
             Violation::TooLong { received } => RefusalKind::Streamed { received },
