@@ -33,17 +33,17 @@ impl<S, R> BodyGuard<S, R> {
         }
     }
 
-    /// Returns the guarded service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the guarded service.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the guarded service, without its guard.
+    /// Returns the inner service, without the limit.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -51,7 +51,7 @@ impl<S, R> BodyGuard<S, R> {
 
 #[cfg(feature = "axum")]
 impl<S, R> BodyGuard<S, R> {
-    /// The same guard around another service.
+    /// Wraps another service with the same settings.
     pub(crate) fn around<T>(&self, inner: T) -> BodyGuard<T, R>
     where
         R: Clone,
@@ -59,7 +59,7 @@ impl<S, R> BodyGuard<S, R> {
         BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
     }
 
-    /// Whether a request without a body passes by its head alone.
+    /// Returns whether a request without a body passes after a look at its headers alone.
     pub(crate) fn passes_bodiless<B>(&self, request: &Request<B>) -> bool {
         let promised = SizeHint::with_exact(0);
         self.settings.passes(request.headers(), &promised).is_some()
@@ -67,7 +67,7 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R> BodyGuard<S, R> {
-    /// Nothing that the body may do is to be refused.
+    /// Calls the service for a request that cannot be refused later.
     #[inline]
     pub(crate) fn pass<F>(&mut self, call: impl FnOnce(&mut S) -> F) -> ResponseFuture<F, R> {
         ResponseFuture::called(call(&mut self.inner), None)
@@ -75,8 +75,8 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R: Clone> BodyGuard<S, R> {
-    /// What it takes to answer in the handler's place, for a body that may go past its
-    /// limit; for any other that nothing is asked of the head.
+    /// Returns the state for a refusal that replaces the handler's response. It captures the
+    /// head only if the body may be refused later (`counts`).
     fn watch(&self, head: &Parts, limit: u64, counts: bool) -> ResponseContext<R> {
         let asked = match counts {
             true => self.settings.asked(head),
@@ -89,7 +89,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
         }
     }
 
-    /// By all that there is in the head.
+    /// Checks the whole head, then refuses the request or calls the service.
     #[inline(never)]
     fn inspect<ReqB>(
         &mut self,
@@ -108,10 +108,10 @@ impl<S, R: Clone> BodyGuard<S, R> {
         };
         let most = limit.unwrap_or(NO_LIMIT);
         let counts = self.settings.counts(limit, promised);
-        let told = self.settings.keep_handler_response;
-        let watch = (counts || told).then(|| self.watch(&parts, most, counts));
-        // A handler that looks for it finds it with every request.
-        if let Some(watch) = watch.as_ref().filter(|_| told) {
+        let keeps_response = self.settings.keep_handler_response;
+        let watch = (counts || keeps_response).then(|| self.watch(&parts, most, counts));
+        // Every request has the extension, so that a handler can always extract it.
+        if let Some(watch) = watch.as_ref().filter(|_| keeps_response) {
             let over_limit = BodyLimitStatus::new(Arc::clone(&watch.upload), limit);
             parts.extensions.insert(over_limit);
         }
@@ -153,7 +153,8 @@ where
             true => SizeHint::with_exact(0),
             false => request.body().size_hint(),
         };
-        // Most are known to pass before their heads are taken apart, which is what costs.
+        // Most requests pass by their headers alone. That is cheap, because it does not split the
+        // request into its parts.
         match self.settings.passes(request.headers(), &promised) {
             Some(limit) => {
                 self.pass(|inner| inner.call(request.map(|body| GuardedBody::bounded(body, limit))))
