@@ -344,8 +344,8 @@ pub(super) struct Notice {
 impl Notice {
     /// Records a request. Returns whether to report that it has no route.
     ///
-    /// If other requests have routes and the limit is the common one, the request goes to a
-    /// fallback with the right limit, and there is nothing to report.
+    /// There is nothing to report if other requests have routes, and this one gets the limit that
+    /// most routes have: it goes to a fallback.
     pub(super) fn is_due(&self, found: Found) -> bool {
         match found {
             Found::Unasked => false,
