@@ -27,7 +27,7 @@ impl Size {
         }
     }
 
-    /// Returns the size rounded to the nearest decimal.
+    /// Returns the size rounded to the nearest tenth of its unit.
     pub(super) fn nearest(bytes: u64) -> Self {
         Self::rounded(bytes, 1, true)
     }
@@ -47,7 +47,7 @@ impl Size {
         let scaled = (u128::from(bytes) * 10_u128.pow(digits) + half) >> (10 * power);
         Self {
             power,
-            // At most 1024 units, so this does not truncate.
+            // At most 1024 units, so the cast does not truncate.
             scaled: scaled as u64,
             digits,
         }
