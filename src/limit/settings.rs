@@ -46,7 +46,7 @@ pub(super) struct Settings {
     notice: Arc<super::policy::Notice>,
 }
 
-/// The default limit of axum's extractors. If a body is not longer, any limit that refuses it
+/// The default limit of the axum extractors. If a body is not longer, any limit that refuses it
 /// was set on purpose.
 const AXUM_DEFAULT_LIMIT: u64 = 2 * crate::MIB;
 
@@ -71,7 +71,7 @@ impl Settings {
         }
     }
 
-    /// Turns off the report of smaller limits, for a service that sets them on purpose.
+    /// Turns off the report of smaller limits. The service sets them on purpose.
     #[cfg(feature = "axum")]
     pub(super) fn without_report(self) -> Self {
         Self {

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) signal: LimitSignal,
-    asked: RequestContext,
+    request: RequestContext,
     pub(super) settings: Arc<Settings>,
     /// The gRPC response that has begun, if there is one. Only the response body uses it, so the
     /// lock is always free.
@@ -19,10 +19,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(limit: u64, asked: RequestContext, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(limit: u64, request: RequestContext, settings: Arc<Settings>) -> Self {
         Self {
             signal: LimitSignal::new(limit),
-            asked,
+            request,
             settings,
             begun: Mutex::new(None),
         }
@@ -49,7 +49,7 @@ impl Upload {
 
     /// Whether the request is a gRPC call.
     pub(super) fn is_call(&self) -> bool {
-        self.asked.call().is_some()
+        self.request.call().is_some()
     }
 
     /// Returns the refusal, once the upload is over its limit or too slow.
@@ -63,7 +63,8 @@ impl Upload {
 
     fn refused(&self, kind: RefusalKind) -> Refusal {
         let limit = self.signal.limit();
-        self.settings.refusal(kind, Some(limit), self.asked.clone())
+        self.settings
+            .refusal(kind, Some(limit), self.request.clone())
     }
 }
 
@@ -83,7 +84,7 @@ impl Upload {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
         let settings = Settings::new(crate::Limit::max(limit));
-        let asked = settings.asked(&head.into_parts().0);
-        Arc::new(Self::new(limit, asked, Arc::new(settings)))
+        let request = settings.asked(&head.into_parts().0);
+        Arc::new(Self::new(limit, request, Arc::new(settings)))
     }
 }

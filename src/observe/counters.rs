@@ -6,7 +6,7 @@ use std::sync::{
 use super::{Discarded, Event, Observer};
 use crate::{budget::StopReason, refusal::RefusalKind};
 
-/// Counters of events, for a metrics page or a test.
+/// Counters of events that a metrics page or a test can read.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, Counters, Linger, LingerConfig, MIB};

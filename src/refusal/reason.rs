@@ -89,7 +89,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// Returns the kind in one word, for a label or a log.
+    /// Returns the kind as one word for labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
