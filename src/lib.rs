@@ -48,8 +48,8 @@
 //! # }
 //! ```
 //!
-//! The last `.layer()` is the outermost. A layer that every response needs, such as CORS and
-//! tracing, goes after the limit.
+//! The last `.layer()` is the outermost. Some layers have to see every response, such as CORS and
+//! tracing. Add them after the limit layer.
 //!
 //! # Guarantees
 //!
@@ -65,8 +65,8 @@
 //!
 //! None is on by default; each only adds.
 //!
-//! - `axum`: `tower_bodyguard::axum::serve`, which replaces `axum::serve`,
-//!   `BodyGuardLayer::axum`, and limits per route.
+//! - `axum`: `BodyGuardLayer::axum`, limits by route, and `tower_bodyguard::axum::serve`, which
+//!   replaces `axum::serve`.
 //! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`. Enable axum's own
 //!   `http2` feature as well.
 //! - `axum-server`: `Linger::acceptor`.

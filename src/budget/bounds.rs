@@ -22,8 +22,8 @@ pub(crate) struct Bounds {
 
 /// A minimum rate that applies once a grace is over: a new connection is slow at first.
 ///
-/// Bytes that the client sends faster than the rate count for later. They do so for no longer than
-/// the grace, which is clamped to between 1 s and [`AHEAD`] for this purpose.
+/// If the client sends faster than the rate, the surplus keeps the rate for some time after. That
+/// time is at most the grace, clamped to between 1 s and [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Least {
     /// The rate in bytes per second.
@@ -33,8 +33,7 @@ pub(crate) struct Least {
 
 /// A rate that extends the total timeout, and the extended timeout.
 ///
-/// Bytes that the client sends faster than the rate count for later, but for no longer than
-/// [`AHEAD`].
+/// If the client sends faster than the rate, the surplus keeps the rate for at most [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Good {
     /// The rate in bytes per second.
@@ -42,8 +41,8 @@ pub(crate) struct Good {
     pub(crate) total: Duration,
 }
 
-/// The longest time for which bytes sent faster than a rate count for later. After a burst and
-/// this time, a client that sends only a byte now and then no longer keeps the rate.
+/// The longest time for which surplus bytes keep a rate. If a client sends a burst, and then only
+/// a byte now and then, it no longer keeps the rate after this time.
 const AHEAD: Duration = Duration::from_secs(10);
 
 impl Least {
@@ -65,7 +64,7 @@ impl Bounds {
     }
 }
 
-/// Why a drain or a lingering close stopped.
+/// The reason why a drain or a lingering close stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -119,7 +118,8 @@ pub(crate) struct Discarding {
     standing: Option<Standing>,
 }
 
-/// A leaky bucket: the bytes since the start, without those that came too far ahead of a rate.
+/// A leaky bucket: the bytes since the start, capped at the amount that a rate gives for the
+/// elapsed time plus a time ahead.
 ///
 /// Its unit is bytes times nanoseconds per second, so that nothing is rounded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,12 +163,12 @@ impl Discarding {
         }
     }
 
-    /// Makes it compete for a slot: from now on, received bytes count for `standing`.
+    /// Makes this compete for a slot. From now on, received bytes improve its `standing`.
     pub(crate) fn compete(&mut self, standing: Standing) {
         self.standing = Some(standing);
     }
 
-    /// Returns whether it has to end because another connection needs its slot.
+    /// Returns whether it has lost its slot to another, and has to end.
     pub(crate) fn is_evicted(&self) -> bool {
         self.standing.as_ref().is_some_and(Standing::is_evicted)
     }

@@ -15,7 +15,7 @@ pub(crate) const STALL_TIMEOUT_AT_SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// The state of a response blocked on a full send buffer, while bytes of its client are discarded.
 ///
-/// - A client that sends and does not read could make us discard bytes permanently.
+/// - A client that sends and does not read could keep the server discarding permanently.
 /// - With a client that reads, the response makes progress, even if slowly and in steps.
 /// - A client that sends nothing costs no more than any slow reader.
 ///

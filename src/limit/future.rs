@@ -25,8 +25,8 @@ pin_project! {
     #[derive(Debug)]
     #[project = GuardStateProj]
     enum GuardState<F, R> {
-        // Refused by the head, without a call of the service. Boxed, because otherwise every
-        // future would be as large.
+        // The head was refused, and the service was not called. Boxed, because otherwise every
+        // future would be as large as a refusal.
         Refused { refusal: Option<Box<Refusal>>, respond: R },
         Called {
             #[pin]

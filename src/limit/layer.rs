@@ -30,9 +30,10 @@ use crate::{budget::Least, observe::Observer};
 /// - 3 (`INVALID_ARGUMENT`) for a bad or missing length,
 /// - 4 (`DEADLINE_EXCEEDED`) for a body that is too slow.
 ///
-/// These are headers, which the body repeats for gRPC-Web and its text form. A response that has
-/// begun ends with them as trailers, or is aborted if a gRPC-Web message is half sent. In a
-/// service without gRPC, [`grpc_refusals(false)`](Self::grpc_refusals) refuses all requests alike.
+/// The layer sends these as headers. For gRPC-Web and its text form, it repeats them in the body.
+/// A response that has begun ends with them as trailers, or is aborted if a gRPC-Web message is
+/// half sent. In a service without gRPC, [`grpc_refusals(false)`](Self::grpc_refusals) refuses all
+/// requests alike.
 ///
 /// **The limit counts all bytes of a call**: all messages that the client streams together, and
 /// 5 bytes before each. Exempt a stream that lasts for hours with [`Limit::grpc_method`].
@@ -138,8 +139,9 @@ impl<R, K> BodyGuardLayer<R, K> {
 
     /// Sets whether gRPC calls are refused with a gRPC status. Default: true.
     ///
-    /// Such a refusal has the HTTP status 200, and the client chooses it by its `Content-Type`. In
-    /// a service without gRPC, set `false`: these requests are then refused like all others.
+    /// Such a refusal has the HTTP status 200, and the `Content-Type` that the client sends is
+    /// enough to cause it. In a service without gRPC, set `false`: the layer then refuses these
+    /// requests like all others.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
@@ -187,10 +189,12 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// Responds with 408 to a body that arrives slower than `rate` bytes per second, once `grace`
     /// is over.
     ///
-    /// Default: no minimum rate, which `None` or 0 sets as well. Kestrel's values are 240 bytes
-    /// per second and 5 s. The rate does not apply to a body with [no limit](Limit::unlimited).
-    /// It costs three allocations for each body, and one more if the handler has to wait for the
-    /// client. The 408 is delivered like any other early response.
+    /// Default: no minimum rate. `None` or 0 sets none either. Kestrel's values are 240 bytes per
+    /// second and 5 s.
+    ///
+    /// The rate does not apply to a body with [no limit](Limit::unlimited). It costs three
+    /// allocations for each body, and one more if the handler has to wait for the client. The 408
+    /// is delivered like any other early response.
     ///
     /// The client has a credit of time:
     ///
@@ -202,12 +206,13 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///
     /// # HTTP/2 and HTTP/3
     ///
-    /// Over HTTP/2 the streams of a connection share one window. A handler that does not read its
-    /// body can fill that window, and then no other stream can send. The client is not charged
-    /// for that time, which is known only with `tower_bodyguard::axum::serve` and
-    /// [`Linger::wrap`](crate::Linger::wrap). **Without one of them, the rate does not apply over
-    /// HTTP/2.** It never applies over HTTP/3, nor if an outer layer reads the body in a task of
-    /// its own.
+    /// Over HTTP/2 the streams of a connection share one flow-control window. If a handler does
+    /// not read its body, the unread data can fill that window, and no other stream can send. The
+    /// client is not charged for that time.
+    ///
+    /// Only `tower_bodyguard::axum::serve` and [`Linger::wrap`](crate::Linger::wrap) measure that
+    /// time. **Without one of them, the rate does not apply over HTTP/2.** It never applies over
+    /// HTTP/3, nor if an outer layer reads the body in a task of its own.
     ///
     /// # Timeouts of tower-http
     ///
@@ -248,13 +253,13 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///
     /// The head itself belongs to the handler by the time that a body goes over the limit.
     ///
-    /// `capture` runs, and costs one allocation, for each request that is refused or may be
-    /// refused later:
+    /// `capture` runs for each refused request, and for each request that may be refused later. It
+    /// costs one allocation each time. A request may be refused later if it has
     ///
     /// - a body of unknown length,
     /// - any body, if there is a [minimum rate](Self::min_rate),
-    /// - with [`BodyGuardLayer::new`], a body over 2 MiB, until the layer has reported a
-    ///   [smaller limit](crate::Event::SmallerLimit).
+    /// - a body over 2 MiB, if [`BodyGuardLayer::new`] made the layer, and the layer has not yet
+    ///   reported a [smaller limit](crate::Event::SmallerLimit).
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

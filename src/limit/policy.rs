@@ -344,8 +344,8 @@ pub(super) struct Notice {
 impl Notice {
     /// Records a request. Returns whether to report that it has no route.
     ///
-    /// There is nothing to report if other requests have routes, and this one gets the limit that
-    /// most routes have: it goes to a fallback.
+    /// There is nothing to report if other requests have routes, and this one gets the limit of
+    /// routes without their own. It goes to a fallback, which has that limit then.
     pub(super) fn is_due(&self, found: Found) -> bool {
         match found {
             Found::Unasked => false,

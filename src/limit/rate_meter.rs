@@ -35,7 +35,7 @@ pub(super) struct RateMeter {
     noting: Arc<Noting>,
 }
 
-/// The flow-control window that the body has.
+/// The flow-control window of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Window {
     /// HTTP/1: the client may always send.
@@ -74,8 +74,8 @@ impl Wake for Noting {
     }
 }
 
-/// The minimum capacity of the bucket: the longest interval of a client that sends evenly, but
-/// in bursts.
+/// The minimum capacity of the bucket. A client that sends in regular bursts may pause for this
+/// long between them.
 const MIN_CAPACITY: Duration = Duration::from_secs(1);
 
 /// The longest sleep, one year. Adding it to the current time does not overflow.

@@ -115,8 +115,8 @@ impl<B> GuardedBody<B> {
         *this.meter = None;
     }
 
-    /// Ends the body in an error if the client is too slow. Pending as long as it keeps the
-    /// minimum rate, and if there is none.
+    /// Ends the body in an error if the client is too slow. Pending while the client keeps the
+    /// minimum rate, or if there is none.
     fn poll_too_slow<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

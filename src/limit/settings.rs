@@ -38,7 +38,8 @@ pub(super) struct Settings {
     pub(super) least: Option<Least>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
-    /// Whether a smaller limit inside is reported as a mistake. In an axum app it is a choice.
+    /// Whether a smaller limit inside is reported as a mistake. Under `BodyGuardLayer::axum` such
+    /// a limit is a choice.
     reports_smaller_limits: bool,
     /// Whether a smaller limit was reported. All services of one layer share this.
     has_reported_smaller: Arc<AtomicBool>,
@@ -179,8 +180,8 @@ impl Settings {
         limit.is_some_and(|limit| paced || !within(limit)) || self.may_meet_smaller(promised)
     }
 
-    /// Returns whether another limit may refuse the body, and none was reported yet. That is
-    /// axum's default limit inside, or a limit outside, which shows in the size hint.
+    /// Returns whether another limit may refuse the body, and the layer has not reported one yet.
+    /// It is either axum's default limit inside, or a limit outside, which shows in the size hint.
     #[inline]
     fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
         let may = match promised.exact() {

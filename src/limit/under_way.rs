@@ -17,7 +17,7 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Follows the response with this head.
+    /// Starts to follow the response with this head.
     pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
         if upload.is_call() {
             *upload.begun() = Begun::of(response);

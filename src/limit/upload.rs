@@ -47,7 +47,7 @@ impl Upload {
         }
     }
 
-    /// Whether the request is a gRPC call.
+    /// Returns whether the request is a gRPC call.
     pub(super) fn is_call(&self) -> bool {
         self.request.call().is_some()
     }
@@ -79,7 +79,7 @@ impl Upload {
         ))
     }
 
-    /// The upload of a gRPC call.
+    /// Makes the upload of a gRPC call.
     pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();

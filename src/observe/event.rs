@@ -14,7 +14,7 @@ use crate::{
     refusal::Refusal,
 };
 
-/// An event that an [`Observer`] is notified of.
+/// An event in one of the parts of this crate, of which an [`Observer`] is notified.
 ///
 /// ```
 /// use tower_bodyguard::{Event, Linger, LingerConfig, Observer};

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
 
 use super::{format::RefusalFormat, grpc::GrpcCall};
 
-/// The parts of a request that a refusal depends on. They are kept, because the head itself belongs
-/// to the handler by then.
+/// The parts of a request that a refusal depends on. They are kept, because the handler may own
+/// the head by the time of the refusal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestContext {
     form: FormatHint,
