@@ -54,7 +54,7 @@
 //! # Guarantees
 //!
 //! - A client that sends its whole body before it reads gets the whole response, and none of
-//!   its writes fails, as long as it keeps within the limits of the [config](LingerConfig).
+//!   its writes fails. This holds within the limits of the [config](LingerConfig).
 //! - The response does not wait until the body has been read.
 //! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
 //!   chunked coding alike.

@@ -498,8 +498,8 @@ mod tests {
             }
         }
 
-        /// If a client may still send after the total timeout, or under a minimum rate, then it has
-        /// sent at least half of the rate within the last `2 * AHEAD`. Older bytes do not count.
+        /// A client may send on after the total timeout, or under a minimum rate, only if it has
+        /// sent at half of the rate or more within the last `2 * AHEAD`. Older bytes do not count.
         #[test]
         fn only_recent_bytes_make_a_rate(
             pieces in prop::collection::vec(

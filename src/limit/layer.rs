@@ -108,7 +108,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// use http::StatusCode;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
+    /// let layer = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
     /// ```
     #[must_use]
     #[track_caller]
@@ -129,7 +129,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).require_content_length();
+    /// let layer = BodyGuardLayer::new(4 * MIB).require_content_length();
     /// ```
     #[must_use]
     pub fn require_content_length(mut self) -> Self {
@@ -146,7 +146,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
+    /// let layer = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
     /// ```
     #[must_use]
     pub fn grpc_refusals(mut self, grpc_refusals: bool) -> Self {
@@ -161,7 +161,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).hide_limit();
+    /// let layer = BodyGuardLayer::new(4 * MIB).hide_limit();
     /// ```
     #[must_use]
     pub fn hide_limit(mut self) -> Self {
@@ -230,7 +230,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// use std::time::Duration;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
+    /// let layer = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
     /// ```
     #[must_use]
     pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
@@ -266,7 +266,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// use axum::{Router, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::axum(4 * MIB)
+    /// let layer = BodyGuardLayer::axum(4 * MIB)
     ///     .capture(|head| head.uri.path().to_owned())
     ///     .refusal_response(|refusal: &Refusal| {
     ///         let path = refusal.captured::<String>().map_or("", String::as_str);
@@ -274,7 +274,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///     });
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
-    ///     .layer(guard);
+    ///     .layer(layer);
     /// # }
     /// ```
     ///
@@ -309,9 +309,9 @@ impl<R> BodyGuardLayer<R> {
     /// use http_body_util::Full;
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::ProblemJson};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
+    /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
+    /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
     ///     let mut response = Response::new(Full::<Bytes>::from(format!("Sorry: {refusal}\n")));
     ///     *response.status_mut() = refusal.status();
     ///     response

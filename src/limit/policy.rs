@@ -23,7 +23,7 @@ use super::routes::{Matched, Routes, check};
 ///     Some(Paying) => Limit::max(100 * MIB),
 ///     None => Limit::max(2 * MIB),
 /// });
-/// let guard = BodyGuardLayer::new(by_plan);
+/// let layer = BodyGuardLayer::new(by_plan);
 /// ```
 ///
 /// A limit that reads an extension has to be inside the layer that inserts the extension. With
@@ -98,7 +98,7 @@ impl Limit {
     ///     Method::PUT => Limit::unlimited(),
     ///     _ => Limit::max(2 * MIB),
     /// });
-    /// let guard = BodyGuardLayer::new(limit);
+    /// let layer = BodyGuardLayer::new(limit);
     /// ```
     #[must_use]
     pub const fn unlimited() -> Self {
@@ -151,8 +151,8 @@ impl Limit {
     ///
     /// # Panics
     ///
-    /// Panics if `Router::route` would panic for the path (for example `upload` or `/:id`), if the
-    /// route has a limit already, or if `limit` is by route itself.
+    /// Panics if `Router::route` would panic for the path, for example for `upload` and `/:id`. Also
+    /// panics if the route has a limit already, or if `limit` is by route itself.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -207,7 +207,7 @@ impl Limit {
     /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
     ///
     /// let limit = Limit::max(4 * MIB).grpc_method("chat.v1.Chat", "Talk", Limit::unlimited());
-    /// let guard = BodyGuardLayer::new(limit);
+    /// let layer = BodyGuardLayer::new(limit);
     /// ```
     #[must_use]
     #[track_caller]

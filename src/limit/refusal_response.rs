@@ -35,7 +35,7 @@ use crate::refusal::{Refusal, RefusalFormat};
 ///     }
 /// }
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Short);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(Short);
 /// ```
 ///
 /// # Panics in callbacks
@@ -65,7 +65,7 @@ where
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::PlainText};
 ///
 /// // The same as without this call.
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(PlainText);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(PlainText);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainText;
@@ -84,7 +84,7 @@ pub struct PlainText;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemJson;
@@ -94,7 +94,7 @@ pub struct ProblemJson;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::HtmlPage};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(HtmlPage);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(HtmlPage);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HtmlPage;
@@ -105,7 +105,7 @@ pub struct HtmlPage;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::Negotiated};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Negotiated);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(Negotiated);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;

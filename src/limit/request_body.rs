@@ -105,9 +105,9 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// Drops the inner body and the shared state at the end of the body. The service may hold on
-    /// to the request, which then occupies no buffers of the transport, and the response no
-    /// longer has to follow the body.
+    /// Drops the inner body and the shared state at the end of the body. If the service keeps the
+    /// request, it then occupies no buffers of the transport. The response body no longer has to
+    /// check the request.
     fn finish(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.inner.set(None);
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(full(4, 10).exact(), Some(4));
         assert_eq!(full(10, 4).upper(), Some(5));
         assert_eq!(guarded(7, []).size_hint().upper(), Some(8));
-        assert_eq!(guarded(0, []).size_hint().exact(), None, "a byte may come");
+        assert_eq!(guarded(0, []).size_hint().exact(), None, "more may come");
         assert_eq!(guarded(7, []).size_hint().lower(), 0);
     }
 

@@ -13,7 +13,7 @@ use crate::{budget::StopReason, refusal::RefusalKind};
 ///
 /// let counters = Counters::default();
 /// let linger = Linger::new(LingerConfig::new().observer(counters.observer()));
-/// let guard = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
+/// let layer = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
 /// assert_eq!(counters.snapshot().refused.declared, 0);
 /// ```
 #[derive(Clone, Debug, Default)]

@@ -20,7 +20,7 @@ impl Observer {
     /// use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, Observer};
     ///
     /// let linger = Linger::new(LingerConfig::new().observer(Observer::tracing()));
-    /// let guard = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
+    /// let layer = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
     /// ```
     #[must_use]
     pub fn tracing() -> Self {

@@ -17,8 +17,8 @@ use http::HeaderValue;
 ///     (refusal.status(), response).into_response()
 /// }
 ///
-/// let guard = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);
-/// # let _: axum::Router = axum::Router::new().layer(guard);
+/// let layer = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);
+/// # let _: axum::Router = axum::Router::new().layer(layer);
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

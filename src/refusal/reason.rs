@@ -187,9 +187,11 @@ impl Refusal {
 
     /// Returns the status for the response.
     ///
-    /// It is 413 for a body over the limit, unless the layer sets
-    /// [another](crate::BodyGuardLayer::status), 400 for a bad `Content-Length`, 411 for a missing
-    /// one, and 408 for a body that was too slow.
+    /// - 413 for a body over the limit, unless the layer sets
+    ///   [another status](crate::BodyGuardLayer::status),
+    /// - 400 for a bad `Content-Length`,
+    /// - 411 for a missing `Content-Length`,
+    /// - 408 for a body that was too slow.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

@@ -35,7 +35,7 @@ struct Group {
 pub(super) enum At {
     /// Between two messages.
     Boundary,
-    /// In a message, or at an unknown position.
+    /// Within a message, or at an unknown position.
     Within,
     /// In the trailers, or after them.
     End,
