@@ -498,8 +498,8 @@ mod tests {
             }
         }
 
-        /// A client may send on after the total timeout, or under a minimum rate, only if it has
-        /// sent at half of the rate or more within the last `2 * AHEAD`. Older bytes do not count.
+        /// After `2 * AHEAD`, a client may go on only if it has kept half of the rate, on average,
+        /// within the last `2 * AHEAD`. Older bytes do not count.
         #[test]
         fn only_recent_bytes_make_a_rate(
             pieces in prop::collection::vec(

@@ -25,8 +25,9 @@ pin_project! {
 impl DeadlineTimer {
     /// Polls for the end of the drain or lingering close.
     ///
-    /// The timer is set to the earliest possible end. If bytes arrive later, it fires too early
-    /// and is set again. So it is set once for each timeout, and not once for each read.
+    /// The timer is set to the earliest possible end. Bytes that arrive meanwhile delay the end, so
+    /// the timer fires too early and is set again. That is one reset for each timeout, and not one
+    /// for each read.
     pub(crate) fn poll_over(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -53,8 +53,8 @@ impl BodyLimitStatus {
         self.limit
     }
 
-    /// Returns the number of bytes received when the body went over the limit, or `None` if it
-    /// did not.
+    /// Returns the number of bytes received when the body went over the limit, or `None` if it has
+    /// not gone over it.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
         self.upload.signal.received()

@@ -151,8 +151,8 @@ impl Limit {
     ///
     /// # Panics
     ///
-    /// Panics if `Router::route` would panic for the path, for example for `upload` and `/:id`. Also
-    /// panics if the route has a limit already, or if `limit` is by route itself.
+    /// Panics if `Router::route` would panic for the path, for example for `upload` and `/:id`.
+    /// Also panics if the route has a limit already, or if `limit` is by route itself.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};

@@ -153,8 +153,8 @@ where
             true => SizeHint::with_exact(0),
             false => request.body().size_hint(),
         };
-        // Most requests pass by their headers alone. That is cheap, because it does not split the
-        // request into its parts.
+        // Most requests pass by their headers alone. This check is cheap, because it does not split
+        // the request into its parts.
         match self.settings.passes(request.headers(), &promised) {
             Some(limit) => {
                 self.pass(|inner| inner.call(request.map(|body| GuardedBody::bounded(body, limit))))

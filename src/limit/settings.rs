@@ -171,8 +171,9 @@ impl Settings {
         Box::new(refusal)
     }
 
-    /// Returns whether the body has to be counted, because it may be refused later. That is not
-    /// so if its size hint is within the limit: hyper enforces the declared length.
+    /// Returns whether the body has to be counted: it may go over the limit, be too slow, or be
+    /// refused by a smaller limit. A body with a size hint within the limit cannot go over it,
+    /// because hyper enforces the declared length.
     #[inline]
     pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
