@@ -1,2 +1,2 @@
-/// Any error, as the bodies of this crate, hyper and axum pass it on.
+/// A boxed error of any type, as the bodies of this crate return it and hyper and axum accept it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,26 +1,25 @@
-//! Limits request bodies, and makes sure that the client gets to read the answer.
+//! Limits request bodies, and makes sure that the client receives the early response.
 //!
 //! # The problem
 //!
-//! A server refuses a 20 MB upload with 413, or answers 401, 404 or 429, before it
-//! has read the body. Then it closes the socket, with unread data in it, and the
-//! kernel sends a reset. The person at the browser does not see the answer but "The
-//! connection was reset"; behind a proxy it is a 502. hyper does so, and with it
-//! every server built on hyper.
+//! A server sends an early response to a 20 MB upload: 413, 401, 404 or 429, before it has
+//! read the body. Then it closes the socket while unread data is in it, and the kernel sends
+//! a reset. The browser shows "The connection was reset" instead of the response. Behind a
+//! proxy, the client gets a 502. hyper behaves like this, and so does every server built on
+//! hyper.
 //!
-//! # Three parts, each useful alone
+//! # Three independent parts
 //!
-//! - [`BodyGuardLayer`] is a tower layer that limits the bodies of requests, by
-//!   their declared length and while they stream, and sees to it that the client
-//!   is sent 413 whatever the handler makes of the error.
-//! - [`Linger`] is a hook around the socket that lets the client finish: it closes
-//!   the sending side, discards what still comes, and only then closes. It mends
-//!   any early answer of an existing app, whatever limits that has.
-//! - [`Delivery`] follows each request body. Where an answer comes before its end, a
-//!   small rest is read and the connection kept; otherwise the answer says
-//!   `Connection: close`.
+//! - [`BodyGuardLayer`] is a tower layer that limits request bodies, by their declared length
+//!   and while they stream. It responds with 413, no matter how the handler treats the error.
+//! - [`Linger`] wraps the socket and does a lingering close: it closes the sending side,
+//!   discards the bytes that still arrive, and only then closes the socket. It delivers any
+//!   early response of an existing app, and works with any limits that the app has.
+//! - [`Delivery`] follows each request body. When a response comes before the end of the
+//!   body, it drains a small remaining body and keeps the connection. Otherwise it sends the
+//!   response with `Connection: close`.
 //!
-//! With the feature `axum`, `tower_bodyguard::axum::serve` combines the latter two.
+//! With the feature `axum`, `tower_bodyguard::axum::serve` combines [`Linger`] and [`Delivery`].
 //!
 //! # Example
 //!
@@ -49,27 +48,27 @@
 //! # }
 //! ```
 //!
-//! The last `.layer()` is the outermost. A layer that every response needs, such as CORS and
-//! tracing, goes after the limit.
+//! The last `.layer()` is the outermost. Some layers have to see every response, such as CORS and
+//! tracing. Add them after the limit layer.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! - A client that sends its whole body before it reads gets the whole answer, and
-//!   none of its writes fails, as long as it keeps within the limits of the [config](LingerConfig).
-//! - The answer is not held back until the body has been read.
+//! - A client that sends its whole body before it reads gets the whole response, and none of
+//!   its writes fails. This holds within the limits of the [config](LingerConfig).
+//! - The response does not wait until the body has been read.
 //! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
 //!   chunked coding alike.
-//! - What is read only to be thrown away is bounded in time, and in bytes where
-//!   asked.
+//! - Draining and discarding are limited in time, and in bytes if such a limit is set.
 //! - Over HTTP/2 a refused upload ends its own stream, and no other.
 //!
 //! # Features
 //!
 //! None is on by default; each only adds.
 //!
-//! - `axum`: `tower_bodyguard::axum::serve`, which replaces axum's own, `BodyGuardLayer::axum`,
-//!   and limits of routes.
-//! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`, beside axum's own `http2`.
+//! - `axum`: `BodyGuardLayer::axum`, limits by route, and `tower_bodyguard::axum::serve`, which
+//!   replaces `axum::serve`.
+//! - `http2`: extended CONNECT in `tower_bodyguard::axum::serve`. Enable axum's own
+//!   `http2` feature as well.
 //! - `axum-server`: `Linger::acceptor`.
 //! - `tonic`: `Linger::incoming`.
 //! - `tracing` and `metrics`: `Observer::tracing` and `Observer::metrics`.
@@ -113,7 +112,7 @@ pub const MIB: u64 = 1024 * KIB;
 /// 1024 [`MIB`].
 pub const GIB: u64 = 1024 * MIB;
 
-/// The snippets of the README and of the pages in `docs/` compile.
+/// Compiles the snippets of the README and of the pages in `docs/`.
 #[cfg(all(doctest, feature = "axum"))]
 mod pages {
     #[doc = include_str!("../README.md")]

@@ -1,6 +1,7 @@
-//! What a feature adds, without that feature: the compiler then says which one is missing.
-//! Nobody can call these methods, for nothing implements the traits. The lifetimes make the
-//! compiler look at the bounds where the methods are called.
+//! Stand-ins for the methods of disabled features, so that the compiler names the missing feature.
+//!
+//! These methods cannot be called, because no type implements the traits. The lifetimes make the
+//! compiler check the bounds at each call.
 
 #[cfg(any(
     not(feature = "axum"),

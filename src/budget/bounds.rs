@@ -1,47 +1,48 @@
-//! When reading only to throw away ends: bytes and times in, a verdict out. No
-//! clock, no IO.
+//! Decides when a drain or a lingering close ends. Bytes and times go in, a decision comes out.
+//! No clock, no IO.
 
 use std::time::{Duration, Instant};
 
 use crate::shared::standing::Standing;
 
-/// The bounds of one drain or linger.
+/// The limits of one drain or lingering close.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// The longest silence of the client.
+    /// The timeout since the client last sent bytes.
     pub(crate) idle: Duration,
-    /// The longest it may take in all.
+    /// The timeout since the start.
     pub(crate) total: Duration,
-    /// The most bytes to discard, `None` for no bound.
+    /// The maximum number of bytes to discard, or `None` for no limit.
     pub(crate) bytes: Option<u64>,
-    /// A client that sends less is left before the total.
+    /// The minimum rate. Discarding ends early for a client that sends more slowly.
     pub(crate) least: Option<Least>,
-    /// A client that sends at least so much may go on beyond the total.
+    /// A client that keeps this rate may send for longer than `total`.
     pub(crate) good: Option<Good>,
 }
 
-/// A rate that holds once a grace is over: a connection takes some time to get going.
+/// A minimum rate that applies once a grace is over: a new connection is slow at first.
 ///
-/// What was sent ahead counts for no longer than the grace, within 1 s and [`AHEAD`].
+/// If the client sends faster than the rate, the surplus keeps the rate for some time after. That
+/// time is at most the grace, clamped to between 1 s and [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Least {
-    /// Bytes per second.
+    /// The rate in bytes per second.
     pub(crate) rate: u64,
     pub(crate) grace: Duration,
 }
 
-/// The rate of somebody who is worth waiting for, and how long at most.
+/// A rate that extends the total timeout, and the extended timeout.
 ///
-/// What was sent ahead counts for no longer than [`AHEAD`].
+/// If the client sends faster than the rate, the surplus keeps the rate for at most [`AHEAD`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Good {
-    /// Bytes per second.
+    /// The rate in bytes per second.
     pub(crate) rate: u64,
     pub(crate) total: Duration,
 }
 
-/// For how long bytes that were sent ahead keep a rate: a client that sends much at once and
-/// then a byte now and then does not have the rate any more.
+/// The longest time for which surplus bytes keep a rate. If a client sends a burst, and then only
+/// a byte now and then, it no longer keeps the rate after this time.
 const AHEAD: Duration = Duration::from_secs(10);
 
 impl Least {
@@ -51,7 +52,7 @@ impl Least {
 }
 
 impl Bounds {
-    /// Without rates.
+    /// Returns limits without rates.
     pub(crate) const fn new(idle: Duration, total: Duration, bytes: Option<u64>) -> Self {
         Self {
             idle,
@@ -63,20 +64,20 @@ impl Bounds {
     }
 }
 
-/// Why a drain or a lingering close stopped.
+/// The reason why a drain or a lingering close stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The body ended, or the client closed its side: it had all the time it wanted. Or the
-    /// response was out, and the lingering close has taken over.
+    /// The body ended, or the client closed its side of the connection. Or the response was sent,
+    /// and the lingering close took over from the drain.
     Completed,
-    /// The client reset it.
+    /// The client reset the connection or the stream.
     Reset,
-    /// The client was silent for too long.
+    /// The client sent nothing for too long.
     IdleTimeout,
-    /// It took too long.
+    /// The total timeout was reached.
     Timeout,
-    /// More bytes came than were to be discarded.
+    /// More bytes arrived than the limit for discarding.
     MaxBytes,
     /// The client sent too slowly.
     MinRate,
@@ -87,7 +88,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Returns one word, for a label or a log.
+    /// Returns the reason as one word for labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -103,28 +104,29 @@ impl StopReason {
     }
 }
 
-/// The state of one drain or linger.
+/// The state of one drain or lingering close.
 #[derive(Clone, Debug)]
 pub(crate) struct Discarding {
-    begun: Instant,
-    /// As `begun`, until it is restarted.
+    created: Instant,
+    /// The start of the timeouts: the time of creation, or of the last restart.
     started: Instant,
-    heard: Instant,
+    last_received: Instant,
     discarded: u64,
     least: Kept,
     good: Kept,
-    /// Its place among others, if it competes with them.
+    /// Its standing among others, if it competes with them for a slot.
     standing: Option<Standing>,
 }
 
-/// A leaky bucket: what came since the start, less what came too far ahead of a rate.
+/// A leaky bucket: the bytes since the start, capped at the amount that a rate gives for the
+/// elapsed time plus a time ahead.
 ///
-/// In bytes times nanoseconds per second, so that nothing is rounded.
+/// Its unit is bytes times nanoseconds per second, so that nothing is rounded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Kept(u128);
 
 impl Kept {
-    /// Counts bytes that came so long after the start.
+    /// Counts bytes that arrived `elapsed` after the start.
     fn received(&mut self, bytes: u64, elapsed: Duration, rate: u64, ahead: Duration) {
         let most = elapsed.saturating_add(ahead).as_nanos();
         let most = most.saturating_mul(rate.into());
@@ -132,8 +134,10 @@ impl Kept {
         self.0 = self.0.saturating_add(came).min(most);
     }
 
-    /// For how long, from the start, this makes a rate in bytes per second: to the
-    /// nanosecond above, for what has come in time may be asked about then.
+    /// Returns for how long after the start these bytes keep `rate`.
+    ///
+    /// It rounds up to the next nanosecond: bytes may arrive just in time, and
+    /// [`Discarding::over_at`] may be called at that same time.
     fn lasts(self, rate: u64) -> Duration {
         let nanoseconds = self.0.checked_div(rate.into());
         nanoseconds.map_or(Duration::MAX, |nanoseconds| {
@@ -149,9 +153,9 @@ impl Kept {
 impl Discarding {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            begun: now,
+            created: now,
             started: now,
-            heard: now,
+            last_received: now,
             discarded: 0,
             least: Kept::default(),
             good: Kept::default(),
@@ -159,12 +163,12 @@ impl Discarding {
         }
     }
 
-    /// From now on, what comes counts for a place among others.
+    /// Makes this compete for a slot. From now on, received bytes improve its `standing`.
     pub(crate) fn compete(&mut self, standing: Standing) {
         self.standing = Some(standing);
     }
 
-    /// Whether it has to end because another needs its slot.
+    /// Returns whether it has lost its slot to another, and has to end.
     pub(crate) fn is_evicted(&self) -> bool {
         self.standing.as_ref().is_some_and(Standing::is_evicted)
     }
@@ -173,27 +177,28 @@ impl Discarding {
         self.discarded
     }
 
-    /// How long it has taken until now, in all.
+    /// Returns the time since it was created, including the time before a restart.
     pub(crate) fn lasted(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.begun)
+        now.saturating_duration_since(self.created)
     }
 
-    /// The times begin anew; the bytes go on.
+    /// Restarts the timeouts and the rates. The byte limit keeps its count.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.started = now;
-        self.heard = now;
+        self.last_received = now;
         self.least = Kept::default();
         self.good = Kept::default();
     }
 
-    /// `bytes` came, and were discarded.
+    /// Records `bytes` that were received and discarded. Returns the reason to stop, if there is
+    /// one.
     pub(crate) fn received(
         &mut self,
         bytes: u64,
         now: Instant,
         bounds: &Bounds,
     ) -> Option<StopReason> {
-        self.heard = now;
+        self.last_received = now;
         self.discarded = self.discarded.saturating_add(bytes);
         let elapsed = now.saturating_duration_since(self.started);
         if let Some(least) = bounds.least {
@@ -212,7 +217,7 @@ impl Discarding {
         }
     }
 
-    /// Nothing came.
+    /// Returns the reason to stop at `now`, if there is one.
     pub(crate) fn over_at(&self, now: Instant, bounds: &Bounds) -> Option<StopReason> {
         let elapsed = now.saturating_duration_since(self.started);
         let total = match bounds.good {
@@ -223,7 +228,7 @@ impl Discarding {
             |least: Least| elapsed >= least.grace && elapsed >= self.least.lasts(least.rate);
         if elapsed >= total {
             Some(StopReason::Timeout)
-        } else if now.saturating_duration_since(self.heard) >= bounds.idle {
+        } else if now.saturating_duration_since(self.last_received) >= bounds.idle {
             Some(StopReason::IdleTimeout)
         } else if bounds.least.is_some_and(is_slow) {
             Some(StopReason::MinRate)
@@ -232,23 +237,24 @@ impl Discarding {
         }
     }
 
-    /// From `now`, how long to wait at most before asking [`over_at`](Self::over_at).
+    /// Returns the longest time to wait from `now` before the next call of
+    /// [`over_at`](Self::over_at).
     pub(crate) fn max_wait(&self, now: Instant, bounds: &Bounds) -> Duration {
-        let idle = left(bounds.idle, now, self.heard);
-        let of_all = |bound| left(bound, now, self.started);
-        let total = match (bounds.good, of_all(bounds.total)) {
-            (Some(good), Duration::ZERO) => of_all(good.total.min(self.good.lasts(good.rate))),
+        let idle = left(bounds.idle, now, self.last_received);
+        let since_start = |timeout| left(timeout, now, self.started);
+        let total = match (bounds.good, since_start(bounds.total)) {
+            (Some(good), Duration::ZERO) => since_start(good.total.min(self.good.lasts(good.rate))),
             (_, total) => total,
         };
         let rate = bounds.least.map_or(Duration::MAX, |least| {
-            of_all(least.grace.max(self.least.lasts(least.rate)))
+            since_start(least.grace.max(self.least.lasts(least.rate)))
         });
         idle.min(total).min(rate)
     }
 }
 
-fn left(bound: Duration, now: Instant, since: Instant) -> Duration {
-    bound.saturating_sub(now.saturating_duration_since(since))
+fn left(timeout: Duration, now: Instant, since: Instant) -> Duration {
+    timeout.saturating_sub(now.saturating_duration_since(since))
 }
 
 #[cfg(test)]
@@ -322,17 +328,17 @@ mod tests {
         total: Duration::from_secs(600),
     };
 
-    /// So many bytes each second, until it ends.
+    /// Receives `rate` bytes each second until a limit stops it. Returns the second and the reason.
     fn steady(rate: u64, bounds: &Bounds) -> (u64, StopReason) {
         let start = Instant::now();
         let mut discarding = Discarding::new(start);
         for second in 1.. {
             let now = start + Duration::from_secs(second);
-            if let Some(end) = discarding.received(rate, now, bounds) {
-                return (second, end);
+            if let Some(reason) = discarding.received(rate, now, bounds) {
+                return (second, reason);
             }
         }
-        unreachable!("every bound comes");
+        unreachable!("every timeout is reached");
     }
 
     #[test]
@@ -353,7 +359,7 @@ mod tests {
         };
         let start = Instant::now();
         let mut discarding = Discarding::new(start);
-        // After 28 s it has sent for 68, and then sends a byte now and then.
+        // After 28 s the client has sent enough for 68 s. Then it sends a byte now and then.
         let burst = start + secs(28.0);
         for second in 1..7 {
             let now = start + secs(4.0) * second;
@@ -363,7 +369,7 @@ mod tests {
         assert_eq!(
             discarding.received(1, start + secs(33.0), &bounds),
             None,
-            "what is ahead counts"
+            "bytes sent ahead count"
         );
         let now = start + secs(37.0);
         assert_eq!(discarding.received(1, now, &bounds), None);
@@ -431,7 +437,7 @@ mod tests {
         assert_eq!(steady(240, &bounds), (30, StopReason::Timeout));
     }
 
-    /// Rates and totals of all kinds.
+    /// Generates limits with all kinds of rates and timeouts.
     fn bounds() -> impl Strategy<Value = Bounds> {
         let times = (1u64..60_000, 1u64..60_000, 1u64..120_000, 0u64..60_000);
         let rates = prop::option::of(0u64..10_000);
@@ -452,8 +458,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, asking again after its patience ends it by the longest
-        /// total, and never later; and it is never asked to wait no time at all.
+        /// Receives any bytes, or waits for `max_wait` and calls `over_at` again. This ends no
+        /// later than the longest total timeout, and `max_wait` is never zero before that.
         #[test]
         fn ends_by_the_total(
             bounds in bounds(),
@@ -467,7 +473,7 @@ mod tests {
             for (gap, bytes) in gaps {
                 let wait = discarding.max_wait(now, &bounds);
                 prop_assert!(wait > Duration::ZERO);
-                // Nor is it ever over before.
+                // It is never over before the wait ends.
                 let before = now + (wait - Duration::from_nanos(1));
                 prop_assert_eq!(discarding.over_at(before, &bounds), None);
                 let gap = Duration::from_millis(gap);
@@ -492,8 +498,8 @@ mod tests {
             }
         }
 
-        /// A client that goes on beyond the total, or below no rate, has sent half of the
-        /// rate at least in what it may be ahead, twice: nothing older counts.
+        /// After `2 * AHEAD`, a client may go on only if it has kept half of the rate, on average,
+        /// within the last `2 * AHEAD`. Older bytes do not count.
         #[test]
         fn only_recent_bytes_make_a_rate(
             pieces in prop::collection::vec(
@@ -517,18 +523,18 @@ mod tests {
             };
             let start = Instant::now();
             let mut discarding = Discarding::new(start);
-            let (mut now, mut came) = (start, Vec::new());
+            let (mut now, mut arrivals) = (start, Vec::new());
             for (gap, bytes) in pieces {
                 now += Duration::from_millis(gap);
                 if discarding.over_at(now, &bounds).is_some() {
                     break;
                 }
                 if now >= start + 2 * AHEAD {
-                    let recent = came.iter().filter(|(at, _)| *at + 2 * AHEAD >= now);
+                    let recent = arrivals.iter().filter(|(at, _)| *at + 2 * AHEAD >= now);
                     let recent: u64 = recent.map(|(_, bytes)| bytes).sum();
                     prop_assert!(recent >= RATE * AHEAD.as_secs() - 1, "{recent}");
                 }
-                came.push((now, bytes));
+                arrivals.push((now, bytes));
                 discarding.received(bytes, now, &bounds);
             }
         }

@@ -1,4 +1,4 @@
-//! The timer that [`Discarding`] is driven by.
+//! The timer that drives [`Discarding`].
 
 use std::{
     future::Future,
@@ -12,20 +12,22 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::{Bounds, Discarding, StopReason};
 
 pin_project! {
-    /// Waits until the bounds end a drain or a linger.
+    /// A timer that waits until the limits end a drain or a lingering close.
     #[derive(Debug, Default)]
     pub(crate) struct DeadlineTimer {
-        // Made when first polled: where the runtime has no timers that panics,
-        // and what makes a `DeadlineTimer` may be a drop.
+        // Made at the first poll, because it panics in a runtime without timers, and a
+        // `DeadlineTimer` may be made in a drop.
         #[pin]
         timer: Option<Sleep>,
     }
 }
 
 impl DeadlineTimer {
-    /// The timer is set for the earliest end that was possible when it was set.
-    /// Where bytes came since, it goes off too early and is set again: once a
-    /// bound, not once a read.
+    /// Polls for the end of the drain or lingering close.
+    ///
+    /// The timer is set to the earliest possible end. Bytes that arrive meanwhile delay the end, so
+    /// the timer fires too early and is set again. That is one reset for each timeout, and not one
+    /// for each read.
     pub(crate) fn poll_over(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

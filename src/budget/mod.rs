@@ -1,4 +1,5 @@
-//! When discarding stops: pure limits and progress, and the timer for them.
+//! Decides when discarding stops: pure functions of limits and progress, and a timer that drives
+//! them.
 
 mod bounds;
 mod deadline_timer;

@@ -1,29 +1,29 @@
-//! When a response that makes no progress is given up: progress and bytes in, a verdict out.
-//! No clock, no IO.
+//! Decides when to abort a response that makes no progress. Progress and bytes go in, a decision
+//! comes out. No clock, no IO.
 
 use std::time::{Duration, Instant};
 
-/// How long a response may make no progress while its client sends, unless a
-/// [`Linger`](crate::Linger) says otherwise.
+/// The default time for which a response may make no progress while its client sends.
 ///
-/// The progress of a slow reader comes in steps. A receiver of Linux's opens its window again when
-/// a sixteenth of its buffer is free (`__tcp_select_window`), and that is 384 KiB of the 6 MiB that
-/// a buffer may grow to (`tcp_rmem`). A client that reads 2 KB/s takes 197 s for it.
+/// The response to a slow reader makes progress in steps. A Linux receiver reopens its window
+/// when a sixteenth of its buffer is free (`__tcp_select_window`). That is 384 KiB of the 6 MiB
+/// that a buffer may grow to (`tcp_rmem`). A client that reads 2 KB/s takes 197 s for that.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The same once a shutdown has no more time for drains.
+/// The same time in a shutdown, once the time for drains is over.
 pub(crate) const STALL_TIMEOUT_AT_SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// A response that waits for room in the socket, while what its client sends is discarded.
+/// The state of a response blocked on a full send buffer, while bytes of its client are discarded.
 ///
-/// A client that sends and does not read could have us discard for as long as it likes. One
-/// that reads makes progress, if slowly and in steps. One that is silent only reads slowly, and
-/// costs what any slow reader does. So the verdict comes with bytes of the client's, and needs no
-/// timer.
+/// - A client that sends and does not read could keep the server discarding permanently.
+/// - With a client that reads, the response makes progress, even if slowly and in steps.
+/// - A client that sends nothing costs no more than any slow reader.
+///
+/// So it is enough to decide when the client sends bytes, and no timer is needed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stall(Option<Heard>);
 
-/// The client has sent something, and the response has made no progress since.
+/// The times at which the client has sent bytes since the last progress of the response.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     first: Instant,
@@ -31,16 +31,16 @@ struct Heard {
 }
 
 impl Stall {
-    /// The response has made progress.
+    /// Records that the response has made progress.
     pub(crate) fn progress(&mut self) {
         self.0 = None;
     }
 
-    /// The client has sent something. Returns whether that is to end: it has sent for
-    /// `timeout`, and was never silent for half of it.
+    /// Records that the client has sent bytes. Returns whether to give up: without progress of the
+    /// response, it has sent for `timeout`, and was never silent for half of it.
     pub(crate) fn heard(&mut self, now: Instant, timeout: Duration) -> bool {
-        let sends_on = |heard: &Heard| now.saturating_duration_since(heard.last) < timeout / 2;
-        let first = self.0.filter(sends_on).map_or(now, |heard| heard.first);
+        let still_sends = |heard: &Heard| now.saturating_duration_since(heard.last) < timeout / 2;
+        let first = self.0.filter(still_sends).map_or(now, |heard| heard.first);
         self.0 = Some(Heard { first, last: now });
         now.saturating_duration_since(first) >= timeout
     }
@@ -52,7 +52,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// Bytes every so many seconds: when it is given up.
+    /// Sends bytes every `every` seconds. Returns the second at which the response is given up.
     fn given_up(every: u64, progress_at: Option<u64>) -> Option<u64> {
         let start = Instant::now();
         let mut stall = Stall::default();

@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use super::upload::Upload;
 
-/// Tells a handler whether the body of its request went past the limit.
+/// A request extension that tells a handler whether its request body is over the limit.
 ///
-/// It is in the request's extensions under a guard that was told to
-/// [keep the handler's response](super::BodyGuardLayer::keep_handler_response). The
-/// error itself is the one that axum's extractors know, and says no numbers.
+/// A layer with [`keep_handler_response`](super::BodyGuardLayer::keep_handler_response) inserts
+/// it. It has the numbers, because the error of the body has none: its type is the one that axum's
+/// extractors know.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -21,8 +21,8 @@ use super::upload::Upload;
 ///     match (body, over.received()) {
 ///         (Ok(_), _) => Ok("thank you"),
 ///         (Err(_), Some(received)) => {
-///             let words = format!("{received} bytes, and the photo goes on");
-///             Err((StatusCode::PAYLOAD_TOO_LARGE, words))
+///             let text = format!("the photo has at least {received} bytes");
+///             Err((StatusCode::PAYLOAD_TOO_LARGE, text))
 ///         }
 ///         (Err(error), None) => Err((StatusCode::BAD_REQUEST, error.body_text())),
 ///     }
@@ -34,7 +34,8 @@ use super::upload::Upload;
 /// # }
 /// ```
 ///
-/// A body that declares too much never reaches the handler: the guard refuses it.
+/// A request that declares a length over the limit never reaches the handler: the layer refuses
+/// it.
 #[derive(Clone, Debug)]
 pub struct BodyLimitStatus {
     upload: Arc<Upload>,
@@ -46,13 +47,14 @@ impl BodyLimitStatus {
         Self { upload, limit }
     }
 
-    /// The limit, in bytes; `None` where there is none.
+    /// Returns the limit, in bytes, or `None` if there is none.
     #[must_use]
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// How many bytes had come when the limit was passed; `None` while it holds.
+    /// Returns the number of bytes received when the body went over the limit, or `None` if it has
+    /// not gone over it.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
         self.upload.signal.received()

@@ -1,24 +1,24 @@
-//! The `Content-Length` header, as RFC 9110 §8.6 has it and no laxer.
+//! A strict parser of the `Content-Length` header (RFC 9110 §8.6).
 //!
-//! hyper checks it for HTTP/1 and HTTP/2 before a service sees the request.
-//! Other transports, and tests that call the service in process, may not.
+//! hyper checks the header for HTTP/1 and HTTP/2 before a service gets the request. Other
+//! transports, and tests that call the service in process, may not.
 
 use http::{HeaderMap, header::CONTENT_LENGTH};
 
-/// The header's value cannot be taken for a length.
+/// The error for a header value that is not a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The declared length, `None` where there is none.
+/// Returns the declared length, or `None` if there is no such header.
 ///
-/// Repeated fields with the same number are one (RFC 9112 §6.3 allows it, and
-/// hyper does it). Anything else that is not one decimal number fitting 64
-/// bits is an error: of two readings of a length, an attacker picks one.
+/// Repeated fields with the same number count as one, which RFC 9112 §6.3 allows and hyper does.
+/// Anything else that is not one decimal number of at most 64 bits is an error. If two parsers
+/// could read a length differently, an attacker would exploit that.
 #[inline]
 pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     match headers.get(CONTENT_LENGTH) {
         None => Ok(None),
-        // No field at all is repeated.
+        // No header of the request is repeated.
         Some(value) if headers.len() == headers.keys_len() => {
             decimal(value.as_bytes()).map(Some).ok_or(Malformed)
         }
@@ -38,7 +38,7 @@ fn of_several(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     Ok(declared)
 }
 
-/// `1*DIGIT` and nothing else: `str::parse` would take a leading `+`.
+/// Parses `1*DIGIT` and nothing else: `str::parse` would accept a leading `+`.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

@@ -16,7 +16,7 @@ use super::{RefusalResponse, ResponseBody, grpc, under_way::UnderWay, upload::Up
 use crate::refusal::{Refusal, RefusalKind};
 
 pin_project! {
-    /// The future of [`BodyGuard`](super::BodyGuard)'s responses.
+    /// The response future of [`BodyGuard`](super::BodyGuard).
     #[derive(Debug)]
     pub struct ResponseFuture<F, R> {
         #[pin]
@@ -28,19 +28,19 @@ pin_project! {
     #[derive(Debug)]
     #[project = GuardStateProj]
     enum GuardState<F, R> {
-        // Decided by the head; the service was not called. Boxed, for else every future
-        // would be as large.
+        // The head was refused, and the service was not called. Boxed, because otherwise every
+        // future would be as large as a refusal.
         Refused { refusal: Option<Box<Refusal>>, respond: R },
         Called {
             #[pin]
             future: F,
-            // `None` where no body can go past the limit.
+            // `None` if the body cannot go over the limit.
             watch: Option<ResponseContext<R>>,
         },
     }
 }
 
-/// What it takes to put a refusal in the place of the service's answer.
+/// The state that replaces the service's response with a refusal.
 #[derive(Debug)]
 pub(super) struct ResponseContext<R> {
     pub(super) upload: Arc<Upload>,
@@ -78,15 +78,15 @@ where
                 Poll::Ready(Ok(refuse(*refusal, respond)))
             }
             GuardStateProj::Called { future, watch } => {
-                // Over the limit, too, the service is left to finish: it may
-                // have to clean up.
-                let answer = ready!(future.poll(cx));
+                // The service finishes even if the body is over the limit, because it may have
+                // to clean up.
+                let result = ready!(future.poll(cx));
                 let Some(watch) = watch else {
                     return Poll::Ready(
-                        answer.map(|response| response.map(ResponseBody::of_service)),
+                        result.map(|response| response.map(ResponseBody::of_service)),
                     );
                 };
-                Poll::Ready(watch.judge(answer))
+                Poll::Ready(watch.finish(result))
             }
         }
     }
@@ -99,38 +99,38 @@ impl<R> Drop for ResponseContext<R> {
 }
 
 impl<R> ResponseContext<R> {
-    fn judge<B, E>(
+    fn finish<B, E>(
         &mut self,
-        answer: Result<Response<B>, E>,
+        result: Result<Response<B>, E>,
     ) -> Result<Response<ResponseBody<B>>, E>
     where
         B: Body,
         R: RefusalResponse<B>,
     {
         self.upload.end_reservation();
-        // Ours is the only handle: the request body has ended or is gone, and
-        // nothing can go over any more. Asked before the count is read, for in
-        // between the body may go over on another thread.
+        // If this is the only handle, the request body has ended or was dropped, and can no
+        // longer go over the limit. Check this before reading the count: in between, another
+        // thread may receive bytes over the limit.
         let settled = Arc::get_mut(&mut self.upload).is_some();
-        let keeps = self.upload.settings.keep_handler_response;
+        let keeps_response = self.upload.settings.keep_handler_response;
         if let Some(refusal) = self.upload.refusal() {
-            if !keeps {
+            if !keeps_response {
                 return Ok(refuse(refusal, &self.respond));
             }
-            return answer.map(|mut response| {
+            return result.map(|mut response| {
                 response.extensions_mut().insert(refusal);
                 response.map(ResponseBody::of_service)
             });
         }
-        answer.map(|response| {
+        result.map(|response| {
             let settings = &self.upload.settings;
             let limit = self.upload.signal.limit();
             settings.meet_response(response.status(), response.extensions(), limit);
-            if settled || keeps {
+            if settled || keeps_response {
                 return response.map(ResponseBody::of_service);
             }
-            let under_way = UnderWay::new(Arc::clone(&self.upload), response.headers());
-            response.map(|body| ResponseBody::unless_over_limit(body, under_way))
+            let in_progress = UnderWay::new(Arc::clone(&self.upload), response.headers());
+            response.map(|body| ResponseBody::unless_over_limit(body, in_progress))
         })
     }
 }
@@ -158,8 +158,8 @@ where
     response
 }
 
-/// The answer to a HEAD request: its length stays in the head (RFC 9110 §9.3.2).
-/// hyper leaves the body out by itself on HTTP/1 only.
+/// Removes the body from the response to a HEAD request, and keeps its length in the head
+/// (RFC 9110 §9.3.2). hyper removes the body by itself on HTTP/1 only.
 fn without_body<B: Body>(response: Response<ResponseBody<B>>) -> Response<ResponseBody<B>> {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.hint().exact() {

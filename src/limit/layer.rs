@@ -6,35 +6,37 @@ use tower_layer::Layer;
 use super::{BodyBudget, BodyGuard, Limit, PlainText, settings::Settings};
 use crate::{budget::Least, observe::Observer};
 
-/// Limits the bodies of the requests to a service.
+/// A layer that limits the request bodies of a service.
 ///
-/// # What the client gets
+/// # Responses to refused requests
 ///
-/// - `Content-Length` over the limit: 413 at once, the service is never called.
-/// - More bytes than the limit on the way: 413, whatever the service made of the
-///   error that its body ended in. The service is left to finish, and its answer
-///   is dropped. Where it had begun to answer already, the response is
-///   [aborted](super::ResponseAborted).
-/// - A `Content-Length` that is no number, or several that differ: 400.
-/// - No length at all, where one is
-///   [required](Self::require_content_length): 411.
-/// - Bytes that come too slowly, where a [rate](Self::min_rate) is asked for: 408.
+/// - `Content-Length` over the limit: 413 immediately. The service is not called.
+/// - More bytes than the limit while the body streams: 413, no matter how the service treats the
+///   error at the end of its body. The service runs to its end, and its response is dropped. A
+///   response that has begun is [aborted](super::ResponseAborted).
+/// - A `Content-Length` that is not a number, or several that differ: 400.
+/// - No length, if one is [required](Self::require_content_length): 411.
+/// - A body slower than the [minimum rate](Self::min_rate), if one is set: 408.
 ///
 /// A body of exactly `limit` bytes passes.
 ///
 /// # gRPC
 ///
-/// A gRPC call, recognized by its content type, is refused in gRPC's own way, whatever
-/// the layer was told to answer with: HTTP 200, `grpc-status` 8 (`RESOURCE_EXHAUSTED`),
-/// or 3 (`INVALID_ARGUMENT`) for a bad or missing length, and a `grpc-message` with the
-/// numbers; 4 (`DEADLINE_EXCEEDED`) where it came too slowly. For gRPC-Web and its text form they are in the body as well. A response
-/// that has begun ends with the same trailers. `application/grpc` is a gRPC call over HTTP/2
-/// and above only, and gRPC-Web over any version. A service that speaks no gRPC
-/// [refuses all requests alike](Self::grpc_refusals).
+/// The layer recognizes a gRPC call by its content type: `application/grpc` over HTTP/2 and
+/// later, gRPC-Web over any version. It refuses the call with HTTP 200, a `grpc-message` with the
+/// numbers, and a `grpc-status`, no matter which status or response is set:
 ///
-/// **The limit counts all the bytes of a call**: of a client that streams, every message
-/// together, with 5 bytes before each. A stream that lives for hours is better exempt, by
-/// [`Limit::grpc_method`].
+/// - 8 (`RESOURCE_EXHAUSTED`) for a body over the limit,
+/// - 3 (`INVALID_ARGUMENT`) for a bad or missing length,
+/// - 4 (`DEADLINE_EXCEEDED`) for a body that is too slow.
+///
+/// The layer sends these as headers. For gRPC-Web and its text form, it repeats them in the body.
+/// A response that has begun ends with them as trailers, or is aborted if a gRPC-Web message is
+/// half sent. In a service without gRPC, [`grpc_refusals(false)`](Self::grpc_refusals) refuses all
+/// requests alike.
+///
+/// **The limit counts all bytes of a call**: all messages that the client streams together, and
+/// 5 bytes before each. Exempt a stream that lasts for hours with [`Limit::grpc_method`].
 ///
 /// # Example
 ///
@@ -66,9 +68,9 @@ use crate::{budget::Least, observe::Observer};
 ///
 /// # Caveats
 ///
-/// **Alone, the guard answers rightly, but hyper closes the connection while the
-/// client still sends, and the answer is lost.** The hook mends that: see
-/// [`Linger`](crate::Linger).
+/// **The layer alone sends the right response, but hyper closes the connection while the client
+/// still sends, and the response is lost.** The socket wrapper [`Linger`](crate::Linger)
+/// prevents that.
 #[derive(Debug)]
 pub struct BodyGuardLayer<R = PlainText, K = AnyService> {
     settings: Arc<Settings>,
@@ -76,25 +78,27 @@ pub struct BodyGuardLayer<R = PlainText, K = AnyService> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// A [`BodyGuardLayer`] for any service, as [`BodyGuardLayer::new`] makes it.
+/// The kind of [`BodyGuardLayer`] that [`BodyGuardLayer::new`] makes: for any service.
 #[derive(Debug)]
 pub enum AnyService {}
 
 impl BodyGuardLayer {
     /// Refuses bodies over `limit`: a number of bytes, or a [`Limit`].
     ///
-    /// This is for any service of tower's. In an app of axum's, write `BodyGuardLayer::axum`
-    /// (feature `axum`), which lifts axum's own limit of 2 MB for extractors. With this one it
-    /// stays in force, and the first body that it refuses is reported, once:
-    /// [`Event::SmallerLimitWithin`](crate::Event::SmallerLimitWithin).
+    /// This works with any tower service. In an axum app, use `BodyGuardLayer::axum` (feature
+    /// `axum`), which lifts axum's own limit of 2 MB for extractors. This constructor leaves that
+    /// limit in force, and the layer reports the first body that axum's limit refuses, once:
+    /// [`Event::SmallerLimit`](crate::Event::SmallerLimit).
     pub fn new(limit: impl Into<Limit>) -> Self {
         Self::from_settings(Settings::new(limit.into()))
     }
 }
 
 impl<R, K> BodyGuardLayer<R, K> {
-    /// Sets the status of a refusal for size, 413 if this is not called. A malformed
-    /// `Content-Length` is 400 and a missing one 411 in any case.
+    /// Sets the status for a body over the limit. Default: 413.
+    ///
+    /// It does not change the other refusals: 400 for a malformed `Content-Length`, 411 for a
+    /// missing one, 408 for a body that is too slow.
     ///
     /// # Panics
     ///
@@ -104,27 +108,28 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// use http::StatusCode;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
+    /// let layer = BodyGuardLayer::new(4 * MIB).status(StatusCode::BAD_REQUEST);
     /// ```
     #[must_use]
     #[track_caller]
     pub fn status(mut self, status: StatusCode) -> Self {
         assert!(
             status.is_client_error() || status.is_server_error(),
-            "{status} does not refuse a request: write a status of 400 to 599"
+            "{status} is not an error status: write a status of 400 to 599"
         );
         self.set().status = status;
         self
     }
 
-    /// Answers 411 to a body of unknown length: chunked coding, and HTTP/2 without a
-    /// `Content-Length`. A request without a body needs no length. Inside of a layer
-    /// that decompresses, no length is known.
+    /// Responds with 411 to a body of unknown length.
+    ///
+    /// The length is unknown with chunked coding, over HTTP/2 without `Content-Length`, and inside
+    /// a layer that decompresses. A request without a body needs no length.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).require_content_length();
+    /// let layer = BodyGuardLayer::new(4 * MIB).require_content_length();
     /// ```
     #[must_use]
     pub fn require_content_length(mut self) -> Self {
@@ -132,14 +137,16 @@ impl<R, K> BodyGuardLayer<R, K> {
         self
     }
 
-    /// Sets whether gRPC calls are refused with a gRPC status (true if this is not called).
-    /// They are recognized by what the client writes into `Content-Type`, and their HTTP status
-    /// is 200. With `false`, a service that speaks no gRPC refuses them like any other request.
+    /// Sets whether gRPC calls are refused with a gRPC status. Default: true.
+    ///
+    /// Such a refusal has the HTTP status 200, and the `Content-Type` that the client sends is
+    /// enough to cause it. In a service without gRPC, set `false`: the layer then refuses these
+    /// requests like all others.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
+    /// let layer = BodyGuardLayer::new(4 * MIB).grpc_refusals(false);
     /// ```
     #[must_use]
     pub fn grpc_refusals(mut self, grpc_refusals: bool) -> Self {
@@ -147,13 +154,14 @@ impl<R, K> BodyGuardLayer<R, K> {
         self
     }
 
-    /// Keeps the limit out of what the client gets to read. The numbers stay in the
-    /// [`Refusal`](super::Refusal), for logs, and for answers of one's own.
+    /// Hides the limit from the client.
+    ///
+    /// The numbers stay in the [`Refusal`](super::Refusal), for logs and custom responses.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).hide_limit();
+    /// let layer = BodyGuardLayer::new(4 * MIB).hide_limit();
     /// ```
     #[must_use]
     pub fn hide_limit(mut self) -> Self {
@@ -161,54 +169,68 @@ impl<R, K> BodyGuardLayer<R, K> {
         self
     }
 
-    /// Lets a handler answer for itself where its body went past the limit while it
-    /// streamed. Its answer goes out as it is; the [`Refusal`](super::Refusal) is in its extensions
-    /// all the same.
+    /// Lets the handler respond to a body that goes over the limit while it streams.
     ///
-    /// The handler meets an error in the body, which axum's extractors answer with
-    /// 413; behind another limit, or layers that box the body, some do with 400 or 500. An
+    /// The handler's response is sent unchanged, with the [`Refusal`](super::Refusal) in its
+    /// extensions. If the request declares a length over the limit, the layer still refuses it.
+    ///
+    /// The handler gets an error from the body. axum's extractors respond to it with 413. Behind
+    /// another limit, or layers that box the body, some respond with 400 or 500. A
     /// [`BodyLimitStatus`](super::BodyLimitStatus) in the request's extensions has the numbers.
-    /// **A handler that takes the error for the end of the body has taken half an
-    /// upload for a whole one**, which is why this has to be asked for.
     ///
-    /// A body that declares too much is refused by the guard in any case.
+    /// **A handler that takes the error for the end of the body accepts half an upload as a
+    /// complete one.** That is why this is off by default.
     #[must_use]
     pub fn keep_handler_response(mut self) -> Self {
         self.set().keep_handler_response = true;
         self
     }
 
-    /// Responds with 408 to a body that comes in slower than `rate` bytes per second, once
-    /// `grace` is over; delivered like any other early response. Kestrel's are 240 bytes per
-    /// second and 5 s; without this call there is no such rate.
+    /// Responds with 408 to a body that arrives slower than `rate` bytes per second, once `grace`
+    /// is over.
     ///
-    /// The client has a credit of time. It starts with `grace`, grows by 1 s for each `rate`
-    /// bytes, and shrinks while the handler waits for the client: a slow handler, or one that
-    /// does not read, is not the client's fault. The credit is at most `grace`, or 1 s if that
-    /// is more: a fast beginning does not pay for silence later. A body with
-    /// [no limit](Limit::unlimited) has no rate to keep. A rate of `None` or 0 sets none. The rate
-    /// costs three allocations for each body, and another for one that is waited for.
+    /// Default: no minimum rate. `None` or 0 sets none either. Kestrel's values are 240 bytes per
+    /// second and 5 s.
     ///
-    /// Over HTTP/2 the streams of a connection share one window, and a handler that does not
-    /// read its body can take it from all others. That time is not the client's either; only
-    /// `axum::serve` of this crate and [`Linger::wrap`](crate::Linger::wrap) know it. **If
-    /// the connection is not combined in this way, the rate does not apply over HTTP/2**, nor
-    /// does it over HTTP/3, or if a layer outside reads the body in a task of its own.
+    /// The rate does not apply to a body with [no limit](Limit::unlimited). It costs three
+    /// allocations for each body, and one more if the handler has to wait for the client. The 408
+    /// is delivered like any other early response.
+    ///
+    /// The client has a credit of time:
+    ///
+    /// - It starts with `grace`, and grows by 1 s for each `rate` bytes.
+    /// - It shrinks only while the handler waits for the client. A slow handler, or one that does
+    ///   not read, does not use it up.
+    /// - It is at most `grace`, or 1 s if that is more. A client cannot send fast at first and be
+    ///   silent later.
+    ///
+    /// # HTTP/2 and HTTP/3
+    ///
+    /// Over HTTP/2 the streams of a connection share one flow-control window. If a handler does
+    /// not read its body, the unread data can fill that window, and no other stream can send. The
+    /// client is not charged for that time.
+    ///
+    /// Only `tower_bodyguard::axum::serve` and [`Linger::wrap`](crate::Linger::wrap) measure that
+    /// time. **Without one of them, the rate does not apply over HTTP/2.** It never applies over
+    /// HTTP/3, nor if an outer layer reads the body in a task of its own.
+    ///
+    /// # Timeouts of tower-http
+    ///
+    /// `RequestBodyTimeoutLayer` limits the silence between two frames, so it does not stop a
+    /// client that sends a byte now and then. `RequestBodyDeadlineLayer` limits the time of the
+    /// whole body, whether it is large or small. Their errors reach the handler, which responds to
+    /// them (axum's extractors with 400). That response is delivered as well. Both layers can be
+    /// combined with this rate.
     ///
     /// # Panics
     ///
     /// The body panics when it waits for the client outside of a tokio runtime with timers.
     ///
-    /// tower-http's `RequestBodyTimeoutLayer` bounds the silence between two frames, and a
-    /// drip gets past it; its `RequestBodyDeadlineLayer` bounds the whole, for a large body
-    /// as for a small one. Their errors reach the handler, which answers for them: 400, with
-    /// axum's extractors. That is delivered as well, and they go together with this.
-    ///
     /// ```
     /// use std::time::Duration;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
+    /// let layer = BodyGuardLayer::new(4 * MIB).min_rate(240, Duration::from_secs(5));
     /// ```
     #[must_use]
     pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
@@ -234,28 +256,34 @@ impl<R, K> BodyGuardLayer<R, K> {
         self
     }
 
-    /// Sets the observer, which is notified of each refusal: when the head declares too much,
-    /// or when the body goes over the limit. It does not matter whether the client gets to see
-    /// the refusal, or a response that had begun, or that of an outer timeout.
+    /// Sets the observer, which is notified of each refusal.
+    ///
+    /// It is notified when the layer refuses the head or the body, no matter which response the
+    /// client gets: the refusal, a response that had begun, or that of an outer timeout.
     #[must_use]
     pub fn observer(mut self, observer: Observer) -> Self {
         self.set().observer = observer;
         self
     }
 
-    /// Takes something from the heads of requests, for [`Refusal::captured`]: the head
-    /// itself is with the handler by the time that a body proves too long.
+    /// Captures a value from the head of a request, for [`Refusal::captured`].
     ///
-    /// It costs what `capture` costs, and one allocation, for each request that is
-    /// refused or may yet be: one with a body of unknown length, or any body if there
-    /// is a [rate](Self::min_rate).
+    /// The head itself belongs to the handler by the time that a body goes over the limit.
+    ///
+    /// `capture` runs for each refused request, and for each request that may be refused later. It
+    /// costs one allocation each time. A request may be refused later if it has
+    ///
+    /// - a body of unknown length,
+    /// - any body, if there is a [minimum rate](Self::min_rate),
+    /// - a body over 2 MiB, if [`BodyGuardLayer::new`] made the layer, and the layer has not yet
+    ///   reported a [smaller limit](crate::Event::SmallerLimit).
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {
     /// use axum::{Router, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal};
     ///
-    /// let guard = BodyGuardLayer::axum(4 * MIB)
+    /// let layer = BodyGuardLayer::axum(4 * MIB)
     ///     .capture(|head| head.uri.path().to_owned())
     ///     .refusal_response(|refusal: &Refusal| {
     ///         let path = refusal.captured::<String>().map_or("", String::as_str);
@@ -263,7 +291,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///     });
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
-    ///     .layer(guard);
+    ///     .layer(layer);
     /// # }
     /// ```
     ///
@@ -280,16 +308,17 @@ impl<R, K> BodyGuardLayer<R, K> {
 }
 
 impl<R> BodyGuardLayer<R> {
-    /// Sets what makes the responses to refused requests: [`PlainText`] if this is not called,
-    /// or [`ProblemJson`](super::ProblemJson), [`HtmlPage`](super::HtmlPage),
-    /// [`Negotiated`](super::Negotiated), a closure, or a
-    /// [`RefusalResponse`](super::RefusalResponse) of one's own.
+    /// Sets the response to refused requests. Default: [`PlainText`].
     ///
-    /// A closure returns a response in the service's own body type, and sets its status, from
+    /// Pass [`ProblemJson`](super::ProblemJson), [`HtmlPage`](super::HtmlPage),
+    /// [`Negotiated`](super::Negotiated), a closure, or a custom
+    /// [`RefusalResponse`](super::RefusalResponse).
+    ///
+    /// A closure returns a response with the service's own body type, and sets its status from
     /// [`Refusal::status`](super::Refusal::status). It is called for every
-    /// [kind](super::RefusalKind) of refusal, a malformed `Content-Length` among them, but not
-    /// for gRPC calls, whose clients read nothing else. It is cloned with the service, and for
-    /// each body that may go over the limit.
+    /// [kind](super::RefusalKind) of refusal, including a malformed `Content-Length`. It is not
+    /// called for gRPC calls, because their clients can read only a gRPC status. It is cloned with
+    /// the service, and for each body that may go over the limit.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -297,9 +326,9 @@ impl<R> BodyGuardLayer<R> {
     /// use http_body_util::Full;
     /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::ProblemJson};
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
+    /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
     ///
-    /// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
+    /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
     ///     let mut response = Response::new(Full::<Bytes>::from(format!("Sorry: {refusal}\n")));
     ///     *response.status_mut() = refusal.status();
     ///     response
@@ -320,7 +349,8 @@ impl<K> BodyGuardLayer<PlainText, K> {
         }
     }
 
-    /// A layer for services whose smaller limits are chosen.
+    /// Makes a layer that does not report the smaller limits of a service, because they were
+    /// set on purpose.
     #[cfg(feature = "axum")]
     pub(crate) fn for_chosen_limits(limit: Limit) -> Self {
         Self::from_settings(Settings::new(limit).without_report())
@@ -345,7 +375,7 @@ impl<R, K> BodyGuardLayer<R, K> {
         self.settings.limit.is_by_route()
     }
 
-    /// The guard, with a limit in place of the layer's if one is given.
+    /// Wraps `inner`. `limit` replaces the layer's own limit, if there is one.
     #[cfg(feature = "axum")]
     pub(crate) fn guard<S, T>(
         &self,
@@ -383,12 +413,12 @@ impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
 }
 
 impl<S> BodyGuard<S> {
-    /// Refuses bodies over `limit` before `inner`, as [`BodyGuardLayer::new`] does.
+    /// Wraps `inner`, and refuses bodies over `limit` as [`BodyGuardLayer::new`] does.
     pub fn new(inner: S, limit: impl Into<Limit>) -> Self {
         BodyGuardLayer::new(limit).layer(inner)
     }
 
-    /// Returns [`BodyGuardLayer::new`].
+    /// Returns the layer that [`BodyGuardLayer::new`] makes.
     pub fn layer(limit: impl Into<Limit>) -> BodyGuardLayer {
         BodyGuardLayer::new(limit)
     }

@@ -1,8 +1,9 @@
-//! The guard: a layer that bounds request bodies and answers for itself.
+//! The limit layer, which limits request bodies and responds to those over the limit itself.
 //!
-//! The declared length is checked before the handler runs, the streamed length
-//! while it reads. What the service then answers does not matter: once a body
-//! has gone past its limit, the client gets the [`Refusal`].
+//! The layer checks the declared length before the handler runs, and the streamed length while
+//! the handler reads. Once a body is over its limit, the [`Refusal`] replaces the response of
+//! the service. A response that has begun is [aborted](ResponseAborted) instead, and
+//! [`keep_handler_response`](BodyGuardLayer::keep_handler_response) lets the handler respond.
 
 mod body_budget;
 mod body_limit_status;

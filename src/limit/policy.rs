@@ -7,15 +7,15 @@ use http::request::Parts;
 #[cfg(feature = "axum")]
 use super::routes::{Matched, Routes, check};
 
-/// How many bytes a request's body may have: a number, or what the head decides.
+/// A limit for request bodies: a number of bytes, or a function of the request's head.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
 ///
-/// // The same for all.
+/// // The same limit for all requests.
 /// let fixed = BodyGuardLayer::new(2 * MIB);
 ///
-/// // By anything in the head: here a plan that an outer layer found out.
+/// // By anything in the head: here an extension that an outer layer has inserted.
 /// #[derive(Clone)]
 /// struct Paying;
 ///
@@ -23,15 +23,15 @@ use super::routes::{Matched, Routes, check};
 ///     Some(Paying) => Limit::max(100 * MIB),
 ///     None => Limit::max(2 * MIB),
 /// });
-/// let guard = BodyGuardLayer::new(by_plan);
+/// let layer = BodyGuardLayer::new(by_plan);
 /// ```
 ///
-/// What decides by an extension has to be inside of the layer that leaves it: with
-/// `Router::layer`, that layer is added after the guard.
+/// A limit that reads an extension has to be inside the layer that inserts the extension. With
+/// `Router::layer`, add that layer after the limit layer.
 ///
-/// One guard decides once, before the handler runs. Of nested guards each has its
-/// say, and so the smallest limit wins; the words are of the one that refuses, which
-/// for a declared length is the outermost that it is too long for.
+/// A limit layer determines the limit once for each request, before the handler runs. With nested
+/// limit layers, the smallest limit applies. The layer that refuses the request also makes the
+/// response. A declared length over several limits is refused by the outermost of those layers.
 #[derive(Clone)]
 pub struct Limit(Rule);
 
@@ -48,22 +48,22 @@ enum Rule {
 /// gRPC methods that have limits of their own.
 #[derive(Clone)]
 struct Methods {
-    /// By `/package.Service/Method`, which is the path of a call.
+    /// The limits by the path of a call: `/package.Service/Method`.
     by_path: HashMap<Box<str>, Limit>,
     others: Limit,
 }
 
-/// What a limit by route found in a request's head.
+/// The result of a limit by route for a request's head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing was looked for: the limit is not by route.
+    /// The limit is not by route.
     #[default]
     Unasked,
     #[cfg(feature = "axum")]
     Route,
     #[cfg(feature = "axum")]
     NoRoute {
-        /// Whether the limit is smaller than that of the routes without one of their own.
+        /// Whether the limit is smaller than that of routes without their own limit.
         stricter: bool,
     },
 }
@@ -78,7 +78,7 @@ impl Methods {
 type ByHead = dyn Fn(&Parts) -> Limit + Send + Sync;
 
 impl Limit {
-    /// At most so many bytes.
+    /// Admits at most `bytes` bytes.
     #[must_use]
     pub const fn max(bytes: u64) -> Self {
         Self(Rule::Fixed(Some(bytes)))
@@ -86,9 +86,9 @@ impl Limit {
 
     /// Sets no limit: the layer only inspects the head.
     ///
-    /// Under `BodyGuardLayer::axum` this leaves axum's extractors
-    /// (`Bytes`, `String`, `Json` …) with no limit at all, for axum's own 2 MB are lifted: a
-    /// client can make them fill the memory. It is meant for handlers that stream.
+    /// Under `BodyGuardLayer::axum`, axum's extractors (`Bytes`, `String`, `Json` …) then have no
+    /// limit at all, because the layer lifts axum's own limit of 2 MB. A client can make them fill
+    /// the memory. Use this for handlers that stream.
     ///
     /// ```
     /// use http::Method;
@@ -98,20 +98,21 @@ impl Limit {
     ///     Method::PUT => Limit::unlimited(),
     ///     _ => Limit::max(2 * MIB),
     /// });
-    /// let guard = BodyGuardLayer::new(limit);
+    /// let layer = BodyGuardLayer::new(limit);
     /// ```
     #[must_use]
     pub const fn unlimited() -> Self {
         Self(Rule::Fixed(None))
     }
 
-    /// What `decide` makes of the request's head: its method, path, content type,
-    /// or extensions that outer layers have left. It runs once for each request,
-    /// before the handler.
+    /// Calls `decide` to get the limit for each request.
+    ///
+    /// It decides by the request's head: the method, path, content type, or the extensions that
+    /// outer layers have inserted. It runs once for each request, before the handler.
     ///
     /// # Panics in callbacks
     ///
-    /// A panic goes through to the server: hyper drops the connection.
+    /// A panic reaches the server: hyper drops the connection.
     pub fn from_fn<F>(decide: F) -> Self
     where
         F: Fn(&Parts) -> Self + Send + Sync + 'static,
@@ -119,35 +120,39 @@ impl Limit {
         Self(Rule::By(Arc::new(decide)))
     }
 
-    /// Sets another limit for one route of axum (feature `axum`), named as in
-    /// `Router::route`: `/users/{id}/photo`. Routes without a limit of their own keep the limit
-    /// that this is called on.
+    /// Sets another limit for one axum route (feature `axum`).
     ///
-    /// It belongs into a layer of the `Router` that has the route ([`Router::layer`],
-    /// `Router::route_layer`), or of a router that this one is nested in. The path is written
-    /// as in that router. In a nested router, its full path works as well, as
-    /// [`MatchedPath`](axum::extract::MatchedPath) has it; the smaller limit applies if both
-    /// are written.
+    /// The route is named as in `Router::route`: `/users/{id}/photo`. Routes without their own
+    /// limit keep the limit that this is called on.
+    ///
+    /// Add the layer with this limit to the `Router` that has the route ([`Router::layer`],
+    /// `Router::route_layer`), or to a router that nests it. Write the path as in the router with
+    /// the layer. In a nested router, the full path works as well, which is the
+    /// [`MatchedPath`](axum::extract::MatchedPath). If both have a limit, the smaller one applies.
     ///
     /// # Requests without a route
     ///
-    /// No route is known for a fallback, within `nest_service` and `fallback_service`, and in
-    /// a layer around the whole router (`ServiceBuilder::service(router)`). **The smallest of
-    /// all limits applies then**, and the layer says so once: to its observer
-    /// ([`Event::RouteUnknown`](crate::Event::RouteUnknown)), and to `tracing` (feature
-    /// `tracing`), or in debug builds without that feature to standard error. Limits by head
-    /// among them are asked, even if they are meant for a route.
+    /// axum reports no route for a fallback, within `nest_service` and `fallback_service`, and to
+    /// a layer around the whole router (`ServiceBuilder::service(router)`). **The smallest of all
+    /// limits applies to such a request.** A limit by head is called then, even if it was set for
+    /// a route.
     ///
-    /// axum does not tell a layer which routes exist. A limit for a misspelled route never
-    /// applies, and neither does one for a route that another router has, behind a route of
-    /// its own (`route_service("/{*rest}", …)`).
+    /// The layer reports this once: to its observer
+    /// ([`Event::RouteUnknown`](crate::Event::RouteUnknown)), and to `tracing` (feature `tracing`),
+    /// or to standard error in debug builds without that feature.
+    ///
+    /// # Limits that never apply
+    ///
+    /// axum does not tell a layer which routes exist. So a limit for a misspelled route never
+    /// applies. The same is true of a route of another router behind a wildcard route
+    /// (`route_service("/{*rest}", …)`).
     ///
     /// [`Router::layer`]: axum::Router::layer
     ///
     /// # Panics
     ///
-    /// Panics if `Router::route` would panic at the path, as at `upload` and `/:id`, if the
-    /// route has a limit already, and if `limit` is by route itself.
+    /// Panics if `Router::route` would panic for the path, for example for `upload` and `/:id`.
+    /// Also panics if the route has a limit already, or if `limit` is by route itself.
     ///
     /// ```
     /// use axum::{Router, body::Bytes, routing::post};
@@ -181,12 +186,13 @@ impl Limit {
         Self(Rule::Routes(Arc::new(routes)))
     }
 
-    /// Sets another limit for one gRPC method: the service's name, with its package, and the
-    /// method's, as they are in the `.proto` file. Other requests keep the limit that this is
-    /// called on.
+    /// Sets another limit for one gRPC method.
     ///
-    /// The limit counts all the bytes of a call, each message with the 5 bytes before it. How
-    /// long one message may be is tonic's to limit: 4 MiB, unless the service is made with
+    /// `service` and `method` are the names in the `.proto` file, the service with its package.
+    /// Other requests keep the limit that this is called on.
+    ///
+    /// The limit counts all bytes of a call, including 5 bytes before each message. tonic limits
+    /// the length of one message: 4 MiB, unless the service is made with
     /// `max_decoding_message_size`.
     ///
     /// The code that `tonic-build` generates has the service's name as a constant:
@@ -195,13 +201,13 @@ impl Limit {
     ///
     /// # Panics
     ///
-    /// Panics if a name is empty or has a `/`, and if the method has a limit already.
+    /// Panics if a name is empty or has a `/`, or if the method has a limit already.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
     ///
     /// let limit = Limit::max(4 * MIB).grpc_method("chat.v1.Chat", "Talk", Limit::unlimited());
-    /// let guard = BodyGuardLayer::new(limit);
+    /// let layer = BodyGuardLayer::new(limit);
     /// ```
     #[must_use]
     #[track_caller]
@@ -209,7 +215,7 @@ impl Limit {
         for name in [service, method] {
             assert!(
                 !name.is_empty() && !name.contains('/'),
-                "`{name}` names no gRPC service or method: write `package.Service` and `Method`"
+                "`{name}` is not a gRPC service or method: write `package.Service` and `Method`"
             );
         }
         let mut methods = match self.0 {
@@ -223,12 +229,12 @@ impl Limit {
         let previous = methods.by_path.insert(path, limit.into());
         assert!(
             previous.is_none(),
-            "the gRPC method `{service}/{method}` has a limit already: give it one"
+            "the gRPC method `{service}/{method}` has a limit already: set its limit once"
         );
         Self(Rule::Methods(Arc::new(methods)))
     }
 
-    /// Whether routes have limits of their own.
+    /// Returns whether routes have limits of their own.
     #[cfg(feature = "axum")]
     pub(crate) fn is_by_route(&self) -> bool {
         match &self.0 {
@@ -238,7 +244,7 @@ impl Limit {
         }
     }
 
-    /// The limit that is the same for all; `None` where the head decides.
+    /// Returns the limit if it is the same for all requests, or `None` if the head decides.
     #[inline]
     pub(super) fn fixed(&self) -> Option<Option<u64>> {
         match &self.0 {
@@ -247,7 +253,7 @@ impl Limit {
         }
     }
 
-    /// Returns the limit for a request in bytes, and `None` for no limit.
+    /// Returns the limit for a request in bytes, or `None` for no limit.
     #[cfg_attr(
         not(feature = "axum"),
         expect(
@@ -268,8 +274,8 @@ impl Limit {
         }
     }
 
-    /// Without a route, nobody knows which limit was meant for the request, and the smallest
-    /// of all applies.
+    /// Returns the limit of the request's route. For a request without a route, the intended limit
+    /// is unknown, and the smallest of all applies.
     #[cfg(feature = "axum")]
     fn by_route(routes: &Routes<Self>, head: &Parts, found: &mut Found) -> Option<u64> {
         let limit = match routes.find(head) {
@@ -293,7 +299,7 @@ impl Limit {
     }
 }
 
-/// Returns the smaller of two limits, of which `None` is none.
+/// Returns the smaller of two limits, where `None` is no limit.
 #[cfg(feature = "axum")]
 fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     match (one, other) {
@@ -325,19 +331,21 @@ impl fmt::Debug for Limit {
     }
 }
 
-/// Whether a layer has met requests with a route, and whether it has said that it met one
-/// without.
+/// A flag that makes a layer report once that requests have no route.
 #[cfg(feature = "axum")]
 #[derive(Debug, Default)]
 pub(super) struct Notice {
+    /// Whether the layer has met a request with a route.
     has_route: AtomicBool,
-    said: AtomicBool,
+    has_reported: AtomicBool,
 }
 
 #[cfg(feature = "axum")]
 impl Notice {
-    /// Takes note of a request; whether it is to be said, once, that it has no route. Nothing
-    /// is lost if a fallback gets the limit that most routes have.
+    /// Records a request. Returns whether to report that it has no route.
+    ///
+    /// There is nothing to report if other requests have routes, and this one gets the limit of
+    /// routes without their own. It goes to a fallback, which has that limit then.
     pub(super) fn is_due(&self, found: Found) -> bool {
         match found {
             Found::Unasked => false,
@@ -349,7 +357,7 @@ impl Notice {
             }
             Found::NoRoute { stricter } => {
                 (stricter || !self.has_route.load(Ordering::Relaxed))
-                    && !self.said.swap(true, Ordering::Relaxed)
+                    && !self.has_reported.swap(true, Ordering::Relaxed)
             }
         }
     }
@@ -362,10 +370,10 @@ mod tests {
     #[test]
     fn notice_is_due_once() {
         let notice = Notice::default();
-        let lost = Found::NoRoute { stricter: true };
+        let no_route = Found::NoRoute { stricter: true };
         assert!(!notice.is_due(Found::Unasked));
-        assert!(notice.is_due(lost));
-        assert!(!notice.is_due(lost));
+        assert!(notice.is_due(no_route));
+        assert!(!notice.is_due(no_route));
     }
 
     #[test]

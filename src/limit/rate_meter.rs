@@ -1,4 +1,4 @@
-//! How fast a body comes.
+//! The minimum rate of a request body.
 
 use std::{
     future::Future,
@@ -12,37 +12,39 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{budget::Least, shared::flow};
 
-/// A leaky bucket of time. It starts with the grace, fills by the time that the bytes which
-/// came may take at the rate, and empties while the client is waited for. An empty one is too
-/// slow. It holds little, so that a fast beginning does not pay for silence later.
+/// A leaky bucket of time, which is empty when the client is too slow.
 ///
-/// The client is waited for until something comes, and not until the handler looks: what the
-/// handler does meanwhile is not the client's fault. Over HTTP/2 neither is the time for which
-/// other streams hold the connection's window; if nobody knows that, the bucket does not empty.
+/// It starts with the grace. Bytes fill it with the time that they may take at the minimum rate.
+/// It empties while the handler waits for the client. Its capacity is small, so that a client
+/// cannot send fast at first and be silent later.
+///
+/// The wait ends when bytes arrive, and not when the handler polls for them, so that a slow
+/// handler costs the client nothing. Over HTTP/2 the time for which other streams hold the
+/// connection's window does not count. If that time is unknown, the bucket does not empty.
 #[derive(Debug)]
 pub(super) struct RateMeter {
     least: Least,
     left: Duration,
-    /// The bytes that have filled it.
+    /// The number of bytes that have filled it.
     counted: u64,
-    /// Since when the client is being waited for.
+    /// The time at which the current wait for the client began.
     since: Option<Instant>,
     window: Window,
-    // Made when there is something to wait for: there may be no runtime before.
+    // Made at the first wait, because there may be no runtime before.
     timer: Option<Pin<Box<Sleep>>>,
     noting: Arc<Noting>,
 }
 
-/// Whether the client may send.
+/// The flow-control window of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Window {
-    /// HTTP/1: always.
+    /// HTTP/1: the client may always send.
     Own,
-    /// HTTP/2: for how long other streams may have held it; `None` if nobody knows.
+    /// HTTP/2: the time for which other streams may have held it, or `None` if unknown.
     Shared(Option<Duration>),
 }
 
-/// Notes when something came, and wakes whoever waits for it.
+/// A waker that records when bytes arrived, and wakes the task that waits for them.
 #[derive(Debug, Default)]
 struct Noting(Mutex<Noted>);
 
@@ -53,7 +55,7 @@ struct Noted {
 }
 
 impl Noting {
-    /// A panic elsewhere leaves nothing half-done behind this lock.
+    /// Locks the record. A panic elsewhere leaves nothing half-done behind this lock.
     fn noted(&self) -> MutexGuard<'_, Noted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,11 +74,12 @@ impl Wake for Noting {
     }
 }
 
-/// The bucket holds this at least: an interval of a client that sends evenly, if in bursts.
-const MOST: Duration = Duration::from_secs(1);
+/// The minimum capacity of the bucket. A client that sends in regular bursts may pause for this
+/// long between them.
+const MIN_CAPACITY: Duration = Duration::from_secs(1);
 
-/// Beyond this nobody waits, and times can still be reckoned with.
-const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest sleep, one year. Adding it to the current time does not overflow.
+const MAX_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl RateMeter {
     pub(super) fn new(least: Least, multiplexed: bool) -> Self {
@@ -94,18 +97,18 @@ impl RateMeter {
         }
     }
 
-    /// In bytes per second.
+    /// Returns the minimum rate, in bytes per second.
     pub(super) fn rate(&self) -> u64 {
         self.least.rate
     }
 
-    /// Polls the body for more, and takes note of how long the client took.
+    /// Polls the body, and charges the client for the time that it took.
     pub(super) fn poll_body<T>(
         &mut self,
         cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let (waker, waited) = self.ask(cx);
+        let (waker, waited) = self.end_wait(cx);
         let cx = &mut Context::from_waker(&waker);
         let Window::Shared(before) = self.window else {
             self.left = self.left.saturating_sub(waited);
@@ -120,8 +123,8 @@ impl RateMeter {
         polled
     }
 
-    /// Returns the waker to ask with, and for how long the client was waited for.
-    fn ask(&mut self, cx: &Context<'_>) -> (Waker, Duration) {
+    /// Returns the waker to poll with, and how long the handler has waited for the client.
+    fn end_wait(&mut self, cx: &Context<'_>) -> (Waker, Duration) {
         let mut noted = self.noting.noted();
         let came = noted.came.take();
         noted.waker = Some(cx.waker().clone());
@@ -132,7 +135,7 @@ impl RateMeter {
         (Waker::from(Arc::clone(&self.noting)), waited)
     }
 
-    /// Nothing has come beyond `received` bytes. Ready when that is too slow.
+    /// Waits for more than `received` bytes. Ready when the client is too slow.
     pub(super) fn poll_too_slow(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.window == Window::Shared(None) {
             return Poll::Pending;
@@ -144,7 +147,7 @@ impl RateMeter {
         }
         let now = Instant::now();
         self.since = Some(now);
-        let until = now + self.left.min(FOR_EVER);
+        let until = now + self.left.min(MAX_SLEEP);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -154,12 +157,12 @@ impl RateMeter {
         timer.as_mut().poll(cx)
     }
 
-    /// So many bytes have come.
+    /// Fills the bucket with the time that `bytes` may take.
     fn fill(&mut self, bytes: u64) {
         let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.least.rate.max(1));
         let time = u64::try_from(nanoseconds).map_or(Duration::MAX, Duration::from_nanos);
-        let most = self.least.grace.max(MOST);
-        self.left = self.left.saturating_add(time).min(most);
+        let capacity = self.least.grace.max(MIN_CAPACITY);
+        self.left = self.left.saturating_add(time).min(capacity);
     }
 }
 
@@ -189,14 +192,14 @@ mod tests {
         meter.poll_too_slow(received, cx)
     }
 
-    /// Asks again and again, as a handler does; nothing comes.
+    /// Polls until the client is too slow, while nothing arrives. Returns how long that took.
     async fn too_slow(meter: &mut RateMeter, received: u64) -> Duration {
         let start = Instant::now();
         poll_fn(|cx| poll_pace(meter, received, cx)).await;
         start.elapsed()
     }
 
-    /// Waits for so long; then so many bytes have come in all.
+    /// Waits for `seconds` after `received` bytes, until the next bytes arrive.
     async fn wait(meter: &mut RateMeter, received: u64, seconds: u64) {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(poll_pace(meter, received, cx).is_pending());
@@ -244,7 +247,7 @@ mod tests {
     async fn slow_handler_costs_the_client_nothing() {
         let mut meter = over_http1();
         wait(&mut meter, 0, 4).await;
-        // Something has come, and the handler takes its time.
+        // Bytes have arrived, and the handler does not read them for 100 s.
         sleep(Duration::from_secs(100)).await;
         assert_eq!(too_slow(&mut meter, 1).await.as_secs(), 1);
     }

@@ -1,4 +1,4 @@
-//! How a refusal becomes a response.
+//! The responses to refused requests: plain text, problem JSON, HTML, or custom.
 
 use bytes::Bytes;
 use http::{
@@ -11,10 +11,10 @@ use crate::refusal::{Refusal, RefusalFormat};
 
 /// Makes the response to a refused request.
 ///
-/// `B` is the body type of the guarded service's own responses. A closure from [`Refusal`] to
-/// `Response<B>` is one, and so are [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
-/// [`Negotiated`], which work with any service. For more of the latter kind, implement the
-/// trait:
+/// `B` is the body type of the inner service's responses. A closure from [`&Refusal`](Refusal)
+/// to `Response<B>` implements the trait. So do [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
+/// [`Negotiated`], which work with any service. Implement the trait for a custom response that
+/// works with any service:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -35,18 +35,18 @@ use crate::refusal::{Refusal, RefusalFormat};
 ///     }
 /// }
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Short);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(Short);
 /// ```
 ///
 /// # Panics in callbacks
 ///
-/// A panic goes through to the server: hyper drops the connection.
+/// A panic reaches the server: hyper drops the connection.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no response with the body `{B}` to a refusal",
-    note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> Response<_>` with the body of the service's own responses"
+    note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> Response<_>` with the body type of the service's own responses"
 )]
 pub trait RefusalResponse<B> {
-    /// Returns the response to `refusal`, with the status that it is to have.
+    /// Returns the response to `refusal`, including its status.
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>>;
 }
 
@@ -59,19 +59,22 @@ where
     }
 }
 
-/// The default answer: the refusal in words, as `text/plain`.
+/// The default response: one paragraph as `text/plain`.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::PlainText};
 ///
-/// // As it would be without.
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(PlainText);
+/// // The same as without this call.
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(PlainText);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PlainText;
 
-/// The refusal as `application/problem+json` (RFC 9457), for machines: `type`,
-/// `title`, `status`, `detail`, and in bytes `limit` and `declared` or `received`.
+/// A machine-readable response as `application/problem+json` (RFC 9457).
+///
+/// Its members are `type`, `title`, `status` and `detail`. A body over the limit adds `limit`,
+/// and `declared` or `received`, all in bytes. [`hide_limit`](super::BodyGuardLayer::hide_limit)
+/// leaves out `limit` and `received`.
 ///
 /// ```json
 /// {"type":"about:blank","title":"Content Too Large","status":413,
@@ -81,43 +84,43 @@ pub struct PlainText;
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProblemJson;
 
-/// The refusal as a small HTML page, with a way back.
+/// A response as a small HTML page, which tells the user how to go back.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::HtmlPage};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(HtmlPage);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(HtmlPage);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HtmlPage;
 
-/// One of [`PlainText`], [`ProblemJson`] and [`HtmlPage`], by what the client
-/// [accepts](Refusal::format).
+/// A response as [`PlainText`], [`ProblemJson`] or [`HtmlPage`], depending on the formats that
+/// the client [accepts](Refusal::format).
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::Negotiated};
 ///
-/// let guard = BodyGuardLayer::new(4 * MIB).refusal_response(Negotiated);
+/// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(Negotiated);
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;
 
-/// Room for the longest text of a refusal, in bytes.
-const WORDS: usize = 160;
+/// The capacity for the longest text of a refusal, in bytes.
+const TEXT_CAPACITY: usize = 160;
 
 impl<B> RefusalResponse<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        // `format!` would begin with nothing, and grow word by word.
-        let mut words = String::with_capacity(WORDS);
+        // `format!` would start with an empty string and reallocate it several times.
+        let mut text = String::with_capacity(TEXT_CAPACITY);
         // Writing to a string does not fail.
-        let _ = refusal.write(&mut words);
-        words.push('\n');
-        response(refusal, "text/plain; charset=utf-8", words)
+        let _ = refusal.write(&mut text);
+        text.push('\n');
+        response(refusal, "text/plain; charset=utf-8", text)
     }
 }
 
@@ -126,16 +129,19 @@ impl<B> RefusalResponse<B> for ProblemJson {
         let member = |name: &str, bytes: Option<u64>| {
             bytes.map_or_else(String::new, |bytes| format!(r#","{name}":{bytes}"#))
         };
-        let told = !refusal.is_limit_hidden();
+        let shows_limit = !refusal.is_limit_hidden();
         let too_large = refusal.declared().or(refusal.received()).is_some();
-        // Our own words and numbers: no character of them needs an escape.
+        // The text is our own words and numbers, none of which needs an escape.
         let json = format!(
             r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{refusal}"{}{}{}}}"#,
             refusal.title(),
             refusal.status().as_u16(),
-            member("limit", refusal.limit().filter(|_| told && too_large)),
+            member(
+                "limit",
+                refusal.limit().filter(|_| shows_limit && too_large)
+            ),
             member("declared", refusal.declared()),
-            member("received", refusal.received().filter(|_| told)),
+            member("received", refusal.received().filter(|_| shows_limit)),
         );
         response(refusal, "application/problem+json", json)
     }
@@ -145,7 +151,7 @@ impl<B> RefusalResponse<B> for HtmlPage {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         let title = refusal.title();
         let status = refusal.status().as_u16();
-        // A link back would need a script; the words name the browser's own way.
+        // A link back would need a script, so the text refers to the browser's back button.
         let page = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n\

@@ -12,7 +12,7 @@ use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
 use super::{
-    body_budget::{NoRoom, Waiting},
+    body_budget::{NoRoom, Reservation, Waiting},
     rate_meter::RateMeter,
     upload::Upload,
 };
@@ -22,14 +22,15 @@ use crate::{
 };
 
 pin_project! {
-    /// A request body that ends in an error once more bytes have come than its limit.
+    /// A request body that ends in an error once it is over its limit.
     ///
-    /// The first N bytes pass, and so do trailers; a frame that goes past N is
-    /// withheld whole. The error is [`http_body_util::LengthLimitError`], boxed and
-    /// bare, for that is what axum's extractors look for. A body whose size hint is
-    /// within the limit, and which brings more all the same, ends so as well; but the
-    /// answer to it stays the service's, for a hint is taken as a promise. After an error, or the
-    /// end, the inner body is let go of, and there are no more frames.
+    /// The first N bytes pass, and so do trailers. The frame that goes over N is withheld as a
+    /// whole. The error is a boxed [`http_body_util::LengthLimitError`], not wrapped in another
+    /// error, because axum's extractors look for that type. After an error or the end, the
+    /// inner body is dropped, and there are no more frames.
+    ///
+    /// A body whose size hint is within the limit ends in the same error if it yields more. The
+    /// layer trusts the hint, though, so the response to such a body stays the service's own.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -59,7 +60,7 @@ pin_project! {
         inner: Option<B>,
         remaining: u64,
         upload: Option<Arc<Upload>>,
-        // Boxed, because few have one.
+        // Boxed, because few bodies have one.
         meter: Option<Box<RateMeter>>,
         waiting: Option<Box<Waiting>>,
     }
@@ -84,8 +85,8 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// A body that says itself that it keeps to its limit. It is held to that, and where
-    /// it has lied, only the service hears of it.
+    /// Wraps a body whose size hint is within its limit, or which has no limit. If the hint is
+    /// wrong, the body ends in an error that only the service observes.
     #[inline]
     pub(super) fn bounded(inner: B, limit: u64) -> Self {
         Self {
@@ -97,7 +98,7 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// Returns the body itself if there is nothing to count: there is no limit, or it is at
+    /// Returns the inner body if there is nothing to count: there is no limit, or the body is at
     /// its end and its size hint agrees.
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self>
@@ -119,8 +120,9 @@ impl<B> GuardedBody<B> {
         }
     }
 
-    /// Past the end: what the service still holds of the request keeps neither
-    /// the transport's buffers nor the answer's attention.
+    /// Drops the inner body and the shared state at the end of the body. If the service keeps the
+    /// request, it then occupies no buffers of the transport. The response body no longer has to
+    /// check the request.
     fn finish(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.inner.set(None);
@@ -146,17 +148,17 @@ impl<B> GuardedBody<B> {
 
     #[cold]
     fn over_budget(self: Pin<&mut Self>) -> BoxError {
-        if let Some(upload) = self.upload.as_deref()
-            && let Some(reservation) = &upload.reservation
-        {
-            let retry_after = reservation.retry_after();
+        if let Some(upload) = self.upload.as_deref() {
+            let retry_after = upload.reservation.as_ref().map(Reservation::retry_after);
+            let retry_after = retry_after.unwrap_or_default();
             upload.refuse(RefusalKind::OverBudget { retry_after });
         }
         self.finish();
         length_limit_error()
     }
 
-    /// The client is being waited for, where there is a rate to keep.
+    /// Ends the body in an error if the client is too slow. Pending while the client keeps the
+    /// minimum rate, or if there is none.
     fn poll_too_slow<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -200,10 +202,10 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.waiting.is_some()
-            && let Err(error) = ready!(self.as_mut().poll_room(cx))
-        {
-            return Poll::Ready(Some(Err(error)));
+        if self.waiting.is_some() {
+            if let Err(error) = ready!(self.as_mut().poll_room(cx)) {
+                return Poll::Ready(Some(Err(error)));
+            }
         }
         let this = self.as_mut().project();
         let Some(inner) = this.inner.as_pin_mut() else {
@@ -220,10 +222,9 @@ where
                     return Poll::Ready(Some(Err(self.over_limit_by(length))));
                 };
                 *this.remaining = remaining;
-                if let Some(upload) = this.upload
-                    && let Some(reservation) = &upload.reservation
-                    && let Err(NoRoom) = reservation.grow_to(upload.signal.limit() - remaining)
-                {
+                let upload = this.upload.as_ref();
+                let room = upload.map_or(Ok(()), |upload| upload.grow_room(remaining));
+                if let Err(NoRoom) = room {
                     return Poll::Ready(Some(Err(self.over_budget())));
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -240,7 +241,7 @@ where
                 self.finish();
                 Poll::Ready(None)
             }
-            // All that was promised is there, and hyper says the end when it likes.
+            // All declared bytes have been received, and hyper may report the end later.
             Poll::Pending if self.is_end_stream() => Poll::Pending,
             Poll::Pending => self.poll_too_slow(cx),
         }
@@ -256,8 +257,8 @@ where
             return SizeHint::with_exact(0);
         };
         let promised = inner.size_hint();
-        // One more than may pass: a hint that is exact lets a client of hyper's send
-        // the body on by its length alone, and never look whether more comes.
+        // One more than may pass. With an exact hint, a hyper client would forward the body by
+        // its length alone, and never poll for more.
         let most = self.remaining.saturating_add(1);
         let mut hint = SizeHint::new();
         hint.set_upper(promised.upper().map_or(most, |upper| upper.min(most)));
@@ -266,7 +267,7 @@ where
     }
 }
 
-/// The error of a body that came too slowly, see
+/// The error of a body that was received too slowly, see
 /// [`BodyGuardLayer::min_rate`](super::BodyGuardLayer::min_rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTooSlow {
@@ -274,7 +275,7 @@ pub struct BodyTooSlow {
 }
 
 impl BodyTooSlow {
-    /// What was expected, in bytes per second.
+    /// Returns the minimum rate, in bytes per second.
     #[must_use]
     pub fn rate(&self) -> u64 {
         self.rate
@@ -291,14 +292,15 @@ impl fmt::Display for BodyTooSlow {
 
 impl Error for BodyTooSlow {}
 
-/// The type cannot be made outside its crate; a body that trips makes one.
+/// Makes a [`http_body_util::LengthLimitError`]. It has no public constructor, so a body that
+/// goes over its limit has to make it.
 fn length_limit_error() -> BoxError {
-    let mut tripped = Limited::new(Full::new(Bytes::from_static(b"1")), 0);
+    let mut over_limit = Limited::new(Full::new(Bytes::from_static(b"1")), 0);
     let cx = &mut Context::from_waker(Waker::noop());
-    match Pin::new(&mut tripped).poll_frame(cx) {
+    match Pin::new(&mut over_limit).poll_frame(cx) {
         Poll::Ready(Some(Err(error))) => error,
-        // Not how `Limited` is documented to behave; still an error, if not the
-        // one that extractors know.
+        // `Limited` is documented not to get here. If it does, this is still an error, though
+        // not the one that extractors know.
         _ => "length limit exceeded".into(),
     }
 }
@@ -380,8 +382,8 @@ mod tests {
         assert!(next(&mut body).is_none(), "fused");
     }
 
-    /// As hyper's, where it reads the last bytes after the answer: it says their end when
-    /// the next request comes.
+    /// A body like hyper's when it reads the last bytes after the response: hyper reports the
+    /// end only when the next request comes.
     struct Unsaid(usize);
 
     impl Body for Unsaid {
@@ -449,12 +451,12 @@ mod tests {
         assert_eq!(full(4, 10).exact(), Some(4));
         assert_eq!(full(10, 4).upper(), Some(5));
         assert_eq!(guarded(7, []).size_hint().upper(), Some(8));
-        assert_eq!(guarded(0, []).size_hint().exact(), None, "a byte may wait");
+        assert_eq!(guarded(0, []).size_hint().exact(), None, "more may come");
         assert_eq!(guarded(7, []).size_hint().lower(), 0);
     }
 
     proptest! {
-        /// The model: frames pass while their sum is within the limit.
+        /// Compares with the model: frames pass while their sum is within the limit.
         #[test]
         fn any_split_trips_at_the_same_byte(
             limit in 0u64..64,

@@ -11,16 +11,16 @@ use super::under_way::UnderWay;
 use crate::BoxError;
 
 pin_project! {
-    /// The body of a response that passed through a guard: the service's own, or
-    /// the words of a refusal.
+    /// The response body of [`BodyGuard`](super::BodyGuard): the service's own, or the text of a
+    /// refusal.
     ///
-    /// Where the request body goes past its limit while the service's response
-    /// is on its way already, the body ends in [`ResponseAborted`](super::ResponseAborted): on HTTP/1
-    /// hyper then closes before the last chunk or the declared length, on HTTP/2 it
-    /// resets the stream. The client can tell that something went wrong. A call of
-    /// gRPC's ends with the trailers of a refusal instead.
+    /// If the request body goes over its limit when the service's response has begun, this body
+    /// ends in [`ResponseAborted`](super::ResponseAborted). On HTTP/1 hyper then closes the
+    /// connection before the last chunk or the declared length. On HTTP/2 it resets the stream.
+    /// The client can detect either. The response to a gRPC call ends with the trailers of a
+    /// refusal instead, unless a gRPC-Web message is half sent.
     ///
-    /// An [`RefusalResponse`](super::RefusalResponse) of one's own makes it from bytes:
+    /// A custom [`RefusalResponse`](super::RefusalResponse) makes it from bytes:
     ///
     /// ```
     /// use bytes::Bytes;
@@ -45,8 +45,8 @@ pin_project! {
         Service {
             #[pin]
             body: B,
-            // `None` where the request has nothing more to be refused for.
-            under_way: Option<UnderWay>,
+            // `None` if the request can no longer be refused.
+            in_progress: Option<UnderWay>,
         },
         Text { text: Bytes },
         Ended,
@@ -54,39 +54,39 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    /// The service's own, whatever becomes of the request body.
+    /// Wraps the service's own body, which does not depend on the request body.
     pub(crate) fn of_service(body: B) -> Self {
         let state = ResponseBodyState::Service {
             body,
-            under_way: None,
+            in_progress: None,
         };
         Self { state }
     }
 
-    /// The service's own, as long as the request body keeps to its limit.
-    pub(super) fn unless_over_limit(body: B, under_way: UnderWay) -> Self {
+    /// Wraps the service's own body, which ends early if the request body goes over its limit.
+    pub(super) fn unless_over_limit(body: B, in_progress: UnderWay) -> Self {
         let state = ResponseBodyState::Service {
             body,
-            under_way: Some(under_way),
+            in_progress: Some(in_progress),
         };
         Self { state }
     }
 
-    /// The service's own body, where the request has nothing more to be refused for; itself,
-    /// where it has, and where it is a refusal.
+    /// Returns the service's own body if the request can no longer be refused. Otherwise, and if
+    /// this is a refusal, returns `self` as the error.
     #[cfg(feature = "axum")]
     pub(crate) fn into_plain(self) -> Result<B, Self> {
         match self.state {
             ResponseBodyState::Service {
                 body,
-                under_way: None,
+                in_progress: None,
             } => Ok(body),
             state => Err(Self { state }),
         }
     }
 }
 
-/// An answer of one's own, in one piece.
+/// Makes a body of one frame, for custom responses.
 impl<B> From<Bytes> for ResponseBody<B> {
     fn from(text: Bytes) -> Self {
         let state = match text.is_empty() {
@@ -97,8 +97,8 @@ impl<B> From<Bytes> for ResponseBody<B> {
     }
 }
 
-/// An empty body: layers that answer by themselves, as tower-http's CORS does, ask for
-/// it.
+/// Makes an empty body. Layers that respond by themselves, such as tower-http's CORS, require
+/// `Default`.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         let state = ResponseBodyState::Ended;
@@ -130,8 +130,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut state = self.project().state;
-        let (body, under_way) = match state.as_mut().project() {
-            ResponseBodyStateProj::Service { body, under_way } => (body, under_way),
+        let (body, in_progress) = match state.as_mut().project() {
+            ResponseBodyStateProj::Service { body, in_progress } => (body, in_progress),
             ResponseBodyStateProj::Text { text } => {
                 let text = std::mem::take(text);
                 state.set(ResponseBodyState::Ended);
@@ -141,11 +141,11 @@ where
         };
 
         let polled = body.poll_frame(cx);
-        if let Some(watched) = under_way {
+        if let Some(watched) = in_progress {
             if polled.is_pending() {
                 watched.wake_over_limit(cx);
             }
-            // After the poll: that may have been what read the request body.
+            // Check after the poll, because the poll may have read the request body.
             if let Some(end) = watched.end() {
                 state.set(ResponseBodyState::Ended);
                 return Poll::Ready(Some(end.map_err(Into::into)));
@@ -189,8 +189,8 @@ mod tests {
     use super::*;
     use crate::limit::{ResponseAborted, upload::Upload};
 
-    /// A response with this content type.
-    fn under_way(upload: &Arc<Upload>, content_type: &'static str) -> UnderWay {
+    /// Follows a response with this content type.
+    fn in_progress(upload: &Arc<Upload>, content_type: &'static str) -> UnderWay {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         UnderWay::new(Arc::clone(upload), &headers)
@@ -214,7 +214,7 @@ mod tests {
         let upload = Upload::with_limit(4);
         let mut body = pin!(ResponseBody::unless_over_limit(
             silent(),
-            under_way(&upload, "text/plain")
+            in_progress(&upload, "text/plain")
         ));
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(wakes.clone());
@@ -224,7 +224,7 @@ mod tests {
         upload.signal.report(5);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         let Poll::Ready(Some(Err(error))) = body.as_mut().poll_frame(cx) else {
-            panic!("not broken off");
+            panic!("not aborted");
         };
         assert!(error.is::<ResponseAborted>());
         assert!(matches!(body.poll_frame(cx), Poll::Ready(None)), "fused");
@@ -234,14 +234,12 @@ mod tests {
     async fn a_last_frame_does_not_hide_the_overrun() {
         let upload = Upload::with_limit(4);
         let reads = Arc::clone(&upload);
-        let ends_as_if_all_were_well = StreamBody::new(futures_util::stream::poll_fn(move |_| {
+        let ends_without_error = StreamBody::new(futures_util::stream::poll_fn(move |_| {
             reads.signal.report(5);
             Poll::Ready(None::<Result<Frame<Bytes>, Infallible>>)
         }));
-        let body = ResponseBody::unless_over_limit(
-            ends_as_if_all_were_well,
-            under_way(&upload, "text/plain"),
-        );
+        let body =
+            ResponseBody::unless_over_limit(ends_without_error, in_progress(&upload, "text/plain"));
         let mut body = pin!(body);
         let frame = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
         assert!(frame.unwrap().unwrap_err().is::<ResponseAborted>());
@@ -273,7 +271,7 @@ mod tests {
         let message = Frame::data(Bytes::from_static(b"message"));
         let body = frames([message, status("0")]);
         let mut body =
-            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc"));
+            ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
         upload.signal.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_trailers();
@@ -286,7 +284,7 @@ mod tests {
         let upload = Upload::of_call(4, "application/grpc-web");
         let body = frames([Frame::data(Bytes::from_static(b"\0\0\0\0\x01."))]);
         let mut body =
-            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc-web"));
+            ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
         upload.signal.report(5);
         let end = next(&mut body).await.unwrap().unwrap().into_data().unwrap();
@@ -296,14 +294,14 @@ mod tests {
         assert!(next(&mut body).await.is_none());
     }
 
-    /// Half a message, and what would be trailers if it were whole.
+    /// Sends half a message. Its second half would be trailers if the first were complete.
     #[tokio::test]
     async fn a_message_that_is_cut_is_no_place_for_a_status() {
         let upload = Upload::of_call(4, "application/grpc-web");
         let halves = [b"\0\0\0\0\x02A" as &[u8], b"\x80"];
         let body = frames(halves.map(|half| Frame::data(Bytes::from_static(half))));
         let mut body =
-            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc-web"));
+            ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
         upload.signal.report(5);
         assert!(
@@ -315,13 +313,13 @@ mod tests {
         );
     }
 
-    /// Over HTTP/1, trailers would be left out, and the response would look whole.
+    /// Over HTTP/1, hyper would leave out trailers, and the response would look complete.
     #[tokio::test]
     async fn grpc_response_to_no_call_is_broken_off() {
         let upload = Upload::with_limit(4);
         let body = frames([Frame::data(Bytes::from_static(b"message"))]);
         let mut body =
-            ResponseBody::unless_over_limit(body, under_way(&upload, "application/grpc"));
+            ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
         upload.signal.report(5);
         let error = next(&mut body).await.unwrap().unwrap_err();
@@ -343,7 +341,7 @@ mod tests {
         ] {
             let upload = Upload::of_call(4, content_type);
             let mut body =
-                ResponseBody::unless_over_limit(frames([end]), under_way(&upload, content_type));
+                ResponseBody::unless_over_limit(frames([end]), in_progress(&upload, content_type));
             assert!(next(&mut body).await.is_some());
             upload.signal.report(5);
             assert!(next(&mut body).await.is_none(), "{content_type}");

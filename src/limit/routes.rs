@@ -7,18 +7,18 @@ use axum::{
 };
 use http::request::Parts;
 
-/// What a router's routes are mapped to, by the paths that they are written with.
+/// A map from the paths of a router's routes, as the app writes them, to values.
 #[derive(Clone, Debug)]
 pub(super) struct Routes<T> {
     by_path: HashMap<Box<str>, T>,
     others: T,
 }
 
-/// What belongs to a request, by the route that axum has matched.
+/// The result of a lookup by the route that axum has matched.
 pub(super) enum Matched<'a, T> {
     /// The request has a route.
     Route(&'a T),
-    /// The route is written both with its full path and as in its nested router.
+    /// The route has two values: one for its full path, one for its path in the nested router.
     Both(&'a T, &'a T),
     /// The request has no route.
     NoRoute,
@@ -36,7 +36,9 @@ impl<T> Routes<T> {
     pub(super) fn insert(&mut self, path: &str, value: T) {
         match self.by_path.entry(path.into()) {
             Entry::Vacant(vacant) => vacant.insert(value),
-            Entry::Occupied(_) => panic!("the route `{path}` has a limit already: give it one"),
+            Entry::Occupied(_) => {
+                panic!("the route `{path}` has a limit already: set its limit once")
+            }
         };
     }
 
@@ -45,7 +47,7 @@ impl<T> Routes<T> {
         &self.others
     }
 
-    /// Yields the values of the routes that have one of their own.
+    /// Returns an iterator over the values of the routes that have one of their own.
     pub(super) fn own(&self) -> impl Iterator<Item = &T> {
         self.by_path.values()
     }
@@ -81,7 +83,7 @@ fn within<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 pub(super) fn check(path: &str) {
     assert!(
         path.starts_with('/'),
-        "the path of a route begins with `/`: write `/{path}` for `{path}`"
+        "the path of a route must begin with `/`: write `/{path}` for `{path}`"
     );
     for segment in path.split('/') {
         // The syntax of axum 0.7.
@@ -92,7 +94,7 @@ pub(super) fn check(path: &str) {
             panic!("the route `{path}` matches nothing: write `{{*{name}}}` for `{segment}`");
         }
     }
-    // The rest of the syntax is axum's to check.
+    // axum checks the rest of the syntax.
     let _ = Router::<()>::new().route(path, MethodRouter::new());
 }
 

@@ -36,17 +36,17 @@ impl<S, R> BodyGuard<S, R> {
         }
     }
 
-    /// Returns the guarded service.
+    /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns the guarded service.
+    /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// Returns the guarded service, without its guard.
+    /// Returns the inner service, without the limit.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -54,7 +54,7 @@ impl<S, R> BodyGuard<S, R> {
 
 #[cfg(feature = "axum")]
 impl<S, R> BodyGuard<S, R> {
-    /// The same guard around another service.
+    /// Wraps another service with the same settings.
     pub(crate) fn around<T>(&self, inner: T) -> BodyGuard<T, R>
     where
         R: Clone,
@@ -62,7 +62,7 @@ impl<S, R> BodyGuard<S, R> {
         BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
     }
 
-    /// Whether a request without a body passes by its head alone.
+    /// Returns whether a request without a body passes after a look at its headers alone.
     pub(crate) fn passes_bodiless<B>(&self, request: &Request<B>) -> bool {
         let promised = SizeHint::with_exact(0);
         self.settings.passes(request.headers(), &promised).is_some()
@@ -70,7 +70,7 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R> BodyGuard<S, R> {
-    /// Nothing that the body may do is to be refused.
+    /// Calls the service for a request that cannot be refused later.
     #[inline]
     pub(crate) fn pass<F>(&mut self, call: impl FnOnce(&mut S) -> F) -> ResponseFuture<F, R> {
         ResponseFuture::called(call(&mut self.inner), None)
@@ -78,8 +78,8 @@ impl<S, R> BodyGuard<S, R> {
 }
 
 impl<S, R: Clone> BodyGuard<S, R> {
-    /// What it takes to answer in the handler's place, for a body that may go past its
-    /// limit; for any other that nothing is asked of the head.
+    /// Returns the state for a refusal that replaces the handler's response. It captures the
+    /// head only if the body may be refused later (`counts`).
     fn watch(
         &self,
         head: &Parts,
@@ -98,7 +98,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
         }
     }
 
-    /// By all that there is in the head.
+    /// Checks the whole head, then refuses the request or calls the service.
     #[inline(never)]
     fn inspect<ReqB>(
         &mut self,
@@ -127,10 +127,11 @@ impl<S, R: Clone> BodyGuard<S, R> {
             }
         };
         let counts = reservation.is_some() || self.settings.counts(limit, promised);
-        let told = self.settings.keep_handler_response;
-        let watch = (counts || told).then(|| self.watch(&parts, most, counts, reservation));
-        // A handler that looks for it finds it with every request.
-        if let Some(watch) = watch.as_ref().filter(|_| told) {
+        let keeps_response = self.settings.keep_handler_response;
+        let watch =
+            (counts || keeps_response).then(|| self.watch(&parts, most, counts, reservation));
+        // Every request has the extension, so that a handler can always extract it.
+        if let Some(watch) = watch.as_ref().filter(|_| keeps_response) {
             let over_limit = BodyLimitStatus::new(Arc::clone(&watch.upload), limit);
             parts.extensions.insert(over_limit);
         }
@@ -172,7 +173,8 @@ where
             true => SizeHint::with_exact(0),
             false => request.body().size_hint(),
         };
-        // Most are known to pass before their heads are taken apart, which is what costs.
+        // Most requests pass by their headers alone. This check is cheap, because it does not split
+        // the request into its parts.
         match self.settings.passes(request.headers(), &promised) {
             Some(limit) => {
                 self.pass(|inner| inner.call(request.map(|body| GuardedBody::bounded(body, limit))))

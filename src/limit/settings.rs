@@ -24,10 +24,10 @@ use crate::{
     refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
 };
 
-/// What no body comes to.
+/// The limit that stands for no limit: no body is that long.
 pub(super) const NO_LIMIT: u64 = u64::MAX;
 
-/// What a layer was told, but for how it answers.
+/// The settings of a layer, except for the refusal response.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) limit: Limit,
@@ -40,17 +40,18 @@ pub(super) struct Settings {
     pub(super) budget: Option<BodyBudget>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
-    /// Whether a smaller limit within is an oversight, and not a choice.
+    /// Whether a smaller limit inside is reported as a mistake. Under `BodyGuardLayer::axum` such
+    /// a limit is a choice.
     reports_smaller_limits: bool,
-    /// Shared by what is made of one layer: it reports a thing once.
-    smaller_limit: Arc<AtomicBool>,
+    /// Whether a smaller limit was reported. All services of one layer share this.
+    has_reported_smaller: Arc<AtomicBool>,
     #[cfg(feature = "axum")]
     notice: Arc<super::policy::Notice>,
 }
 
-/// What axum's extractors admit if nobody sets a limit: a body up to this meets no limit but
-/// this one, or one that somebody chose.
-const AXUMS_DEFAULT: u64 = 2 * crate::MIB;
+/// The default limit of the axum extractors. If a body is not longer, any limit that refuses it
+/// was set on purpose.
+const AXUM_DEFAULT_LIMIT: u64 = 2 * crate::MIB;
 
 type Capture = dyn Fn(&Parts) -> Captured + Send + Sync;
 
@@ -68,13 +69,13 @@ impl Settings {
             observer: Observer::default(),
             capture: None,
             reports_smaller_limits: true,
-            smaller_limit: Arc::default(),
+            has_reported_smaller: Arc::default(),
             #[cfg(feature = "axum")]
             notice: Arc::default(),
         }
     }
 
-    /// For a service whose smaller limits are chosen.
+    /// Turns off the report of smaller limits. The service sets them on purpose.
     #[cfg(feature = "axum")]
     pub(super) fn without_report(self) -> Self {
         Self {
@@ -98,14 +99,15 @@ impl Settings {
         self.capture = Some(Arc::new(move |head| Captured::new(capture(head))));
     }
 
-    /// What the answer must know of the request.
+    /// Returns the parts of the request that a refusal depends on.
     pub(super) fn asked(&self, head: &Parts) -> RequestContext {
         let captured = self.capture.as_ref().map(|capture| capture(head));
         let call = self.grpc_refusals.then(|| GrpcCall::of(head)).flatten();
         RequestContext::of(head, call, captured)
     }
 
-    /// The limit of a request that passes by its lengths alone. `None` says nothing yet.
+    /// Returns the limit of a request that passes by its lengths alone. `None` means that the
+    /// whole head decides.
     #[inline]
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
         let limit = self.limit.fixed()?;
@@ -119,8 +121,7 @@ impl Settings {
         declared.is_none_or(|length| length <= most).then_some(most)
     }
 
-    /// The head's decision: the limit that the body has to keep (`None` for no
-    /// limit), or a refusal.
+    /// Checks the head. Returns the limit for the body (`None` for no limit), or a refusal.
     pub(super) fn decide(
         &self,
         head: &Parts,
@@ -168,16 +169,16 @@ impl Settings {
         Box::new(refusal)
     }
 
-    /// A limit by route is in a place where it cannot hold, or a fallback reads bodies.
+    /// Reports that a limit by route met a request without a route. Either the layer is in the
+    /// wrong place, or a fallback reads bodies.
     #[cfg(feature = "axum")]
     #[cold]
     fn warn_of_unknown_route(&self, head: &Parts, limit: Option<u64>) {
         let path = head.uri.path();
         self.observer.observe(&Event::RouteUnknown { path, limit });
         warn(format_args!(
-            "{path}: a limit by route met a request without a route, and the smallest of its \
-             limits applies. Such a limit belongs into `Router::layer` of the router that has the \
-             route"
+            "{path}: a limit by route met a request without a route. The smallest of its limits \
+             applies. Pass such a limit to `Router::layer` of the router that has the route"
         ));
     }
 
@@ -198,8 +199,9 @@ impl Settings {
         Box::new(refusal)
     }
 
-    /// Whether a body may do what it is to be refused for. One that promises to keep to
-    /// its limit may not: hyper holds a client to the length that it has declared.
+    /// Returns whether the body has to be counted: it may go over the limit, be too slow, or be
+    /// refused by a smaller limit. A body with a size hint within the limit cannot go over it,
+    /// because hyper enforces the declared length.
     #[inline]
     pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
@@ -207,30 +209,31 @@ impl Settings {
         limit.is_some_and(|limit| paced || !within(limit)) || self.may_meet_smaller(promised)
     }
 
-    /// Whether another limit may refuse the body, and that is yet to be reported: axum's default
-    /// limit within, or one around, which shows in the size hint.
+    /// Returns whether another limit may refuse the body, and the layer has not reported one yet.
+    /// It is either axum's default limit inside, or a limit outside, which shows in the size hint.
     #[inline]
     fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
         let may = match promised.exact() {
-            Some(length) => length > AXUMS_DEFAULT && self.reports_smaller_limits,
+            Some(length) => length > AXUM_DEFAULT_LIMIT && self.reports_smaller_limits,
             None => promised.upper().is_some(),
         };
-        may && !self.smaller_limit.load(Ordering::Relaxed)
+        may && !self.has_reported_smaller.load(Ordering::Relaxed)
     }
 
-    /// The service has responded, and its body has kept to this limit.
+    /// Checks the response to a body within `limit`: a 413 means that a limit inside is smaller.
     #[inline]
     pub(super) fn meet_response(&self, status: StatusCode, extensions: &Extensions, limit: u64) {
         if status == StatusCode::PAYLOAD_TOO_LARGE
             && self.reports_smaller_limits
-            // A guard within reports for itself.
+            // Another limit layer inside reports its own refusals.
             && extensions.get::<Refusal>().is_none()
         {
             self.report_smaller_limit(limit);
         }
     }
 
-    /// The body that came in has failed, and has kept to this limit.
+    /// Checks the error of a body within `limit`: a length error means that a limit outside is
+    /// smaller.
     #[cold]
     pub(super) fn meet_error(&self, error: &(dyn Error + 'static), limit: u64) {
         let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
@@ -241,20 +244,20 @@ impl Settings {
 
     #[cold]
     fn report_smaller_limit(&self, limit: u64) {
-        if self.smaller_limit.swap(true, Ordering::Relaxed) {
+        if self.has_reported_smaller.swap(true, Ordering::Relaxed) {
             return;
         }
         let limit = (limit != NO_LIMIT).then_some(limit);
         self.observer.observe(&Event::SmallerLimit { limit });
         let limit = limit.map_or_else(|| "none".to_owned(), |limit| format!("{limit} bytes"));
         warn(format_args!(
-            "another limit refused a body that this one ({limit}) admits. Within axum, that is its \
-             `DefaultBodyLimit`, 2 MB if nobody sets it, which `BodyGuardLayer::axum` lifts; \
-             around this layer, another one that limits bodies, which is then not needed"
+            "another limit refused a body that this one ({limit}) admits. Inside an axum app, that \
+             is `DefaultBodyLimit` (2 MB by default), which `BodyGuardLayer::axum` lifts. Outside, \
+             it is another layer that limits bodies, which is not needed then"
         ));
     }
 
-    /// Tells who wants to know.
+    /// Notifies the observer of a refusal.
     pub(super) fn observe(&self, refusal: &Refusal) {
         self.observer.observe(&Event::Refused(refusal));
     }

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::refusal::Refusal;
 
-/// A response that has begun while bytes of its request may still come.
+/// A response that has begun while bytes of its request may still arrive.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     upload: Arc<Upload>,
 }
 
 impl UnderWay {
-    /// Of the response with this head.
+    /// Starts to follow the response with this head.
     pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
         if upload.is_call() {
             *upload.begun() = Begun::of(response);
@@ -25,13 +25,13 @@ impl UnderWay {
         Self { upload }
     }
 
-    /// Has the task woken when the request goes past its limit.
+    /// Registers the task, which is woken when the request goes over its limit.
     pub(super) fn wake_over_limit(&self, cx: &Context<'_>) {
         self.upload.signal.wake_on_report(cx);
     }
 
-    /// How the response ends, once the request is past its limit: in a last frame, or
-    /// in an error. Not at all where it has ended already.
+    /// Returns the last frame or the error that ends the response, once the request is over its
+    /// limit. Returns `None` before that, and if the response has ended already.
     pub(super) fn end<D: From<Bytes>>(&self) -> Option<Result<Frame<D>, ResponseAborted>> {
         let refusal = self.upload.refusal()?;
         let end = match &*self.upload.begun() {
@@ -46,7 +46,7 @@ impl UnderWay {
         Some(frame.ok_or(ResponseAborted(refusal)))
     }
 
-    /// A frame that is handed on.
+    /// Records a frame that is passed on to the client.
     pub(super) fn sent<D: Buf>(&self, frame: &Frame<D>) {
         if let Some(call) = &mut *self.upload.begun() {
             call.sent(frame);
@@ -54,8 +54,10 @@ impl UnderWay {
     }
 }
 
-/// The error of a response that had begun when its request went past the limit. A call
-/// of gRPC's ends with the trailers of a refusal instead.
+/// The error of a response that had begun when its request went over the limit.
+///
+/// The response to a gRPC call ends with the trailers of a refusal instead, unless a gRPC-Web
+/// message is half sent.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -66,7 +68,7 @@ impl UnderWay {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// // Answers with what it is sent, while it is sent.
+/// // Sends the request body back while it arrives.
 /// let echo = service_fn(|request: Request<GuardedBody<Full<Bytes>>>| async {
 ///     Ok::<_, std::convert::Infallible>(Response::new(request.into_body()))
 /// });
@@ -80,7 +82,7 @@ impl UnderWay {
 pub struct ResponseAborted(Refusal);
 
 impl ResponseAborted {
-    /// Why it was broken off.
+    /// Returns the refusal that aborted the response.
     #[must_use]
     pub fn refusal(&self) -> &Refusal {
         &self.0

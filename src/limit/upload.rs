@@ -3,31 +3,35 @@ use std::{
     time::Duration,
 };
 
-use super::{body_budget::Reservation, grpc::Begun, settings::Settings};
+use super::{
+    body_budget::{NoRoom, Reservation},
+    grpc::Begun,
+    settings::Settings,
+};
 use crate::{
     refusal::{Refusal, RefusalKind, RequestContext},
     shared::limit_signal::{LimitSignal, Violation},
 };
 
-/// An upload that is counted: what its body, the answer's future and the answer's body
-/// share, in one allocation.
+/// The state of a counted upload, which the request body, the response future and the response
+/// body share in one allocation.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) signal: LimitSignal,
-    asked: RequestContext,
+    request: RequestContext,
     pub(super) settings: Arc<Settings>,
     /// The body's room in a budget.
     pub(super) reservation: Option<Reservation>,
-    /// The response, where it is one of gRPC's and under way. Only its body asks: the
+    /// The gRPC response that has begun, if there is one. Only the response body uses it, so the
     /// lock is always free.
     begun: Mutex<Option<Begun>>,
 }
 
 impl Upload {
-    pub(super) fn new(limit: u64, asked: RequestContext, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(limit: u64, request: RequestContext, settings: Arc<Settings>) -> Self {
         Self {
             signal: LimitSignal::new(limit),
-            asked,
+            request,
             settings,
             reservation: None,
             begun: Mutex::new(None),
@@ -41,15 +45,15 @@ impl Upload {
         }
     }
 
-    /// A panic elsewhere leaves nothing half-done behind this lock.
+    /// Locks the gRPC response. A panic elsewhere leaves nothing half-done behind this lock.
     pub(super) fn begun(&self) -> MutexGuard<'_, Option<Begun>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses the upload, at most once. The observer learns it here and nowhere else: the
-    /// response may be out already, or its future dropped, and the client gone.
+    /// Refuses the upload, at most once. This is the only place that notifies the observer. At
+    /// this time the response may have been sent, its future dropped, or the client gone.
     pub(super) fn refuse(&self, kind: RefusalKind) {
-        // First, so that nobody sees the response of a refusal that was not counted.
+        // First, so that the refusal is counted before its response can be seen.
         self.settings.observe(&self.refused(kind));
         match kind {
             RefusalKind::TooSlow { rate } => self.signal.report_too_slow(rate),
@@ -58,8 +62,16 @@ impl Upload {
             }
             RefusalKind::Streamed { received } => self.signal.report(received),
             RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
-                unreachable!("the head is judged before there is an upload")
+                unreachable!("the head is checked before there is an upload")
             }
+        }
+    }
+
+    /// Takes the room that the body needs, if so much of its limit remains.
+    pub(super) fn grow_room(&self, remaining: u64) -> Result<(), NoRoom> {
+        match &self.reservation {
+            Some(reservation) => reservation.grow_to(self.signal.limit() - remaining),
+            None => Ok(()),
         }
     }
 
@@ -70,12 +82,12 @@ impl Upload {
         }
     }
 
-    /// Whether the request is a gRPC call.
+    /// Returns whether the request is a gRPC call.
     pub(super) fn is_call(&self) -> bool {
-        self.asked.call().is_some()
+        self.request.call().is_some()
     }
 
-    /// What is wrong with it, once something is.
+    /// Returns the refusal, once the upload is over its limit or too slow.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let kind = match self.signal.violation()? {
             Violation::TooLong { received } => RefusalKind::Streamed { received },
@@ -89,7 +101,8 @@ impl Upload {
 
     fn refused(&self, kind: RefusalKind) -> Refusal {
         let limit = self.signal.limit();
-        self.settings.refusal(kind, Some(limit), self.asked.clone())
+        self.settings
+            .refusal(kind, Some(limit), self.request.clone())
     }
 }
 
@@ -104,12 +117,12 @@ impl Upload {
         ))
     }
 
-    /// The upload of a gRPC call.
+    /// Makes the upload of a gRPC call.
     pub(super) fn of_call(limit: u64, content_type: &str) -> Arc<Self> {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
         let settings = Settings::new(crate::Limit::max(limit));
-        let asked = settings.asked(&head.into_parts().0);
-        Arc::new(Self::new(limit, asked, Arc::new(settings)))
+        let request = settings.asked(&head.into_parts().0);
+        Arc::new(Self::new(limit, request, Arc::new(settings)))
     }
 }

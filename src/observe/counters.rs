@@ -6,14 +6,14 @@ use std::sync::{
 use super::{Discarded, Event, Observer};
 use crate::{budget::StopReason, refusal::RefusalKind};
 
-/// Counts events, for a page of figures or a test.
+/// Counters of events that a metrics page or a test can read.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, Counters, Linger, LingerConfig, MIB};
 ///
 /// let counters = Counters::default();
 /// let linger = Linger::new(LingerConfig::new().observer(counters.observer()));
-/// let guard = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
+/// let layer = BodyGuardLayer::new(4 * MIB).observer(counters.observer());
 /// assert_eq!(counters.snapshot().refused.declared, 0);
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -50,7 +50,7 @@ const REASONS: [StopReason; 8] = [
     StopReason::Shutdown,
 ];
 
-/// Where a reason is counted.
+/// Returns the index of the counter for a reason.
 const fn index(reason: StopReason) -> usize {
     match reason {
         StopReason::Completed => 0,
@@ -64,70 +64,72 @@ const fn index(reason: StopReason) -> usize {
     }
 }
 
-/// What was counted so far. While requests come and go, the numbers may be apart by
-/// those under way.
+/// A snapshot of [`Counters`].
+///
+/// The counters are read one after another. While requests are in progress, the numbers may not
+/// match exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CountersSnapshot {
-    /// Requests that the guard refused.
+    /// Requests that the limit layer refused.
     pub refused: RefusedCount,
-    /// Bodies that were read on, to keep a connection or to deliver an answer.
+    /// Request bodies that were drained, to keep a connection or to deliver a response.
     pub drains: DiscardedCount,
-    /// Streams of HTTP/2 that were read on after their answer.
+    /// HTTP/2 streams whose body was drained after their response.
     pub stream_lingers: DiscardedCount,
-    /// Connections that were lingered for.
+    /// Connections that were closed with a lingering close.
     pub lingers: DiscardedCount,
 }
 
-/// Refusals, by their [`RefusalKind`].
+/// The number of refusals by their [`RefusalKind`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedCount {
-    /// `Content-Length` over the limit.
+    /// Requests with a `Content-Length` over the limit.
     pub declared: u64,
-    /// More bytes than the limit.
+    /// Requests whose body went over the limit while it streamed.
     pub streamed: u64,
-    /// Bytes that came too slowly.
+    /// Requests whose body was slower than the minimum rate.
     pub too_slow: u64,
-    /// Bodies that the budget had no room for.
+    /// Requests whose body had no room in the budget.
     pub over_budget: u64,
-    /// A malformed `Content-Length`.
+    /// Requests with a malformed `Content-Length`.
     pub bad_length: u64,
-    /// No length, where one is required.
+    /// Requests without a length, if one is required.
     pub length_required: u64,
 }
 
-/// Drains or lingers that have ended.
+/// The number of drains or lingering closes that have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiscardedCount {
-    /// What was thrown away, in bytes.
+    /// The number of bytes that were discarded.
     pub bytes: u64,
     stopped: [u64; REASONS.len()],
 }
 
 impl DiscardedCount {
-    /// Returns how many stopped for this reason.
+    /// Returns how many stopped for `reason`.
     #[must_use]
     pub fn with_reason(&self, reason: StopReason) -> u64 {
         self.stopped[index(reason)]
     }
 
-    /// Yields each reason, and how many stopped for it.
+    /// Returns an iterator over the reasons, each with the number that stopped for it.
     pub fn by_reason(&self) -> impl Iterator<Item = (StopReason, u64)> + '_ {
         REASONS.into_iter().zip(self.stopped)
     }
 }
 
 impl Counters {
-    /// What counts, to be given to all the parts.
+    /// Returns an observer that counts events. Pass it to all parts of this crate.
     #[must_use]
     pub fn observer(&self) -> Observer {
         let counted = Arc::clone(&self.0);
         Observer::new(move |event| counted.count(event))
     }
 
-    /// The counters as they stand.
+    /// Returns the current counts.
     #[must_use]
     pub fn snapshot(&self) -> CountersSnapshot {
         let counted = &self.0;
@@ -190,8 +192,8 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_counter() {
-        for (at, reason) in REASONS.into_iter().enumerate() {
-            assert_eq!(index(reason), at, "{reason:?}");
+        for (expected, reason) in REASONS.into_iter().enumerate() {
+            assert_eq!(index(reason), expected, "{reason:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! Events and the observer that is notified of them.
 
 use std::{
     fmt,
@@ -14,14 +14,14 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Something that one of the parts has done for a client.
+/// An event in one of the parts of this crate, of which an [`Observer`] is notified.
 ///
 /// ```
 /// use tower_bodyguard::{Event, Linger, LingerConfig, Observer};
 ///
 /// let observer = Observer::new(|event: &Event<'_>| match event {
 ///     Event::Refused(refusal) => eprintln!("{refusal}"),
-///     Event::Lingered(discarded) => eprintln!("{} bytes thrown away", discarded.bytes),
+///     Event::Lingered(discarded) => eprintln!("{} bytes discarded", discarded.bytes),
 ///     _ => {}
 /// });
 /// let linger = Linger::new(LingerConfig::new().observer(observer));
@@ -29,47 +29,53 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The limit layer refuses a request. It is observed when the limit is reached, whatever
-    /// becomes of the response: once for each layer that refuses the request.
+    /// A limit layer refuses a request.
+    ///
+    /// The event happens when the layer decides, no matter which response the client gets. It
+    /// happens once for each layer that refuses the request.
     Refused(&'a Refusal),
-    /// Delivery has read a body on, to keep its connection or to deliver an answer.
+    /// [`Delivery`](crate::Delivery) has drained a request body, to keep the connection or to
+    /// deliver a response.
     Drained(Discarded),
-    /// Delivery has read a stream of HTTP/2 on after its answer.
+    /// [`Delivery`](crate::Delivery) has drained the body of an HTTP/2 stream after its response.
     StreamLingered(Discarded),
     /// A limit by route (`Limit::route`, feature `axum`) met a request without a route, and the
-    /// smallest of its limits applies. A layer says it once. It is logged by the layer itself,
-    /// and not by `Observer::tracing`.
+    /// smallest of its limits applies.
+    ///
+    /// A layer reports this once. The layer itself logs it, and `Observer::tracing` does not.
     RouteUnknown {
         /// The path of the request, as the client sent it.
         path: &'a str,
-        /// The limit that applies, in bytes; `None` for no limit.
+        /// The limit that applies, in bytes, or `None` for no limit.
         limit: Option<u64>,
     },
-    /// Another limit, within the guarded service or around it, refused a body that the layer
-    /// admits: the service responded with 413, or the body ended in an error of
-    /// `http_body_util::Limited`. A layer says it once, and logs it itself, as above.
+    /// Another limit, inside or outside the limit layer, refused a body that the layer admits.
+    ///
+    /// The service responded with 413, or the body ended in an error of
+    /// `http_body_util::Limited`. A layer reports this once. The layer itself logs it, and
+    /// `Observer::tracing` does not.
     SmallerLimit {
-        /// The layer's own limit, in bytes; `None` for no limit.
+        /// The layer's own limit, in bytes, or `None` for no limit.
         limit: Option<u64>,
     },
-    /// The hook has discarded what still came on a connection that closes.
+    /// A lingering close has ended: it discarded the bytes that still arrived.
     Lingered(Discarded),
 }
 
-/// What was read only to be thrown away.
+/// The result of a drain or a lingering close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Discarded {
-    /// How many bytes.
+    /// The number of bytes that were discarded.
     pub bytes: u64,
-    /// How long it took.
+    /// The time that it took.
     pub lasted: Duration,
-    /// Why it stopped.
+    /// The reason why it stopped.
     pub reason: StopReason,
 }
 
 impl Discarded {
-    /// What has just ended.
+    /// Returns the result of a drain or lingering close that ends now.
     pub(crate) fn new(discarding: &Discarding, reason: StopReason) -> Self {
         Self {
             bytes: discarding.discarded(),
@@ -79,17 +85,19 @@ impl Discarded {
     }
 }
 
-/// Is told of each [`Event`]. It is cheap to clone, and one is for all parts.
+/// A callback that is notified of each [`Event`].
 ///
-/// It is called where the event happens, in the server's own tasks: it should not block.
-/// A panic in it is caught, and goes no further.
+/// It is cheap to clone. Pass the same observer to all parts of this crate.
+///
+/// It is called in the server's own tasks when the event happens, so it should not block. A panic
+/// in it is caught.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Observe>>);
 
 type Observe = dyn Fn(&Event<'_>) + Send + Sync;
 
 impl Observer {
-    /// Calls `observe` for each event.
+    /// Makes an observer that calls `observe` for each event.
     pub fn new<F>(observe: F) -> Self
     where
         F: Fn(&Event<'_>) + Send + Sync + 'static,
@@ -97,7 +105,7 @@ impl Observer {
         Self(Some(Arc::new(observe)))
     }
 
-    /// Tells both.
+    /// Returns an observer that notifies `self` and then `other`.
     ///
     /// ```
     /// use tower_bodyguard::{Counters, Observer};
@@ -119,7 +127,7 @@ impl Observer {
 
     pub(crate) fn observe(&self, event: &Event<'_>) {
         if let Some(observe) = &self.0 {
-            // The panic hook has said it; a drop may be what brought us here.
+            // The panic hook has reported the panic. Catch it, because this may run in a drop.
             let _ = catch_unwind(AssertUnwindSafe(|| observe(event)));
         }
     }

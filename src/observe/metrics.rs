@@ -3,8 +3,9 @@ use metrics::{counter, histogram};
 use super::{Discarded, Event, Observer};
 
 impl Observer {
-    /// Counts by the `metrics` facade (feature `metrics`), whose recorder is the
-    /// application's. The names are Prometheus's kind:
+    /// Returns an observer that counts events with the `metrics` facade (feature `metrics`).
+    ///
+    /// The application installs the recorder. The names follow the conventions of Prometheus:
     ///
     /// | metric | kind | labels |
     /// | --- | --- | --- |
@@ -13,7 +14,7 @@ impl Observer {
     /// | `bodyguard_drain_bytes_total`, `bodyguard_stream_linger_bytes_total`, `bodyguard_linger_bytes_total` | counter | |
     /// | `bodyguard_drain_duration_seconds`, `bodyguard_stream_linger_duration_seconds`, `bodyguard_linger_duration_seconds` | histogram | |
     ///
-    /// How many linger now is in [`Linger::stats`](crate::Linger::stats).
+    /// [`Linger::stats`](crate::Linger::stats) returns the number of connections that linger now.
     ///
     /// ```
     /// use tower_bodyguard::{Linger, LingerConfig, Observer};

@@ -1,5 +1,5 @@
-//! Events for the operator: one observer for all parts, counters, and adapters for `tracing`
-//! and `metrics`.
+//! Events, the observer for all parts of the crate, counters, and adapters for `tracing` and
+//! `metrics`.
 
 mod counters;
 mod event;

@@ -2,22 +2,25 @@ use super::{Discarded, Event, Observer};
 use crate::budget::StopReason;
 
 impl Observer {
-    /// Makes an event of `tracing` (feature `tracing`) of each, with the target
-    /// `tower_bodyguard`:
+    /// Returns an observer that logs each event with `tracing` (feature `tracing`).
+    ///
+    /// The target is `tower_bodyguard`:
     ///
     /// | message | level | fields |
     /// | --- | --- | --- |
     /// | `refused` | INFO | `kind`, `status`, `limit`, `declared`, `received` |
     /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `bytes`, `lasted` in seconds |
-    /// | the same, where another needed the place, or the client was too slow | WARN | the same |
+    /// | the same, if it was evicted or the client was too slow | WARN | the same |
     ///
-    /// Numbers of bytes are `u64`; those that there are none of are left out.
+    /// Numbers of bytes are `u64`. A field without a value is left out.
+    ///
+    /// The limit layer itself logs [`Event::RouteUnknown`] and [`Event::SmallerLimit`].
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, Observer};
     ///
     /// let linger = Linger::new(LingerConfig::new().observer(Observer::tracing()));
-    /// let guard = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
+    /// let layer = BodyGuardLayer::new(4 * MIB).observer(Observer::tracing());
     /// ```
     #[must_use]
     pub fn tracing() -> Self {
@@ -39,7 +42,7 @@ fn trace(event: &Event<'_>) {
         Event::Drained(discarded) => trace_discarded("drained", discarded),
         Event::StreamLingered(discarded) => trace_discarded("stream lingered", discarded),
         Event::Lingered(discarded) => trace_discarded("lingered", discarded),
-        // The layer has logged it, whoever observes.
+        // The layer logs these itself, with any observer and with none.
         Event::RouteUnknown { .. } | Event::SmallerLimit { .. } => {}
     }
 }

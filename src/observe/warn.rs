@@ -1,8 +1,9 @@
 use std::fmt;
 
-/// Reports wrong use that nothing but a log can tell: to `tracing` (feature `tracing`), and
-/// without that feature to standard error in debug builds. In production, standard error is the
-/// application's.
+/// Logs wrong use of the crate that cannot be reported in another way.
+///
+/// With the feature `tracing`, it logs to `tracing`. Without it, it writes to standard error, in
+/// debug builds only: in production, standard error belongs to the application.
 #[cold]
 pub(crate) fn warn(message: fmt::Arguments<'_>) {
     #[cfg(feature = "tracing")]

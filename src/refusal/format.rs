@@ -1,8 +1,8 @@
-//! What a client would rather read, of the few forms that a refusal has.
+//! Picks the format of a refusal that the client prefers.
 
 use http::HeaderValue;
 
-/// The form in which a client would rather have a refusal, by its `Accept`.
+/// The format of a refusal that the client prefers, according to its `Accept` header.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -10,32 +10,33 @@ use http::HeaderValue;
 /// use tower_bodyguard::{BodyGuardLayer, MIB, Refusal, limit::RefusalFormat};
 ///
 /// fn refused(refusal: &Refusal) -> Response {
-///     let words = match refusal.format() {
+///     let response = match refusal.format() {
 ///         RefusalFormat::Html => Html(format!("<h1>{refusal}</h1>")).into_response(),
 ///         _ => refusal.to_string().into_response(),
 ///     };
-///     (refusal.status(), words).into_response()
+///     (refusal.status(), response).into_response()
 /// }
 ///
-/// let guard = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);
-/// # let _: axum::Router = axum::Router::new().layer(guard);
+/// let layer = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);
+/// # let _: axum::Router = axum::Router::new().layer(layer);
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalFormat {
-    /// `text/html`, as browsers ask for when they navigate.
+    /// `text/html`, which browsers request when they navigate.
     Html,
     /// `application/problem+json`, or `application/json`.
     ProblemJson,
-    /// Plain text: whatever else, and where there is no `Accept`.
+    /// Plain text, for any other `Accept` and for none.
     Text,
 }
 
 impl RefusalFormat {
-    /// The heaviest of the forms that the header names (RFC 9110 §12.5.1), the first
-    /// of those where there are several. Wildcards name none: `*/*` is what curl and
-    /// `fetch` say, whose users want a line of text.
+    /// Returns the format with the highest weight in the header (RFC 9110 §12.5.1), and the first
+    /// of several with that weight.
+    ///
+    /// Wildcards do not count: curl and `fetch` send `*/*`, and their users want a line of text.
     pub(super) fn of(accept: Option<&HeaderValue>) -> Self {
         let ranges = accept.and_then(|value| value.to_str().ok()).unwrap_or("");
         let mut best = (Self::Text, 0);
@@ -48,7 +49,7 @@ impl RefusalFormat {
     }
 }
 
-/// A form that a media range names, and its weight in thousandths.
+/// Returns the format that a media range names, and its weight in thousandths.
 fn named(range: &str) -> Option<(RefusalFormat, u16)> {
     let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
     let name = name.trim();
@@ -70,7 +71,7 @@ fn named(range: &str) -> Option<(RefusalFormat, u16)> {
     Some((form, weight.unwrap_or(1000)))
 }
 
-/// `qvalue` of RFC 9110 §12.4.2; what is none weighs nothing.
+/// Parses a `qvalue` (RFC 9110 §12.4.2). An invalid one has the weight 0.
 fn thousandths(value: &str) -> u16 {
     match value.parse::<f32>() {
         Ok(q) if (0.0..=1.0).contains(&q) => (q * 1000.0) as u16,

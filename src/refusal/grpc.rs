@@ -1,4 +1,4 @@
-//! A gRPC call, told by its content type.
+//! Recognizes gRPC calls by their content type.
 
 use http::{
     HeaderValue, Version,
@@ -6,27 +6,28 @@ use http::{
     request::Parts,
 };
 
-/// A call of gRPC's, as far as its answer depends on it.
+/// The properties of a gRPC call that its response depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct GrpcCall {
-    /// The answer's.
+    /// The content type of the response.
     content_type: HeaderValue,
     form: GrpcFormat,
 }
 
-/// Where the trailers go.
+/// The form of a gRPC call, which determines where the trailers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrpcFormat {
-    /// `application/grpc`: into the trailers of HTTP.
+    /// `application/grpc`: in the HTTP trailers.
     Grpc,
-    /// `application/grpc-web`: behind the messages in the body.
+    /// `application/grpc-web`: after the messages in the body.
     Web,
-    /// `application/grpc-web-text`: there too, in base64.
+    /// `application/grpc-web-text`: after the messages in the body, in base64.
     WebText,
 }
 
 impl GrpcFormat {
-    /// By the media type, whatever the messages are made of: `+proto`, `+json`.
+    /// Recognizes the form by the media type, with any message format such as `+proto` and
+    /// `+json`.
     pub(crate) fn of(value: &HeaderValue) -> Option<Self> {
         let value = value.as_bytes();
         let end = value
@@ -45,12 +46,12 @@ impl GrpcFormat {
         }
     }
 
-    /// The answer's, by the request's: where that is a list, or has parameters, the plain
-    /// name of the form.
-    fn content_type(self, asked: &HeaderValue) -> HeaderValue {
+    /// Returns the content type of the response: the requested one, or the plain name of the form
+    /// if that is a list or has parameters.
+    fn content_type(self, requested: &HeaderValue) -> HeaderValue {
         let is_plain = |byte: &u8| !matches!(byte, b',' | b';' | b' ');
-        if asked.as_bytes().iter().all(is_plain) {
-            return asked.clone();
+        if requested.as_bytes().iter().all(is_plain) {
+            return requested.clone();
         }
         HeaderValue::from_static(match self {
             Self::Grpc => "application/grpc",
@@ -61,29 +62,29 @@ impl GrpcFormat {
 }
 
 impl GrpcCall {
-    /// Returns `None` if the request is not a gRPC call. gRPC needs HTTP/2, and gRPC-Web does
-    /// not.
+    /// Returns the gRPC call of a request, or `None` if it is not one. gRPC needs HTTP/2, and
+    /// gRPC-Web does not.
     pub(crate) fn of(head: &Parts) -> Option<Self> {
         let headers = &head.headers;
-        let asked = headers.get(CONTENT_TYPE)?;
-        let is_spoken =
+        let sent = headers.get(CONTENT_TYPE)?;
+        let is_possible =
             |form: &GrpcFormat| *form != GrpcFormat::Grpc || head.version >= Version::HTTP_2;
-        let form = GrpcFormat::of(asked).filter(is_spoken)?;
-        // A client of gRPC-Web may ask for the other of its forms.
+        let form = GrpcFormat::of(sent).filter(is_possible)?;
+        // A gRPC-Web client may request the other gRPC-Web form.
         let web =
             |accept: &HeaderValue| GrpcFormat::of(accept).filter(|form| *form != GrpcFormat::Grpc);
         let accepted = headers
             .get(ACCEPT)
             .filter(|_| form != GrpcFormat::Grpc)
             .and_then(|accept| Some((accept, web(accept)?)));
-        let (content_type, form) = accepted.unwrap_or((asked, form));
+        let (content_type, form) = accepted.unwrap_or((sent, form));
         Some(Self {
             content_type: form.content_type(content_type),
             form,
         })
     }
 
-    /// The answer's content type.
+    /// Returns the content type of the response.
     pub(crate) fn content_type(&self) -> &HeaderValue {
         &self.content_type
     }

@@ -1,4 +1,4 @@
-//! Why a request is refused: data only, in the words and forms that a client can read.
+//! Refusals as plain data: the reason, its text, and the format that the client can read.
 
 mod format;
 mod grpc;

@@ -9,11 +9,11 @@ use super::{
     size::{Size, write_limit},
 };
 
-/// Why a request was refused, and the numbers.
+/// The reason why a request was refused, with the numbers.
 ///
-/// It is what [`refusal_response`](crate::BodyGuardLayer::refusal_response) gets to write an
-/// answer from, and it stays in the extensions of the response, so that layers
-/// further out can count and log it. As text it is one paragraph for the client:
+/// [`refusal_response`](crate::BodyGuardLayer::refusal_response) makes the response from it. It is
+/// also in the extensions of the response, so that outer layers can count and log it. Its
+/// `Display` text is one paragraph for the client:
 ///
 /// > Upload too large: 20 MiB. The limit is 4 MiB.
 ///
@@ -48,7 +48,7 @@ pub struct Refusal {
     request: RequestContext,
 }
 
-/// What was wrong with the request.
+/// The kind of a [`Refusal`].
 ///
 /// ```
 /// use tower_bodyguard::{Refusal, limit::RefusalKind};
@@ -64,21 +64,20 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalKind {
-    /// `Content-Length` declares more bytes than the limit. The handler never ran.
+    /// `Content-Length` declares more bytes than the limit. The handler did not run.
     Declared {
         /// The declared length, in bytes.
         length: u64,
     },
-    /// More bytes than the limit came.
+    /// More bytes than the limit arrived.
     Streamed {
-        /// How many bytes had come when the limit was passed: not the length of
-        /// the body, which nobody knows.
+        /// The number of bytes received when the body went over the limit. The length of the
+        /// whole body is unknown.
         received: u64,
     },
-    /// The bytes came too slowly, where a [rate](crate::BodyGuardLayer::min_rate) is asked
-    /// for.
+    /// The body was slower than the [minimum rate](crate::BodyGuardLayer::min_rate).
     TooSlow {
-        /// The rate, in bytes per second.
+        /// The minimum rate, in bytes per second.
         rate: u64,
     },
     /// There is no room in the [budget](crate::BodyBudget) for the body.
@@ -87,16 +86,15 @@ pub enum RefusalKind {
         retry_after: Duration,
     },
     /// `Content-Length` is not one decimal number that fits 64 bits, or there
-    /// are several that differ (RFC 9110 §8.6). The handler never ran.
+    /// are several that differ (RFC 9110 §8.6). The handler did not run.
     BadLength,
-    /// The body says no length, and one is
-    /// [required](crate::BodyGuardLayer::require_content_length). The handler
-    /// never ran.
+    /// The length of the body is unknown, and a length is
+    /// [required](crate::BodyGuardLayer::require_content_length). The handler did not run.
     LengthRequired,
 }
 
 impl RefusalKind {
-    /// In one word, for a label or a log.
+    /// Returns the kind as one word for labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,7 +107,8 @@ impl RefusalKind {
         }
     }
 
-    /// The status of such a refusal: that for size is the layer's to set.
+    /// Returns the status of such a refusal. `for_size` is the layer's status for a body over the
+    /// limit.
     pub(crate) fn status(self, for_size: StatusCode) -> StatusCode {
         match self {
             Self::Declared { .. } | Self::Streamed { .. } => for_size,
@@ -121,10 +120,12 @@ impl RefusalKind {
     }
 }
 
-/// For tests.
+/// Constructors and setters for tests.
 impl Refusal {
-    /// Makes a refusal, to test what responds to it or logs it. The limit is in bytes; `None`
-    /// for no limit. The status is that of a layer that sets none.
+    /// Makes a refusal, to test code that responds to it or logs it.
+    ///
+    /// The limit is in bytes, and `None` stands for no limit. The status is the default of the
+    /// layer.
     ///
     /// ```
     /// use http::{Response, StatusCode};
@@ -153,7 +154,7 @@ impl Refusal {
         self
     }
 
-    /// Sets the head of the request that is refused, for its [`format`](Self::format).
+    /// Sets the head of the refused request, which determines the [`format`](Self::format).
     #[must_use]
     pub fn with_head(mut self, head: &Parts) -> Self {
         let captured = self.request.take_captured();
@@ -161,7 +162,7 @@ impl Refusal {
         self
     }
 
-    /// Sets what [`capture`](crate::BodyGuardLayer::capture) took from the head.
+    /// Sets the value that [`capture`](crate::BodyGuardLayer::capture) would return.
     #[must_use]
     pub fn with_captured<T: Any + Send + Sync>(mut self, captured: T) -> Self {
         self.request.set_captured(Captured::new(captured));
@@ -185,40 +186,44 @@ impl Refusal {
         }
     }
 
-    /// Keeps the limit out of what the client gets to read.
+    /// Hides the limit from the client.
     pub(crate) fn secret(mut self, secret: bool) -> Self {
         self.secret = secret;
         self
     }
 
-    /// The status to answer with: 413 for a body that is too large, unless the
-    /// layer was told [otherwise](crate::BodyGuardLayer::status), 400 for a bad
-    /// `Content-Length`, 411 for a missing one, and 408 for a body that came too slowly.
+    /// Returns the status for the response.
+    ///
+    /// - 413 for a body over the limit, unless the layer sets
+    ///   [another status](crate::BodyGuardLayer::status),
+    /// - 400 for a bad `Content-Length`,
+    /// - 411 for a missing `Content-Length`,
+    /// - 408 for a body that was too slow.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What was wrong.
+    /// Returns the kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> RefusalKind {
         self.kind
     }
 
-    /// The limit that applied, in bytes; `None` where there was none.
+    /// Returns the limit that applied, in bytes, or `None` if there was none.
     #[must_use]
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// Whether the client is not to learn the limit, see
+    /// Returns whether the limit is hidden from the client, see
     /// [`hide_limit`](crate::BodyGuardLayer::hide_limit).
     #[must_use]
     pub fn is_limit_hidden(&self) -> bool {
         self.secret
     }
 
-    /// The length that the request declared, in bytes, where that was too much.
+    /// Returns the length that the request declared, in bytes, if that was over the limit.
     #[must_use]
     pub fn declared(&self) -> Option<u64> {
         match self.kind {
@@ -227,7 +232,7 @@ impl Refusal {
         }
     }
 
-    /// How many bytes had come when the limit was passed, where it was passed
+    /// Returns the number of bytes received when the body went over the limit, if that happened
     /// while the body streamed.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
@@ -237,14 +242,14 @@ impl Refusal {
         }
     }
 
-    /// What the client would rather be answered in: see [`RefusalFormat`].
+    /// Returns the format that the client prefers.
     #[must_use]
     pub fn format(&self) -> RefusalFormat {
         self.request.format()
     }
 
-    /// Returns what [`capture`](crate::BodyGuardLayer::capture) took from the request's head;
-    /// `None` if that is not set.
+    /// Returns the value that [`capture`](crate::BodyGuardLayer::capture) took from the request's
+    /// head, or `None` if that is not set.
     ///
     /// # Panics
     ///
@@ -255,17 +260,17 @@ impl Refusal {
         self.request.captured()
     }
 
-    /// The call of gRPC's that is refused, if it is one.
+    /// Returns the refused gRPC call, or `None` if the request is not one.
     pub(crate) fn call(&self) -> Option<&GrpcCall> {
         self.request.call()
     }
 
-    /// Whether the request was a HEAD, whose answer has no body.
+    /// Returns whether the request was a HEAD request, whose response has no body.
     pub(crate) fn by_head(&self) -> bool {
         self.request.by_head()
     }
 
-    /// What is wrong, in the words of RFC 9110 §15.
+    /// Returns a title: the name of the status in RFC 9110 §15, except for a bad length.
     pub(crate) fn title(&self) -> &'static str {
         match self.kind {
             RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "Content Too Large",
@@ -278,7 +283,7 @@ impl Refusal {
 }
 
 impl Refusal {
-    /// Writes what went wrong, the limit, and what to do.
+    /// Writes the text for the client: what went wrong, the limit, and what to do.
     pub(crate) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
         match self.kind {
             RefusalKind::Declared { length } => self.write_declared(out, length),
@@ -302,8 +307,8 @@ impl Refusal {
 
     fn write_declared(&self, out: &mut impl fmt::Write, length: u64) -> fmt::Result {
         out.write_str("Upload too large: ")?;
-        match self.told_limit() {
-            // No digit may depend on the limit.
+        match self.shown_limit() {
+            // The limit is hidden, so no digit may depend on it.
             None => {
                 Size::nearest(length).write(out)?;
                 out.write_str(". Send a smaller one.")
@@ -314,8 +319,8 @@ impl Refusal {
             }
             Some(limit) => {
                 let sizes = Size::over(length, limit);
-                let said = sizes.map_or(Size::bytes(length), |(length, _)| length);
-                said.write(out)?;
+                let shown = sizes.map_or(Size::bytes(length), |(length, _)| length);
+                shown.write(out)?;
                 out.write_str(". The limit is ")?;
                 match sizes {
                     Some((_, limit)) => limit.write(out)?,
@@ -328,7 +333,7 @@ impl Refusal {
 
     fn write_streamed(&self, out: &mut impl fmt::Write) -> fmt::Result {
         out.write_str("Upload too large")?;
-        match self.told_limit() {
+        match self.shown_limit() {
             None => out.write_str(". Send a smaller one."),
             Some(0) => out.write_str(NOTHING_ACCEPTED),
             Some(limit) => {
@@ -339,8 +344,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the limit if the client may learn it.
-    fn told_limit(&self) -> Option<u64> {
+    /// Returns the limit unless it is hidden from the client.
+    fn shown_limit(&self) -> Option<u64> {
         self.limit.filter(|_| !self.secret)
     }
 }
@@ -427,7 +432,7 @@ mod tests {
     fn a_secret_limit_is_in_no_text() {
         let kinds = [
             RefusalKind::Declared { length: 20 << 20 },
-            // Exact bytes would say that the limit is close.
+            // Exact bytes would show that the limit is close.
             RefusalKind::Declared { length: 4_200_000 },
             RefusalKind::Streamed {
                 received: 4_194_305,
@@ -435,7 +440,7 @@ mod tests {
         ];
         for kind in kinds {
             let text = refusal(kind).secret(true).to_string();
-            // The count at which it was refused would tell the limit as well.
+            // The count at which the body was refused would reveal the limit as well.
             assert!(!text.contains("4194") && !text.contains("limit"), "{text}");
             assert!(!text.contains("4200000"), "{text}");
         }

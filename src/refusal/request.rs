@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
 
 use super::{format::RefusalFormat, grpc::GrpcCall};
 
-/// What the answer must know of the request once its head is with the handler.
+/// The parts of a request that a refusal depends on. They are kept, because the handler may own
+/// the head by the time of the refusal.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestContext {
     form: FormatHint,
@@ -18,12 +19,12 @@ pub(crate) struct RequestContext {
     captured: Option<Captured>,
 }
 
-/// What tells the form of the answer.
+/// The header that determines the format of the response.
 #[derive(Clone, Debug)]
 enum FormatHint {
-    /// The content type, of a call of gRPC's.
+    /// The content type of a gRPC call.
     Grpc(GrpcCall),
-    /// `Accept`, of any other request.
+    /// The `Accept` header of any other request.
     Accept(Option<HeaderValue>),
 }
 
@@ -33,7 +34,7 @@ impl Default for FormatHint {
     }
 }
 
-/// Of a type that the layer's user knows.
+/// A captured value, whose type only the application knows.
 #[derive(Clone)]
 pub(crate) struct Captured {
     value: Arc<dyn Any + Send + Sync>,
@@ -99,7 +100,7 @@ impl RequestContext {
         }
     }
 
-    /// The call of gRPC's that the request makes, if it makes one.
+    /// Returns the gRPC call, or `None` if the request is not one.
     pub(crate) fn call(&self) -> Option<&GrpcCall> {
         match &self.form {
             FormatHint::Grpc(call) => Some(call),
@@ -108,7 +109,7 @@ impl RequestContext {
     }
 }
 
-/// The header as one list. In several lines (RFC 9110 §5.3) it seldom comes.
+/// Returns the `Accept` header as one list. It rarely has several lines (RFC 9110 §5.3).
 fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut lines = headers.get_all(ACCEPT).iter();
     let first = lines.next()?;

@@ -1,4 +1,4 @@
-//! How byte counts are written for people.
+//! Byte counts as text for people.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ const UNITS: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// A number of bytes in one unit: `19.1 MiB`.
 ///
-/// Written by hand, for `write!` costs more than twice the instructions, and the text is a good
-/// part of what a refusal costs.
+/// The formatting is written by hand, because `write!` costs more than twice the instructions. The
+/// text is a large part of the cost of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size {
-    /// In units of 1024 to this power.
+    /// The unit: 1024 bytes to this power.
     power: u32,
-    /// How many, times 10 to the power of `digits`.
+    /// The number of units, times 10 to the power of `digits`.
     scaled: u64,
     digits: u32,
 }
@@ -27,18 +27,18 @@ impl Size {
         }
     }
 
-    /// Returns the size rounded to the nearest.
+    /// Returns the size rounded to the nearest tenth of its unit.
     pub(super) fn nearest(bytes: u64) -> Self {
         Self::rounded(bytes, 1, true)
     }
 
-    /// Returns the size rounded down: a limit that reads as 4 MiB admits 4 MiB.
+    /// Returns the size rounded down, so that a limit shown as 4 MiB admits 4 MiB.
     fn down(bytes: u64) -> Self {
         Self::rounded(bytes, 1, false)
     }
 
     fn rounded(bytes: u64, digits: u32, nearest: bool) -> Self {
-        // The largest power of 1024 that is not larger than the number.
+        // The largest power of 1024 that is not larger than `bytes`.
         let power = bytes.checked_ilog2().unwrap_or(0) / 10;
         if power == 0 {
             return Self::bytes(bytes);
@@ -47,14 +47,14 @@ impl Size {
         let scaled = (u128::from(bytes) * 10_u128.pow(digits) + half) >> (10 * power);
         Self {
             power,
-            // Of 1024 units at most.
+            // At most 1024 units, so the cast does not truncate.
             scaled: scaled as u64,
             digits,
         }
     }
 
-    /// Returns a length and the limit that it is over, with as many digits as tell them apart;
-    /// `None` if that takes the exact numbers.
+    /// Returns a length and the smaller limit, with enough digits to tell them apart. Returns
+    /// `None` if only the exact numbers differ.
     pub(super) fn over(length: u64, limit: u64) -> Option<(Self, Self)> {
         (1..=3)
             .map(|digits| {
@@ -91,7 +91,7 @@ impl Size {
     }
 }
 
-/// Writes `4 MiB (4194304 bytes)`: one to remember, and the exact number.
+/// Writes a short size and the exact number: `4 MiB (4194304 bytes)`.
 pub(crate) fn write_limit(out: &mut impl fmt::Write, bytes: u64) -> fmt::Result {
     let size = Size::down(bytes);
     size.write(out)?;
@@ -104,7 +104,7 @@ pub(crate) fn write_limit(out: &mut impl fmt::Write, bytes: u64) -> fmt::Result 
 }
 
 fn write_decimal(out: &mut impl fmt::Write, mut number: u64) -> fmt::Result {
-    // As many digits as `u64::MAX` has.
+    // `u64::MAX` has 20 digits.
     let mut digits = [0; 20];
     let mut first = digits.len();
     loop {

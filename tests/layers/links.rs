@@ -92,7 +92,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
                 }
             }
             Event::End(TagEnd::Heading(_)) => {
-                anchors.extend(heading.take().map(|heading| slug(&heading)))
+                anchors.extend(heading.take().map(|heading| slug(&heading)));
             }
             _ => {}
         }

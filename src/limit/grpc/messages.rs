@@ -3,43 +3,45 @@ use std::io::IoSlice;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Buf;
 
-/// The first byte of a frame of gRPC-Web that holds trailers, uncompressed.
+/// The first byte of a gRPC-Web frame that holds uncompressed trailers.
 pub(super) const TRAILERS: u8 = 0x80;
 
-/// Follows the messages of gRPC-Web in a body: one byte that says what it is, four of
-/// its length, and the message. A service may cut them into frames of HTTP as it likes.
+/// A parser that finds the message boundaries in a gRPC-Web body.
+///
+/// Each message is preceded by one byte for its kind and four bytes for its length. A service
+/// may split messages into HTTP frames at any position.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// What has come of the five bytes before a message.
+    /// The five bytes before a message, of which the first `known` have been received.
     prefix: [u8; 5],
     known: usize,
-    /// What is to come of the message.
+    /// The bytes of the message that are still missing.
     left: usize,
     has_ended: bool,
-    /// A frame was in too many pieces to follow.
+    /// Whether the position is unknown: a frame had too many pieces, or was not base64.
     is_lost: bool,
     text: Option<Group>,
 }
 
-/// Of the text form: what has come of four characters, which are up to three bytes.
+/// A group of four base64 characters, which encode up to three bytes, in the text form.
 #[derive(Debug, Default)]
 struct Group {
     characters: [u8; 4],
     known: usize,
 }
 
-/// Where a body stands.
+/// The position in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
     /// Between two messages.
     Boundary,
-    /// In a message, or nobody knows where.
+    /// Within a message, or at an unknown position.
     Within,
-    /// In the trailers, or behind them.
+    /// In the trailers, or after them.
     End,
 }
 
-/// As many as hyper hands to the kernel in one call.
+/// The number of pieces that hyper hands to the kernel in one call.
 const PIECES: usize = 64;
 
 impl Messages {
@@ -65,7 +67,7 @@ impl Messages {
         }
     }
 
-    /// The service has ended the call.
+    /// Records that the service has ended the call.
     pub(super) fn end(&mut self) {
         self.has_ended = true;
     }
@@ -151,7 +153,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, and in both forms.
+        /// Splits the bytes at any position, in both forms.
         #[test]
         fn cuts_make_no_difference(
             messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..5),

@@ -1,7 +1,7 @@
-//! gRPC: a refusal that its clients can read, told by the call's content type.
+//! Refusals in the form that gRPC clients can read, chosen by the content type of the call.
 //!
-//! They look for a status of gRPC's own in the trailers, and make UNKNOWN of a bare
-//! 413. The forms are those of gRPC's documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
+//! A gRPC client looks for a gRPC status in the trailers, and reports a bare 413 as UNKNOWN.
+//! The gRPC documents PROTOCOL-HTTP2 and PROTOCOL-WEB define the forms.
 
 mod messages;
 mod response;

@@ -13,7 +13,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_RETRY_PUSHBACK_MS: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
-/// The whole answer: the status alone, where no message was sent.
+/// Returns a complete gRPC response without messages, which has only the status.
 pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers = response.headers_mut();
@@ -22,8 +22,8 @@ pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<B
     if call.form() == GrpcFormat::Grpc {
         return response;
     }
-    // Clients of gRPC-Web read the one or the other, and those in browsers what
-    // is exposed to scripts.
+    // Some gRPC-Web clients read the status from the headers, others from the body. A browser
+    // hides headers from scripts unless they are exposed.
     let exposed = HeaderValue::from_static("grpc-status,grpc-message");
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     let body = in_body(call.form(), refusal);
@@ -31,7 +31,7 @@ pub(in crate::limit) fn refuse(call: &GrpcCall, refusal: &Refusal) -> Response<B
     response.map(|_| body)
 }
 
-/// The trailers as a frame of the body.
+/// Returns the trailers as a frame of the body.
 fn in_body(form: GrpcFormat, refusal: &Refusal) -> Bytes {
     let mut lines = format!(
         "{GRPC_STATUS}:{}\r\n{GRPC_MESSAGE}:{refusal}\r\n",
@@ -50,36 +50,36 @@ fn in_body(form: GrpcFormat, refusal: &Refusal) -> Bytes {
     }
 }
 
-/// A response of gRPC's that has begun.
+/// A gRPC response that has begun.
 #[derive(Debug)]
 pub(in crate::limit) struct Begun {
     form: GrpcFormat,
     messages: Messages,
 }
 
-/// How such a response is to end.
+/// The way in which a response that has begun is to end.
 pub(in crate::limit) enum End<D> {
-    /// With the refusal.
+    /// The frame with the refusal ends it.
     Refused(Frame<D>),
-    /// As the service has ended it: a second status would be none.
+    /// The service has ended it with a status already. A second one would not count.
     Ended,
-    /// It cannot: a message is half sent.
+    /// It has to be aborted: a message is half sent.
     ResponseAborted,
 }
 
 impl Begun {
-    /// By what the service has chosen. `None` for a response that is none of gRPC's.
+    /// Recognizes a gRPC response by its content type. Returns `None` if it is not one.
     pub(in crate::limit) fn of(headers: &HeaderMap) -> Option<Self> {
         let form = GrpcFormat::of(headers.get(CONTENT_TYPE)?)?;
         let mut messages = Messages::new(form == GrpcFormat::WebText);
-        // Trailers only, and these in the head.
+        // A Trailers-Only response, whose status is in the head.
         if headers.contains_key(GRPC_STATUS) {
             messages.end();
         }
         Some(Self { form, messages })
     }
 
-    /// A frame that is handed on.
+    /// Records a frame that is passed on to the client.
     pub(in crate::limit) fn sent<D: Buf>(&mut self, frame: &Frame<D>) {
         match (self.form, frame.data_ref()) {
             (GrpcFormat::Web | GrpcFormat::WebText, Some(data)) => self.messages.follow(data),
@@ -99,9 +99,9 @@ impl Begun {
 }
 
 fn trailers(refusal: &Refusal) -> HeaderMap {
-    // Our own words and numbers: no character of them needs an escape.
+    // The text is our own words and numbers, none of which needs an escape.
     let message = HeaderValue::try_from(refusal.to_string());
-    let message = message.expect("a refusal is said in printable ASCII");
+    let message = message.expect("the text of a refusal is printable ASCII");
     let mut trailers = HeaderMap::with_capacity(3);
     trailers.insert(GRPC_STATUS, status(refusal).into());
     trailers.insert(GRPC_MESSAGE, message);
@@ -111,7 +111,7 @@ fn trailers(refusal: &Refusal) -> HeaderMap {
     trailers
 }
 
-/// The code of gRPC's for the kind of refusal.
+/// Returns the gRPC status code for the kind of refusal.
 fn status(refusal: &Refusal) -> u16 {
     const INVALID_ARGUMENT: u16 = 3;
     const DEADLINE_EXCEEDED: u16 = 4;
