@@ -1,5 +1,6 @@
 use std::{
     fmt, iter,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -202,6 +203,11 @@ impl Linger {
     /// Whose slots a connection takes.
     pub(super) fn peer_of<T: 'static>(&self, socket: &T) -> Peer {
         self.0.config.peer_key.of(socket)
+    }
+
+    /// As [`peer_of`](Self::peer_of), for a connection that was accepted from this address.
+    pub(super) fn peer_at(&self, addr: SocketAddr) -> Peer {
+        self.0.config.peer_key.of_addr(addr)
     }
 
     /// How long a response may make no progress while its client sends.

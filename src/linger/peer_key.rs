@@ -33,10 +33,15 @@ impl PeerKey {
         let socket: &dyn Any = socket;
         let socket = socket.downcast_ref::<TcpStream>();
         let addr = socket.and_then(|socket| socket.peer_addr().ok());
-        Peer::keyed(addr.and_then(|addr| match &self.0 {
+        addr.map_or_else(Peer::alone, |addr| self.of_addr(addr))
+    }
+
+    /// Returns the client of an address that is known already.
+    pub(super) fn of_addr(&self, addr: SocketAddr) -> Peer {
+        Peer::keyed(match &self.0 {
             Some(key) => key(addr),
             None => Some(network(addr.ip())),
-        }))
+        })
     }
 }
 

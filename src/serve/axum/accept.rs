@@ -1,9 +1,10 @@
 //! Accepting, where descriptors run out.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     future::{Future, poll_fn},
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -56,6 +57,15 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
             Err(_) => sleep(Duration::from_secs(1)).await,
         }
     }
+}
+
+/// Returns where a connection comes from. Any other listener than tokio's may say something else.
+pub(super) fn peer_addr<L: Listener>(addr: &L::Addr) -> Option<SocketAddr> {
+    if TypeId::of::<L>() != TypeId::of::<TcpListener>() {
+        return None;
+    }
+    let addr: &dyn Any = addr;
+    addr.downcast_ref().copied()
 }
 
 /// Evicts a connection, unless one is about to go already. Returns when to look again.

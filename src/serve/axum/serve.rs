@@ -20,7 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service;
 
 use super::{
-    IncomingStream, accept::accept, connection::ConnectionService, head_timeout::HeadTimeout,
+    IncomingStream,
+    accept::{accept, peer_addr},
+    connection::ConnectionService,
+    head_timeout::HeadTimeout,
 };
 use crate::linger::{Linger, LingerIo, is_wrapped};
 
@@ -268,12 +271,13 @@ where
                 break;
             };
             never(poll_fn(|cx| make_service.poll_ready(cx)).await);
+            let addr = peer_addr::<L>(&remote_addr);
             let stream = IncomingStream {
                 io: &io,
                 remote_addr,
             };
             let app = never(make_service.call(stream).await);
-            let io = LingerIo::new(io, &linger).joined();
+            let io = LingerIo::new(io, &linger).joined_from(addr);
             let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
             let connection = io.connection().cloned();
             let io = TokioIo::new(HeadTimeout::new(io, header_timeout, connection));
