@@ -61,6 +61,12 @@ impl<S> Delivery<S> {
         }
     }
 
+    /// Returns the service itself.
+    #[cfg(feature = "axum")]
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
+    }
+
     /// For one connection, whose socket knows it too.
     pub(crate) fn joined(mut self, connection: Option<Arc<Connection>>) -> Self {
         self.connection = connection;
@@ -108,7 +114,7 @@ impl<S> Delivery<S> {
 
     /// Without a body, nothing can come back.
     #[inline]
-    pub(crate) fn pass<F, ReqB, ResB>(
+    fn pass<F, ReqB, ResB>(
         &mut self,
         call: impl FnOnce(&mut S) -> F,
     ) -> ResponseFuture<F, ReqB, ResB> {

@@ -14,7 +14,6 @@ use axum::{extract::Request, response::Response, serve::Listener};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service;
@@ -278,7 +277,7 @@ where
             };
             let app = never(make_service.call(stream).await);
             let io = LingerIo::new(io, &linger).joined_from(addr);
-            let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
+            let service = ConnectionService::new(app, &linger, &io);
             let connection = io.connection().cloned();
             let io = TokioIo::new(HeadTimeout::new(io, header_timeout, connection));
             let mut stopped = stop.subscribe();
