@@ -22,7 +22,7 @@ use super::{
     IncomingStream,
     accept::{accept, peer_addr},
     connection::ConnectionService,
-    head_timeout::HeadTimeout,
+    head_timeout::{EarlierTimer, HeadTimeout},
 };
 use crate::linger::{Linger, LingerIo, is_wrapped};
 
@@ -259,6 +259,7 @@ where
         let slots = slots.map(|most| Arc::new(Semaphore::new(most)));
         // Each connection has a receiver: it hears of the end, and is waited for.
         let (stop, _) = watch::channel(());
+        let mut earlier_timer = EarlierTimer::new(header_timeout);
         let mut signal = pin!(linger.on(signal));
         loop {
             let accepting = pin!(async {
@@ -278,8 +279,8 @@ where
             let app = never(make_service.call(stream).await);
             let io = LingerIo::new(io, &linger).joined_from(addr);
             let service = ConnectionService::new(app, &linger, &io);
-            let connection = io.connection().cloned();
-            let io = TokioIo::new(HeadTimeout::new(io, header_timeout, connection));
+            earlier_timer.keep();
+            let io = TokioIo::new(HeadTimeout::new(io, header_timeout));
             let mut stopped = stop.subscribe();
             let http = Arc::clone(&http);
             tokio::spawn(async move {
