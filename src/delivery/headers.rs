@@ -14,8 +14,11 @@ pub(super) fn closes(version: Version, headers: &HeaderMap) -> bool {
 /// Returns whether a list header (RFC 9110 §5.6.1) has the token.
 #[inline]
 pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    // Most requests have no such header, and this check is cheaper.
-    headers.contains_key(name) && list_has_token(headers, name, token)
+    // Most requests have no such header, or one with this token alone.
+    headers.get(name).is_some_and(|first| {
+        first.as_bytes().eq_ignore_ascii_case(token.as_bytes())
+            || list_has_token(headers, name, token)
+    })
 }
 
 fn list_has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {

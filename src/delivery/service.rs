@@ -123,7 +123,7 @@ impl<S> Delivery<S> {
 
     /// Calls the service with a request without a body, which needs no tracking.
     #[inline]
-    pub(crate) fn pass<F, ReqB, ResB>(
+    fn pass<F, ReqB, ResB>(
         &mut self,
         call: impl FnOnce(&mut S) -> F,
     ) -> ResponseFuture<F, ReqB, ResB> {

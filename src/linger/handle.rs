@@ -1,5 +1,6 @@
 use std::{
     fmt, iter,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -205,6 +206,11 @@ impl Linger {
     /// Returns the client whose slots a connection takes.
     pub(super) fn peer_of<T: 'static>(&self, socket: &T) -> Peer {
         self.0.config.peer_key.of(socket)
+    }
+
+    /// Returns the client of a connection that was accepted from this address.
+    pub(super) fn peer_at(&self, addr: SocketAddr) -> Peer {
+        self.0.config.peer_key.of_addr(addr)
     }
 
     /// Returns how long a response may make no progress while its client sends.

@@ -2,6 +2,7 @@ use std::{
     any::type_name,
     fmt,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -154,11 +155,23 @@ impl<T> LingerIo<T> {
     }
 
     /// Adds a [`Connection`] to share with [`Delivery`](crate::delivery::Delivery).
-    pub(crate) fn joined(mut self) -> Self
+    pub(crate) fn joined(self) -> Self
     where
         T: 'static,
     {
-        let connection = Connection::of(self.linger.peer_of(self.get_ref()));
+        self.joined_from(None)
+    }
+
+    /// As [`joined`](Self::joined). If the client's address is known already, the system is not
+    /// asked for it.
+    pub(crate) fn joined_from(mut self, addr: Option<SocketAddr>) -> Self
+    where
+        T: 'static,
+    {
+        let connection = Connection::of(match addr {
+            Some(addr) => self.linger.peer_at(addr),
+            None => self.linger.peer_of(self.get_ref()),
+        });
         self.tracker = Some(ReadTracker::new(Arc::new(connection)));
         self
     }

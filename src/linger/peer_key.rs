@@ -29,10 +29,15 @@ impl PeerKey {
 
     pub(super) fn of<T: 'static>(&self, socket: &T) -> Peer {
         let addr = tcp(socket).and_then(|socket| socket.peer_addr().ok());
-        Peer::keyed(addr.and_then(|addr| match &self.0 {
+        addr.map_or_else(Peer::alone, |addr| self.of_addr(addr))
+    }
+
+    /// Returns the client at an address.
+    pub(super) fn of_addr(&self, addr: SocketAddr) -> Peer {
+        Peer::keyed(match &self.0 {
             Some(key) => key(addr),
             None => Some(network(addr.ip())),
-        }))
+        })
     }
 }
 

@@ -1,9 +1,10 @@
 //! Accepts connections, also when file descriptors run out.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     future::{Future, poll_fn},
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -56,6 +57,15 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
             Err(_) => sleep(Duration::from_secs(1)).await,
         }
     }
+}
+
+/// Returns the address that a connection comes from. Only tokio's listener is sure to tell that.
+pub(super) fn peer_addr<L: Listener>(addr: &L::Addr) -> Option<SocketAddr> {
+    if TypeId::of::<L>() != TypeId::of::<TcpListener>() {
+        return None;
+    }
+    let addr: &dyn Any = addr;
+    addr.downcast_ref().copied()
 }
 
 /// Evicts a connection, unless an evicted one has not been dropped yet. Returns when to try again.

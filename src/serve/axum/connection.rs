@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::bodies::own;
 use crate::{
-    delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
+    delivery::{DeliveredBody, Delivery, TrackedBody},
     linger::{Linger, LingerIo},
 };
 
@@ -34,55 +34,107 @@ impl<S> ConnectionService<S> {
     }
 }
 
-impl<S> Service<Request<Incoming>> for ConnectionService<S>
+impl<S> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
 where
-    S: Service<Request, Response = Response>,
+    S: Service<Request, Response = Response> + Clone,
 {
     type Response = Response;
     type Error = S::Error;
-    type Future = ConnectionFuture<S::Future>;
+    type Future = ConnectionFuture<S>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let delivery = match request.body().is_end_stream() {
-            // An empty body needs no wrapper.
-            true => {
-                self.0.note_bodiless(&request);
-                self.0
-                    .pass(|App(app)| app.call(request.map(|_| Body::empty())))
-            }
-            false => self.0.call(request),
-        };
-        ConnectionFuture { delivery }
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let Self(delivery) = self;
+        if !request.body().is_end_stream() {
+            let oneshot = Oneshot::new(delivery.clone(), request);
+            return ConnectionFuture::Delivered { oneshot };
+        }
+        // An empty body needs no delivery and no box.
+        delivery.note_bodiless(&request);
+        let App(app) = delivery.get_ref();
+        let oneshot = Oneshot::new(app.clone(), request.map(|_| Body::empty()));
+        ConnectionFuture::Bodiless { oneshot }
     }
 }
 
 pin_project! {
     /// The future of [`ConnectionService`]'s responses.
-    pub(super) struct ConnectionFuture<F> {
-        #[pin]
-        delivery: ResponseFuture<F, Incoming, Body>,
+    #[project = ConnectionProj]
+    pub(super) enum ConnectionFuture<S>
+    where
+        S: Service<Request, Response = Response>,
+    {
+        Bodiless {
+            #[pin]
+            oneshot: Oneshot<S, Request>,
+        },
+        Delivered {
+            #[pin]
+            oneshot: Oneshot<Delivery<App<S>>, Request<Incoming>>,
+        },
     }
 }
 
-impl<F, E> Future for ConnectionFuture<F>
+impl<S> Future for ConnectionFuture<S>
 where
-    F: Future<Output = Result<Response, E>>,
+    S: Service<Request, Response = Response>,
 {
-    type Output = Result<Response, E>;
+    type Output = Result<Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().delivery.poll(cx))?;
+        let oneshot = match self.project() {
+            ConnectionProj::Bodiless { oneshot } => return oneshot.poll(cx),
+            ConnectionProj::Delivered { oneshot } => oneshot,
+        };
+        let response = ready!(oneshot.poll(cx))?;
         Poll::Ready(Ok(response.map(|body| own(body, DeliveredBody::into_plain))))
+    }
+}
+
+pin_project! {
+    /// A future that calls a service when the service is ready.
+    #[project = OneshotProj]
+    pub(super) enum Oneshot<S, R>
+    where
+        S: Service<R>,
+    {
+        Waiting {
+            service: S,
+            request: Option<R>,
+        },
+        Called {
+            #[pin]
+            future: S::Future,
+        },
+    }
+}
+
+impl<S: Service<R>, R> Oneshot<S, R> {
+    fn new(service: S, request: R) -> Self {
+        let request = Some(request);
+        Self::Waiting { service, request }
+    }
+}
+
+impl<S: Service<R>, R> Future for Oneshot<S, R> {
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let OneshotProj::Waiting { service, request } = self.as_mut().project() {
+            ready!(service.poll_ready(cx))?;
+            let request = request.take().expect("it is taken once");
+            let future = service.call(request);
+            self.set(Self::Called { future });
+        }
+        match self.project() {
+            OneshotProj::Called { future } => future.poll(cx),
+            OneshotProj::Waiting { .. } => unreachable!("it has been called by now"),
+        }
     }
 }
 
 /// A service that passes an app axum's own body type.
 #[derive(Clone, Debug)]
-struct App<S>(S);
+pub(super) struct App<S>(S);
 
 impl<S> Service<Request<TrackedBody<Incoming>>> for App<S>
 where

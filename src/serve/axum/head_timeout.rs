@@ -4,17 +4,17 @@ use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
+use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
 
-use crate::shared::connection::Connection;
+use crate::linger::LingerIo;
 
 /// A socket whose reads fail if the client has not sent a request in time.
 ///
@@ -23,29 +23,68 @@ use crate::shared::connection::Connection;
 /// (`hyper_util::server::conn::auto`, `ReadVersion`). It also applies to connections that are kept
 /// and idle. This timeout ends with the first request over HTTP/1. It also ends with the first
 /// write, which over HTTP/2 follows the preface.
-pub(super) struct HeadTimeout<T> {
-    io: T,
-    /// `None` once the timeout has ended, or if there is none.
-    timeout: Option<Pin<Box<Sleep>>>,
-    connection: Option<Arc<Connection>>,
+///
+/// The socket and its timer are in one box: hyper moves a connection's socket a dozen times before
+/// the first read, and a timer must not move.
+pub(super) struct HeadTimeout<T>(Pin<Box<Timed<T>>>);
+
+pin_project! {
+    #[project = TimedProj]
+    struct Timed<T> {
+        io: LingerIo<T>,
+        // `None` once the timeout has ended, or if there is none.
+        #[pin]
+        timeout: Option<Sleep>,
+    }
 }
 
 impl<T> HeadTimeout<T> {
-    pub(super) fn new(
-        io: T,
-        timeout: Option<Duration>,
-        connection: Option<Arc<Connection>>,
-    ) -> Self {
-        Self {
-            io,
-            timeout: timeout.map(|timeout| Box::pin(sleep(timeout))),
-            connection,
-        }
+    pub(super) fn new(io: LingerIo<T>, timeout: Option<Duration>) -> Self {
+        let timeout = timeout.map(sleep);
+        Self(Box::pin(Timed { io, timeout }))
     }
 
-    fn has_request(&self) -> bool {
-        let connection = self.connection.as_ref();
-        connection.is_some_and(|connection| connection.begun() > 0)
+    fn io(&mut self) -> Pin<&mut LingerIo<T>>
+    where
+        T: Unpin,
+    {
+        Pin::new(self.0.as_mut().project().io)
+    }
+
+    /// Ends the timeout.
+    fn end(&mut self) {
+        self.0.as_mut().project().timeout.set(None);
+    }
+}
+
+/// A timer that is due before the timers of new connections.
+///
+/// When a new timer is due before all others, tokio wakes the thread that waits for events by a
+/// write to a file descriptor (`runtime::time::Handle::reregister`). Without this timer, a server
+/// with no other timers pays for that with each connection.
+pub(super) struct EarlierTimer {
+    period: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl EarlierTimer {
+    pub(super) fn new(timeout: Option<Duration>) -> Self {
+        let period = timeout.map(|timeout| timeout / 2);
+        let timer = None;
+        Self { period, timer }
+    }
+
+    /// Starts the timer again if it is over. Call it before each connection.
+    pub(super) fn keep(&mut self) {
+        if self.timer.as_ref().is_some_and(|timer| !timer.is_elapsed()) {
+            return;
+        }
+        self.timer = self.period.map(|period| {
+            let mut timer = Box::pin(sleep(period));
+            // The runtime knows a timer only after its first poll. No task waits for this one.
+            let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            timer
+        });
     }
 }
 
@@ -55,26 +94,33 @@ impl<T: AsyncRead + Unpin> AsyncRead for HeadTimeout<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if self.timeout.is_some() && self.has_request() {
-            self.timeout = None;
+        let TimedProj { io, mut timeout } = self.0.as_mut().project();
+        let read = Pin::new(&mut *io).poll_read(cx, buf);
+        if timeout.is_none() {
+            return read;
         }
-        let timeout = self.timeout.as_mut().filter(|_| read.is_pending());
-        match timeout.map(|timeout| timeout.as_mut().poll(cx)) {
-            Some(Poll::Ready(())) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Some(Poll::Pending) | None => read,
+        if io
+            .connection()
+            .is_some_and(|connection| connection.begun() > 0)
+        {
+            timeout.set(None);
         }
+        if let (Some(timeout), true) = (timeout.as_pin_mut(), read.is_pending()) {
+            ready!(timeout.poll(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for HeadTimeout<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for HeadTimeout<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.timeout = None;
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        self.end();
+        self.io().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -82,19 +128,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for HeadTimeout<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.timeout = None;
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        self.end();
+        self.io().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.0.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        self.io().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        self.io().poll_shutdown(cx)
     }
 }

@@ -14,13 +14,15 @@ use axum::{extract::Request, response::Response, serve::Listener};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service;
 
 use super::{
-    IncomingStream, accept::accept, connection::ConnectionService, head_timeout::HeadTimeout,
+    IncomingStream,
+    accept::{accept, peer_addr},
+    connection::ConnectionService,
+    head_timeout::{EarlierTimer, HeadTimeout},
 };
 use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
@@ -256,6 +258,7 @@ where
         // Each connection has a receiver, which notifies it of the shutdown. The server waits until
         // all receivers are dropped.
         let (stop, _) = watch::channel(());
+        let mut earlier_timer = EarlierTimer::new(header_timeout);
         let mut signal = pin!(linger.on(signal));
         loop {
             let accepting = pin!(async {
@@ -267,15 +270,16 @@ where
                 break;
             };
             never(poll_fn(|cx| make_service.poll_ready(cx)).await);
+            let addr = peer_addr::<L>(&remote_addr);
             let stream = IncomingStream {
                 io: &io,
                 remote_addr,
             };
             let app = never(make_service.call(stream).await);
-            let io = LingerIo::new(io, &linger).joined();
-            let service = TowerToHyperService::new(ConnectionService::new(app, &linger, &io));
-            let connection = io.connection().cloned();
-            let io = TokioIo::new(HeadTimeout::new(io, header_timeout, connection));
+            let io = LingerIo::new(io, &linger).joined_from(addr);
+            let service = ConnectionService::new(app, &linger, &io);
+            earlier_timer.keep();
+            let io = TokioIo::new(HeadTimeout::new(io, header_timeout));
             let mut stopped = stop.subscribe();
             let http = Arc::clone(&http);
             tokio::spawn(async move {
