@@ -1,12 +1,11 @@
-//! Across a network of 100 ms and 20 Mbit/s, where a reset overtakes the answer:
-//! the server's kernel counts the resets it sends. None with the hook, and more
-//! than none without it, by the same meter. And browsers over TLS, which is HTTP/2:
-//! they show the refusal of a large upload long before it could have been sent.
+//! A network with 100 ms and 20 Mbit/s, where a reset overtakes the response. The server's kernel
+//! counts the resets that it sends. With `LingerIo` there are none. Without it there are some,
+//! which is the negative control. Browsers connect over TLS, so they use HTTP/2. They show the
+//! refusal of a large upload long before it could have been sent.
 //!
-//! Needs root for its network namespaces, and a program that runs a command
-//! between two of them: `WAN` names it, with `--rtt`, `--rate` and `--` as its
-//! arguments, and `WAN_CLIENT`, `WAN_SERVER`, `WAN_SERVER_IP` set for the command.
-//! For the browsers see `browsers.rs`.
+//! Needs root for its network namespaces, and a program that runs a command between two of them.
+//! `WAN` names the program. Its arguments are `--rtt`, `--rate` and `--`. It sets `WAN_CLIENT`,
+//! `WAN_SERVER` and `WAN_SERVER_IP` for the command. For the browsers see `browsers.rs`.
 
 use std::{
     env,
@@ -22,7 +21,7 @@ use testkit::outside::{Form, Need, Trial, file_of, find, repository, succeed, tr
 /// The tries of each client in one run.
 const TRIES: usize = 3;
 
-/// What a browser sends.
+/// The upload size of a browser.
 const UPLOAD: u32 = 200_000_000;
 
 /// In Mbit/s.
@@ -90,8 +89,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The refusal is on the page in less than a quarter of the time that the upload would take,
-/// with the form's script and without.
+/// Tests that the page shows the refusal in less than a quarter of the upload's time, with the
+/// form's script and without.
 fn refused_early(browser: &'static str, programs: &[&str], network: &[Need]) -> Trial {
     let driver = [
         Need::program("node"),
@@ -145,7 +144,7 @@ impl Seen {
     }
 }
 
-/// The word after the name.
+/// Returns the word after the name.
 fn figure<T: FromStr>(said: &str, name: &str) -> Option<T> {
     let mut words = said.split_whitespace().skip_while(|word| *word != name);
     words.nth(1)?.parse().ok()
@@ -161,7 +160,7 @@ fn across(mode: &str) -> Result<String, Failed> {
     )
 }
 
-/// Inside the network: a form with TLS in the server's namespace, a browser in the other.
+/// Runs inside the network: a form with TLS in the server's namespace, a browser in the other.
 fn browse_inside(browser: &str) -> Result<String, Failed> {
     let [client, server, ip] = ["WAN_CLIENT", "WAN_SERVER", "WAN_SERVER_IP"].map(env::var);
     let (client, server, ip) = (client?, server?, ip?);
@@ -179,7 +178,7 @@ fn browse_inside(browser: &str) -> Result<String, Failed> {
     succeed(&mut driver)
 }
 
-/// Inside the network: a form in the server's namespace, clients in the other.
+/// Runs inside the network: a form in the server's namespace, clients in the other.
 fn upload_inside(mode: &str) -> Result<String, Failed> {
     let [client, server, ip] = ["WAN_CLIENT", "WAN_SERVER", "WAN_SERVER_IP"].map(env::var);
     let (client, server, ip) = (client?, server?, ip?);
@@ -235,7 +234,7 @@ fn within(namespace: &str) -> Command {
     ip
 }
 
-/// `TcpOutRsts` of the namespace's kernel counters.
+/// Returns `TcpOutRsts` of the namespace's kernel counters.
 fn resets(namespace: &str) -> Result<usize, Failed> {
     let said = succeed(within(namespace).args(["nstat", "-asz", "TcpOutRsts"]))?;
     let line = said.lines().find(|line| line.starts_with("TcpOutRsts"));
