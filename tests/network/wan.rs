@@ -63,8 +63,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("with_the_hook_no_reset_is_sent", &needs, || {
             let seen = Seen::across("hooked")?;
-            match (seen.answers, seen.resets) {
-                (answers, 0) if answers == seen.tries => Ok(()),
+            match (seen.responses, seen.resets) {
+                (responses, 0) if responses == seen.tries => Ok(()),
                 _ => Err(format!("{seen:?}").into()),
             }
         }),
@@ -126,7 +126,7 @@ fn emulator() -> PathBuf {
 #[derive(Debug)]
 struct Seen {
     tries: usize,
-    answers: usize,
+    responses: usize,
     resets: usize,
 }
 
@@ -136,7 +136,7 @@ impl Seen {
         let seen = || {
             Some(Self {
                 tries: figure(&said, "tries")?,
-                answers: figure(&said, "answers")?,
+                responses: figure(&said, "responses")?,
                 resets: figure(&said, "resets")?,
             })
         };
@@ -197,7 +197,7 @@ fn upload_inside(mode: &str) -> Result<String, Failed> {
     let raw = format!("{}/raw", form.url);
     let python = repository("tests/clients/upload.py");
     let mut tries = 0;
-    let mut answers = 0;
+    let mut responses = 0;
     for _ in 0..TRIES {
         let mut curl = within(&client);
         curl.args([
@@ -221,11 +221,13 @@ fn upload_inside(mode: &str) -> Result<String, Failed> {
             let out = upload.output()?;
             let said = [out.stdout, out.stderr].concat();
             tries += 1;
-            answers += usize::from(String::from_utf8_lossy(&said).contains("413"));
+            responses += usize::from(String::from_utf8_lossy(&said).contains("413"));
         }
     }
     let resets = resets(&server)? - resets_before;
-    Ok(format!("tries {tries} answers {answers} resets {resets}"))
+    Ok(format!(
+        "tries {tries} responses {responses} resets {resets}"
+    ))
 }
 
 fn within(namespace: &str) -> Command {

@@ -66,7 +66,7 @@ pub(crate) fn emfile() {
         left = now;
     }
     drop(silent);
-    nobody_gives_way(&server, &mut kept, addr);
+    assert_accepts_after_release(&server, &mut kept, addr);
 }
 
 /// Tests `EMFILE` that only axum sees. axum then sleeps.
@@ -121,7 +121,7 @@ pub(crate) fn idle() {
 
 /// Nothing can be evicted. The holder finally releases the file descriptors, and accepting has
 /// continued.
-fn nobody_gives_way(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
+fn assert_accepts_after_release(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
     ask(kept, "/hold");
     let mut waiting = connect(addr);
     waiting

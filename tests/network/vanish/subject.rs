@@ -140,7 +140,7 @@ impl Subject {
             Some(namespace) => {
                 let mut ask = within(namespace, &role("metrics"));
                 ask.arg(self.addr().to_string());
-                succeed(&mut ask).expect("it answers")
+                succeed(&mut ask).expect("it responds")
             }
         };
         let figure = |name: &str| {
