@@ -46,7 +46,7 @@ const REFUSALS: [Refusal; 2] = [
         name: "401",
         flags: &["--limit", "4MiB", "--token", "open-sesame"],
         status: "401",
-        words: "Only those who know the token may send here",
+        words: "Uploads need a token",
     },
 ];
 

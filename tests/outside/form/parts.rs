@@ -72,5 +72,5 @@ fn no_form() {
     let plain = SendFirst::post("/", Framing::ContentLength, 100)
         .header("Connection: close")
         .header("Content-Type: text/plain");
-    refused(&plain, &["is no form", "multipart/form-data"]);
+    refused(&plain, &["is not a form", "multipart/form-data"]);
 }
