@@ -1,4 +1,4 @@
-//! Who may send: with a token, only the clients that have it. Anyone may view the page.
+//! Authentication: with a token, only clients that have it may send. Anyone may view the page.
 
 use std::fmt;
 

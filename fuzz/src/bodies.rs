@@ -366,7 +366,7 @@ impl Input {
     }
 }
 
-/// What the server observed of a refusal.
+/// The refusal as the server observed it.
 #[derive(Default)]
 struct Told {
     refused: bool,

@@ -1,4 +1,4 @@
-//! A request body that follows a script. What it reports about itself is true.
+//! A request body that follows a script. Its size hint and its end are true.
 
 use std::{
     collections::VecDeque,
@@ -54,7 +54,7 @@ impl Step {
     }
 }
 
-/// What follows the steps if none of them is the last.
+/// The part that follows the steps if none of them is the last.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
     End,
@@ -113,7 +113,7 @@ impl Script {
     }
 }
 
-/// What happened to a [`Source`].
+/// A record of the polls of a [`Source`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen(Arc<Mutex<Told>>);
 

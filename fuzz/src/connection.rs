@@ -382,7 +382,7 @@ fn check(input: &Input, bytes: &[u8], calls: &[String], sent: bool, received: &[
             (Some(path), _) => assert_eq!(path, &calls[place]),
             (None, 413) => assert!(over || asked.came > limit),
             (None, 411) => assert!(input.requires_length && asked.declared.is_none()),
-            (None, status) => panic!("{status} by nobody"),
+            (None, status) => panic!("{status} from no known part"),
         }
         if let Some(read) = response.read {
             assert!(read == asked.came && asked.is_whole && read <= limit);
@@ -406,7 +406,7 @@ fn check(input: &Input, bytes: &[u8], calls: &[String], sent: bool, received: &[
             "a response is missing: {responses:?}"
         );
     }
-    // A client that sends everything first reads the response, whatever it is.
+    // A client that sends everything first reads any response.
     if is_calm && input.reads == Reads::Afterwards && asked.len() == 1 {
         assert!(sent, "a write has failed");
         assert!(

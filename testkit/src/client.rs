@@ -32,7 +32,7 @@ pub enum Ended {
     Badly(io::Error),
 }
 
-/// What the client saw.
+/// The client's observations.
 #[derive(Debug)]
 pub struct Outcome {
     pub write_error: Option<io::Error>,

@@ -205,7 +205,7 @@ impl Daemon {
         true
     }
 
-    /// Returns what it wrote, for the message of a failed trial.
+    /// Returns its output. A failed trial adds it to the message.
     pub fn said(&self) -> String {
         ["output.log", "error.log"]
             .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
@@ -280,7 +280,7 @@ impl Proxy {
         Ok(Self { daemon, addr })
     }
 
-    /// Returns what it wrote, for the message of a failed trial.
+    /// Returns its output. A failed trial adds it to the message.
     pub fn said(&self) -> String {
         self.daemon.said()
     }

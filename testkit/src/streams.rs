@@ -158,7 +158,7 @@ where
     responses
 }
 
-/// What the sending half of a client knows of its response.
+/// The part of the response that the client's sending half knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
     Nothing,

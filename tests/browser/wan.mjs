@@ -47,7 +47,7 @@ async function withScript(page) {
 }
 
 async function withoutScript(page) {
-  const answer = await submit(page);
-  equal('status', answer.status(), 413);
+  const response = await submit(page);
+  equal('status', response.status(), 413);
   contains('the page', await text(page, 'main'), WORDS);
 }

@@ -609,7 +609,7 @@ fn a_length_is_required() {
     }
 }
 
-/// The behaviour of tower-http's limit, with ours beside it.
+/// The behaviour of tower-http's limit layer, compared with ours.
 mod as_tower_http_has_it {
     use std::convert::Infallible;
 

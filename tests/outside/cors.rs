@@ -1,4 +1,4 @@
-//! What a page's script can read of a refusal by another origin, in headless Chromium, driven by
+//! The part of a refusal that a script of another origin can read, in headless Chromium, driven by
 //! `tests/browser/cors.mjs`.
 //!
 //! `npm ci --prefix tests/browser` installs the driver; Chromium comes from the system.

@@ -1,4 +1,4 @@
-//! What `tracing` and `metrics` receive.
+//! Events as `tracing` and `metrics` receive them.
 #![cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
 
 use std::sync::{Arc, Mutex, mpsc};

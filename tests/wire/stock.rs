@@ -1,5 +1,5 @@
-//! What a stock axum server does under the same tests. This is the reason for this crate, and what
-//! it builds on. A failure here means that hyper has changed.
+//! The behaviour of a stock axum server under the same tests. This is the reason for this crate,
+//! and its foundation. A failure here means that hyper has changed.
 #![cfg(feature = "axum")]
 
 use std::{

@@ -123,7 +123,7 @@ function refuse(words) {
   $('refusal').focus();
 }
 
-/** Lists the stored files. Each line comes from the server: hash, size and name, separated by two spaces. */
+/** Lists the stored files. A line of the server has hash, size and name, separated by two spaces. */
 function list(lines) {
   clear();
   busy(null);

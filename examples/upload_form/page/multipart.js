@@ -27,7 +27,7 @@ function token() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Escapes quotes and line ends as the HTML standard does, and other characters forbidden in headers. */
+/** Escapes quotes and line ends as HTML does, and other characters forbidden in headers. */
 function quoted(name) {
   return name.replace(/["\x00-\x1f\x7f]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }

@@ -63,7 +63,7 @@ pub(crate) enum Reads {
     AndStops,
 }
 
-/// What follows the upload.
+/// The client's next step after the upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     /// The request has `Connection: close`.

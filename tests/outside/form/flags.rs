@@ -1,4 +1,4 @@
-//! What the other flags of the command line do, and what each response contains.
+//! The other flags of the command line, and the headers of each response.
 
 use std::process::Command;
 

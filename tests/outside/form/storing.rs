@@ -1,4 +1,4 @@
-//! What is stored, what the response reports, and what happens on a full disk.
+//! Stored files, the response to an upload, and a full disk.
 
 use std::{fs, path::PathBuf, process::Command};
 
