@@ -40,16 +40,16 @@ use load::{
     kernel,
 };
 
-/// The memory of a connection in KiB: hyper's buffers of 8 in each direction, which the allocator
-/// keeps when the connection lingers, hyper's task, and the linger task.
+/// The memory of a connection in KiB: hyper's read and write buffers of 8 each, hyper's task, and the
+/// linger task. The allocator keeps the buffers when hyper drops the connection.
 const A_CONNECTION: u64 = 24;
 
 /// The memory of the honest clients: an upload uses hyper's largest buffer, 400 KiB, and the
 /// runtime's threads have their own arenas.
 const THE_HONEST: u64 = 16 * 1024;
 
-/// How far the gauge may be off: its figures are read one after the other, while connections come
-/// and go.
+/// How far the gauge may be off. Its figures are read one after the other, and connections come and
+/// go between these reads.
 const BEGINNING: u64 = AT_ONCE as u64;
 
 /// `LingerConfig::timeout`, and some time to notice it.
@@ -66,7 +66,7 @@ struct Flags {
     /// Clients that are refused and keep sending a byte every two seconds [default: 100, or 0]
     #[arg(long)]
     drip: Option<usize>,
-    /// A program that attacks; URL stands for the form's
+    /// A program that attacks; URL in it is replaced by the form's
     #[arg(long)]
     attacker: Option<String>,
     /// How long the attack lasts

@@ -99,7 +99,7 @@ impl Honest {
             [&self.accepted, &self.refused, &self.lost].map(|count| count.load(Ordering::Relaxed));
         format!(
             "{} pages (median {:.1?}, p99 {:.1?}, longest {:.1?}), {accepted} accepted, {refused} \
-             refused and told, {lost} lost",
+             refused with a response, {lost} lost",
             pages.len(),
             percentile(50).unwrap_or_default(),
             percentile(99).unwrap_or_default(),

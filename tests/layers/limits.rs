@@ -447,7 +447,7 @@ fn wrong_limit_for_a_route_panics_at_its_line() {
         (around, "needs `Router::layer`"),
     ] {
         assert!(message.contains(says), "{message}");
-        assert!(here, "{message} is said of another file");
+        assert!(here, "{message} names another file");
     }
 }
 

@@ -239,7 +239,8 @@ fn stock_and_combined(linger: &Linger) -> Vec<Served> {
     ]
 }
 
-/// Reads in pieces and pauses before each one. `meanwhile` runs between them and may send.
+/// Reads in pieces and pauses before each one. `meanwhile` runs between the reads
+/// and may send.
 fn read_steadily(socket: &mut dyn Socket, mut meanwhile: impl FnMut(&mut dyn Socket)) -> Vec<u8> {
     let mut received = Vec::new();
     let mut piece = vec![0; PIECE];
@@ -545,7 +546,7 @@ fn send_first(server: SocketAddr, request: &str) -> Vec<u8> {
     let mut received = Vec::new();
     let mut piece = vec![0; PIECE];
     while !received.ends_with(b"\r\n0\r\n\r\n") {
-        let read = socket.read(&mut piece).expect("the response goes on");
+        let read = socket.read(&mut piece).expect("the response continues");
         assert_ne!(read, 0, "the response is whole");
         received.extend_from_slice(&piece[..read]);
     }

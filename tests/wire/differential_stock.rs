@@ -248,7 +248,7 @@ impl Transport {
     }
 }
 
-const LATER: &str = "a response waits for the rest of the body";
+const LATER: &str = "a response waits for the second half of the body";
 
 /// Returns what ours did worse, if anything. Ours has to match only what stock delivers.
 fn difference(closes_by_design: bool, ours: &Seen, stock: &Seen) -> Option<&'static str> {

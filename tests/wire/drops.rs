@@ -49,7 +49,7 @@ fn app() -> Router {
 }
 
 async fn panics() {
-    panic!("as the test wants it");
+    panic!("deliberate failure");
 }
 
 /// Sends a GET whose response arrives, then an upload, and then reads everything. Checks the first
@@ -107,7 +107,7 @@ fn after_an_error_of_the_service() {
             let (socket, _) = listener.accept().await.unwrap();
             let fails = service_fn(|request: Request<_>| async {
                 match request.uri().path() {
-                    "/fails" => Err(io::Error::other("as the test wants it")),
+                    "/fails" => Err(io::Error::other("deliberate failure")),
                     _ => Ok(app().oneshot(request).await.unwrap()),
                 }
             });

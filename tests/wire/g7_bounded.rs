@@ -179,7 +179,11 @@ fn discarding_beside_a_stalled_answer_ends() {
             break error;
         }
     };
-    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it went on");
+    assert_ne!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "discarding continued"
+    );
     // No second linger follows.
     until_cut(&server, 1);
     let stats = server.linger.stats();

@@ -217,7 +217,7 @@ async fn extended_connect_is_left_alone() {
     let response = timeout(PATIENCE, response).await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 
-    // FIN and text, masked with zeros. There are enough of them to exceed any linger limit.
+    // A WebSocket text frame with FIN and a mask of zeros. A thousand exceed any linger limit.
     let mut body = response.into_body();
     for _ in 0..1000 {
         stream

@@ -147,7 +147,7 @@ fn one_observer_is_told_of_all() {
 
 #[test]
 fn an_observer_that_panics_harms_nobody() {
-    let observer = || Observer::new(|_| panic!("as the test wants it"));
+    let observer = || Observer::new(|_| panic!("deliberate failure"));
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
     let server = served(Linger::new(LingerConfig::new().observer(observer())), app);

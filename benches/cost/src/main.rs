@@ -1,5 +1,5 @@
-//! Measures what a refusal costs, and that an accepted request costs little: ours beside others, in
-//! one run. `cargo run --release` here measures everything and writes `../README.md`.
+//! Measures the cost of refusals and the small cost of accepted requests. Each run compares ours
+//! with others. `cargo run --release` here measures everything and writes `../README.md`.
 
 mod accepted;
 mod capacity;

@@ -19,7 +19,7 @@ const CLIENTS: usize = 5;
 pub(crate) fn play(role: &str) {
     let mut words = env::args().skip(1);
     let mut addr = || -> SocketAddr {
-        let word = words.next().expect("it is told where");
+        let word = words.next().expect("an address argument");
         word.parse().expect("an address")
     };
     match role {

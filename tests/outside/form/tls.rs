@@ -97,8 +97,8 @@ fn large_upload() {
                 SendFirst::form("/", framing, LARGE),
                 SendFirst::post("/raw", framing, LARGE),
             ] {
-                let answer = upload.over(shake_hands(stage.addr())).assert_delivered(413);
-                assert!(answer.body.contains("limit is 4 MiB"), "{answer:?}");
+                let response = upload.over(shake_hands(stage.addr())).assert_delivered(413);
+                assert!(response.body.contains("limit is 4 MiB"), "{response:?}");
             }
         }
         stage.becomes_empty();

@@ -58,7 +58,7 @@ async fn a_call_that_goes_on_is_unharmed() {
             async move { client.stream(PUT, ReceiverStream::new(slow)).await }
         });
         for message in messages(20 * 64 * 1024) {
-            sender.send(message).await.expect("the call goes on");
+            sender.send(message).await.expect("the call continues");
             assert_refused(client.send(PUT, 20_000_000).await);
         }
         drop(sender);
