@@ -2,11 +2,13 @@
 //! The server must keep nothing of them: no lingering connection, no drain, no task, no file
 //! descriptor, and no CPU time.
 //!
-//! Vanishing takes a cable between two network namespaces, which needs root. The request head is
-//! not among the states of a client that vanishes: hyper's `header_read_timeout` covers that. A
-//! client within a body is up to the server as well, unless a `min_rate` is set, as it is here. If
-//! a response is in progress, or the connection is HTTP/2, the connection ends when the kernel
-//! gives up. The namespace is configured to give up sooner.
+//! Vanishing takes a cable between two network namespaces, which needs root. These cases differ:
+//!
+//! - Within the request head, hyper's `header_read_timeout` ends the connection. This state is not
+//!   tested here.
+//! - Within a body, the server is responsible, too, unless a `min_rate` is set. It is set here.
+//! - While a response is in progress, or over HTTP/2, the connection ends when the kernel gives up.
+//!   The namespace is configured to give up sooner.
 
 mod leaving;
 mod network;

@@ -159,7 +159,8 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     ] {
         assert_eq!(guarded, allocations(&mut none, axum::body::Body::empty()));
     }
-    // Three allocations are for the first extension: the layer lifts axum's limit by one.
+    // The first extension of a request costs three allocations. The layer lifts axum's limit with
+    // an extension.
     let one = || axum::body::Body::from(vec![0; 1000]);
     let unlimited = BodyGuardLayer::axum(Limit::unlimited());
     let mut unlimited = unlimited.layer(service_fn(read));

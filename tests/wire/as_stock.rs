@@ -510,7 +510,7 @@ fn http10_connection_that_is_to_be_kept_is_kept() {
 }
 
 /// Reads the response to the end of the connection, and then sends another request in two segments.
-/// Returns whether the second segment fails.
+/// Returns whether a write fails.
 fn is_broken_behind(server: SocketAddr, request: &[u8]) -> bool {
     let mut socket = connect(server);
     socket.set_nodelay(true).unwrap();

@@ -242,7 +242,7 @@ impl Listener for InMemory {
 }
 
 /// Returns how long the server keeps a silent client that has sent nothing, half a head, half a
-/// request, or a whole request. `None` stands for an hour.
+/// request, or a whole request. `None` means at least an hour.
 async fn lifetimes<S>(server: S, connect: channel::Sender<DuplexStream>) -> [Option<Duration>; 4]
 where
     S: IntoFuture<IntoFuture: Future + Send + 'static, Output = io::Result<()>>,

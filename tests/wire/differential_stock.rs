@@ -116,8 +116,8 @@ fn long() -> Response {
     (length, Body::from_stream(parts)).into_response()
 }
 
-/// Returns a mode that never gives up a body that it reads. If a response waits for that body, the
-/// client gets no response.
+/// Returns a mode that never gives up a body that it reads. A response that waits for that body
+/// waits until the client has sent it.
 fn patient() -> Linger {
     let drain = Drain::new().timeout(FOREVER);
     let streams = StreamLinger::new().timeout(FOREVER).idle_timeout(FOREVER);

@@ -281,7 +281,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
             (response.await.unwrap().status(), reset)
         }
     });
-    // This is longer than the rate allows. The rate counts only while the client could send.
+    // This is longer than the rate allows. But the rate counts only while the client can send.
     tokio::time::sleep(4 * grace).await;
     assert!(!paced.is_finished(), "it has room in the window");
     release.send(true).unwrap();

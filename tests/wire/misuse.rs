@@ -141,7 +141,8 @@ fn shutdown_that_is_forgotten_is_reported_once() {
     let forgotten = logged(async {
         let linger = Linger::default();
         let _clients = (refused(&linger).await, refused(&linger).await);
-        // Each connection that has ended lingers by now, or will before the runtime ends.
+        // Each connection whose client has read the end lingers by now, or will before the runtime
+        // ends.
         while linger.stats().lingering() < 2 {
             tokio::task::yield_now().await;
         }

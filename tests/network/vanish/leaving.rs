@@ -97,7 +97,7 @@ fn that_end(kind: Kind) -> Vec<State> {
     let states = kind.states().iter().copied();
     let ends = |state: &State| match state {
         State::Head => false,
-        // The form's `--min-rate` keeps the body of a client that waits 5 s.
+        // With `--min-rate`, the form would wait 5 s for the body of a silent client.
         State::Body => matches!(kind, Kind::Ours),
         _ => true,
     };

@@ -20,8 +20,7 @@ const CLIENTS_ADDRESS: &str = "10.93.7.1";
 const CLIENTS_MAC: &str = "02:00:00:00:00:01";
 
 pub(crate) fn needs() -> Vec<Need> {
-    // The check runs in a separate process, because the permission to make one of the two does not
-    // imply the other.
+    // Tries both, because a process may be allowed to make a namespace and not a veth.
     let name = format!("bodyguard-try-{}", id());
     let make = format!(
         "ip netns add {name} && ip -n {name} link add try type veth peer name yrt; \

@@ -95,8 +95,8 @@ fn may_end_without_notice(script: &Script, ours: &Seen, nginxs: &Seen) -> bool {
 
 /// Returns whether the response to a refused upload may be lost, which happens only over TLS. While
 /// delivery takes a remaining body without a task, it holds the response back, and `LingerIo` hides
-/// the client's FIN from hyper. It cannot hide the end of TLS, so hyper gives up such a client. If
-/// the body exceeds limit and drain together, the response is immediate.
+/// the client's FIN from hyper. It cannot hide an end that TLS reports, so hyper gives up such a
+/// client. If the body exceeds limit and drain together, the response is immediate.
 fn is_lost_beneath_tls(script: &Script, ours: &Seen) -> bool {
     let is_held_back = script.length <= LIMIT + MIB;
     script.half_close && is_held_back && ours.responses.is_empty() && ours.ends_without_notice()
