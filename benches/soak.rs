@@ -44,7 +44,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// quite stable.
 const MARGIN: (u64, u64) = (5, 1024);
 
-/// `LingerConfig::timeout`, and some time to notice it.
+/// The time limit for releasing all resources: `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
 /// How long the idle form is watched for CPU use.

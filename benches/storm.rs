@@ -52,7 +52,7 @@ const THE_HONEST: u64 = 16 * 1024;
 /// go between these reads.
 const BEGINNING: u64 = AT_ONCE as u64;
 
-/// `LingerConfig::timeout`, and some time to notice it.
+/// The time limit for releasing all resources: `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
 #[derive(Parser)]

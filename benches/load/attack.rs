@@ -21,7 +21,7 @@ const PORTS: usize = 20_000;
 /// How many clients connect concurrently. More would overflow the backlog.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// Longer than `LingerConfig::idle_timeout`.
+/// How long a client stays silent: longer than `LingerConfig::idle_timeout`.
 const SILENT_FOR: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Copy)]

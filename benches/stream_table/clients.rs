@@ -21,7 +21,7 @@ const SECONDS: &str = "180";
 const SECONDS_A_TRY: &str = "5";
 
 pub(crate) struct Client {
-    /// The name with its version, or with the note that it is missing.
+    /// The client's name with its version, or with the note that it is missing.
     pub(crate) name: String,
     /// `None` if the client is missing.
     upload: Option<Upload>,

@@ -69,9 +69,9 @@ pub(crate) struct Incoming {
 pub(crate) struct Stored {
     /// The client's name for it, made safe to display.
     pub(crate) name: String,
-    /// In bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
-    /// In lowercase hexadecimal.
+    /// The hash in lowercase hexadecimal.
     pub(crate) sha256: String,
 }
 

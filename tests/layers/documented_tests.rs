@@ -24,7 +24,7 @@ const FOREIGN: [&str; 7] = [
     "tower_bodyguard",
 ];
 
-/// Names of many words that are not ours.
+/// Names with many underscores that belong to other projects.
 const FOREIGN_NAMES: [&str; 4] = [
     "__tcp_select_window",
     "max_local_error_reset_streams",
@@ -39,7 +39,7 @@ struct Source {
     /// The components of the file's path below the repository, without the extension.
     path: Vec<String>,
     file: String,
-    /// Without comments.
+    /// The text of the file without comments.
     code: String,
     words: BTreeSet<String>,
 }
@@ -107,7 +107,7 @@ fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
 struct Sources {
     /// The files of `tests/`.
     tests: Vec<Source>,
-    /// All others.
+    /// All other files.
     others: Vec<Source>,
 }
 

@@ -24,10 +24,10 @@ const TRIES: usize = 3;
 /// The upload size of a browser.
 const UPLOAD: u32 = 200_000_000;
 
-/// In Mbit/s.
+/// The rate in Mbit/s.
 const RATE: u32 = 20;
 
-/// In ms.
+/// The round trip in ms.
 const ROUND_TRIP: u32 = 100;
 
 /// Plays the role that this process was started for inside the network. Returns whether there is

@@ -95,9 +95,9 @@ impl Forms {
 
 struct Fixture {
     forms: Forms,
-    /// For clients that never stop sending. The default 2 s of a stream are too short for them.
+    /// Forms for clients that never stop sending. The default 2 s of a stream are too short for them.
     patient: Forms,
-    /// For uploads of 1 MB.
+    /// Forms for uploads of 1 MB.
     small: Forms,
     files: tempfile::TempDir,
 }

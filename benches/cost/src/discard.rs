@@ -28,9 +28,9 @@ const WRITE: usize = 256 << 10;
 /// How the clients send.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// As fast as they can.
+    /// The clients send as fast as they can.
     Saturated,
-    /// Each at [`PACE`].
+    /// Each client sends at [`PACE`].
     Paced,
 }
 

@@ -225,7 +225,7 @@ fn ask(socket: &mut TcpStream, request: &[u8]) -> io::Result<f64> {
 
 /// The process of the clients that keep sending.
 struct Senders {
-    /// Ended before the pipes.
+    /// The process, which ends before its pipes are dropped.
     _process: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,

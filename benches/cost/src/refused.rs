@@ -172,7 +172,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// All the peers; ours is the first.
+    /// Adds the rows of all servers. Ours is the first.
     fn add(
         &mut self,
         name: &str,

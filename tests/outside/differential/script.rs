@@ -57,9 +57,9 @@ pub(crate) struct Writes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
     AtOnce,
-    /// When everything is written.
+    /// The client reads when everything is written.
     Last,
-    /// Concurrently. It stops writing when it sees the head of an error response, as curl does.
+    /// The client reads while it writes. It stops writing when it sees the head of an error response, as curl does.
     AndStops,
 }
 
