@@ -40,8 +40,8 @@ use load::{
     kernel,
 };
 
-/// The memory of a connection in KiB: hyper's read and write buffers of 8 each, hyper's task, and the
-/// linger task. The allocator keeps the buffers when hyper drops the connection.
+/// The memory of a connection in KiB: hyper's read and write buffers of 8 each, hyper's task, and
+/// the linger task. The allocator keeps the buffers when hyper drops the connection.
 const A_CONNECTION: u64 = 24;
 
 /// The memory of the honest clients: an upload uses hyper's largest buffer, 400 KiB, and the

@@ -609,7 +609,7 @@ fn a_length_is_required() {
     }
 }
 
-/// The behaviour of tower-http's limit layer, compared with ours.
+/// Tests the behaviours of `RequestBodyLimitLayer` with our limit layer.
 mod as_tower_http_has_it {
     use std::convert::Infallible;
 

@@ -95,7 +95,8 @@ impl Forms {
 
 struct Fixture {
     forms: Forms,
-    /// Forms for clients that never stop sending. The default 2 s of a stream are too short for them.
+    /// Forms for clients that never stop sending, for which the default 2 s of a stream are too
+    /// short.
     patient: Forms,
     /// Forms for uploads of 1 MB.
     small: Forms,

@@ -210,7 +210,7 @@ impl Part<'_> {
         ));
     }
 
-    /// Adds the minimum cost of keeping a connection by reading: a plain app whose handler responds.
+    /// Adds the minimum cost of keeping a connection by reading: a plain app whose handler reads.
     fn add_read(&mut self) {
         let start = || Server::axum(Around::Nothing, SMALL_LIMIT, self.cores);
         let read = Asked::refused(

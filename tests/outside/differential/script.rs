@@ -59,7 +59,8 @@ pub(crate) enum Reads {
     AtOnce,
     /// The client reads when everything is written.
     Last,
-    /// The client reads while it writes. It stops writing when it sees the head of an error response, as curl does.
+    /// The client reads while it writes. It stops writing when it sees the head of an error
+    /// response, as curl does.
     AndStops,
 }
 
