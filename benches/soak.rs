@@ -1,16 +1,18 @@
-//! The upload form over a long time: uploads that are accepted and refused, over HTTP/1 and
-//! HTTP/2, on connections that are kept and that are not, and among them clients that reset,
-//! leave, drip and are silent.
+//! Runs the upload form for a long time. Uploads are accepted and refused, over HTTP/1 and HTTP/2,
+//! on kept and on new connections. Some clients reset, leave, drip or stay silent.
 //!
 //! ```text
 //! cargo build --release --all-features --example upload_form
 //! cargo bench --bench soak -- --lasts 15m
 //! ```
 //!
-//! It prints the form's memory, descriptors and gauges every ten seconds; at the end,
-//! whether the memory of the last third is that of the third before, whether all that was
-//! taken was given back, and whether an honest client went without its answer. It fails
-//! where one of these is not so.
+//! It prints the form's memory, file descriptors and gauges every ten seconds. At the end it checks
+//! that:
+//! - the memory of the last third is that of the third before,
+//! - all resources were released,
+//! - every honest client got its response.
+//!
+//! It fails if one of these does not hold.
 
 mod load {
     pub(crate) mod form;
@@ -38,27 +40,27 @@ use load::{
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// What the last third may have above the one before, of a hundred, and in KiB: an
-/// allocator is never quite still.
+/// How much the last third may exceed the one before, in percent and in KiB. An allocator is never
+/// quite stable.
 const MARGIN: (u64, u64) = (5, 1024);
 
-/// `LingerConfig::timeout`, and some time to notice it.
+/// The time limit for releasing all resources: `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
-/// To see that it does nothing when there is nothing to do.
+/// How long the idle form is watched for CPU use.
 const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 struct Flags {
     #[arg(long, default_value = "15m")]
     lasts: humantime::Duration,
-    /// Of each kind of client
+    /// The number of clients of each kind
     #[arg(long, default_value_t = 4)]
     clients: usize,
     /// Flags for the form, in one string
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     form: String,
-    /// What cargo says
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -69,7 +71,7 @@ async fn main() -> ExitCode {
     raise_descriptors();
     let form = Form::start(flags.form.split_whitespace());
     form.until_at_rest().await;
-    // For the connection that asked to be gone.
+    // The connection of the last request is still closing.
     sleep(Duration::from_secs(1)).await;
     let descriptors = form.descriptors();
     println!("at rest: {} KiB, {descriptors} descriptors", form.memory());
@@ -81,14 +83,15 @@ async fn main() -> ExitCode {
     let memory = watch(&form, &honest, *flags.lasts).await;
     clients.iter().for_each(JoinHandle::abort);
     for client in clients {
-        // That it was aborted.
+        // The error is that of the abort.
         let _ = client.await;
     }
     println!("honest: {}", honest.summary());
 
     let at_rest = async {
         form.until_at_rest().await;
-        // What was within the limit is still being stored, until it is seen to be cut short.
+        // Uploads within the limit are still being stored, until the form notices that they were
+        // cut.
         while form.descriptors() > descriptors {
             sleep(Duration::from_millis(100)).await;
         }
@@ -111,14 +114,14 @@ async fn main() -> ExitCode {
     }
 }
 
-/// The form's memory, every ten seconds.
+/// Prints and returns the form's memory, every ten seconds.
 async fn watch(form: &Form, honest: &Honest, lasts: Duration) -> Vec<u64> {
     let begun = Instant::now();
     let mut ticks = interval(EVERY);
     let mut all = Vec::new();
-    println!("| s | form KiB | descriptors | lingering | reading on | accepted | refused | lost |");
+    println!("| s | form KiB | descriptors | lingering | draining | accepted | refused | lost |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    // The first comes at once.
+    // The first tick is immediate.
     ticks.tick().await;
     while begun.elapsed() < lasts {
         ticks.tick().await;
@@ -155,7 +158,7 @@ fn is_flat(memory: &[u64]) -> bool {
     is_flat
 }
 
-/// What is taken for a moment is no growth.
+/// The median ignores memory that is taken for a moment.
 fn median(figures: &[u64]) -> u64 {
     let mut figures = figures.to_vec();
     figures.sort_unstable();

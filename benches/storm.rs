@@ -1,5 +1,5 @@
-//! The upload form under attack: thousands of refused clients that are silent, that send
-//! for ever, or that drip, while honest ones upload and read pages.
+//! Attacks the upload form. Thousands of refused clients stay silent, send without end, or drip. At
+//! the same time, honest clients upload and read pages.
 //!
 //! ```text
 //! cargo build --release --all-features --example upload_form
@@ -8,11 +8,11 @@
 //!     --attacker 'slowhttptest -B -c 1000 -r 200 -i 10 -s 1000000 -x 10 -l 120 -u URL/raw'
 //! ```
 //!
-//! It prints what the honest saw, the form's memory, the kernel's, and what was lingering,
-//! second by second; at the end, beside what the settings say that there may be, the most
-//! that was seen, and whether all of it was given back while the attackers were still
-//! connected. It fails where one of these does not hold. Where the hard limit of descriptors
-//! is below the number of clients, raise that first.
+//! Each second it prints the form's memory, the kernel's memory, and the number of lingering
+//! connections. At the end it prints the results of the honest clients. It prints the maxima beside
+//! the limits that the settings imply, and whether all resources were released while the attackers
+//! were still connected. It fails if one of these does not hold. If the hard limit of file
+//! descriptors is below the number of clients, raise that limit first.
 
 mod load {
     pub(crate) mod attack;
@@ -40,50 +40,50 @@ use load::{
     kernel,
 };
 
-/// What a connection takes of the form's memory, in KiB: hyper's buffer of 8 each way before
-/// it lingers, which the allocator keeps, hyper's task, and the linger's own.
+/// The memory of a connection in KiB: hyper's read and write buffers of 8 each, hyper's task, and
+/// the linger task. The allocator keeps the buffers when hyper drops the connection.
 const A_CONNECTION: u64 = 24;
 
-/// What the honest take: an upload's buffer is hyper's largest, 400 KiB, and the threads of
-/// the runtime have arenas of their own.
+/// The memory of the honest clients: an upload uses hyper's largest buffer, 400 KiB, and the
+/// runtime's threads have their own arenas.
 const THE_HONEST: u64 = 16 * 1024;
 
-/// The gauge's figures are read one after the other: it may be apart by those that come
-/// and go between them.
+/// How far the gauge may be off. Its figures are read one after the other, and connections come and
+/// go between these reads.
 const BEGINNING: u64 = AT_ONCE as u64;
 
-/// `LingerConfig::timeout`, and some time to notice it.
+/// The time limit for releasing all resources: `LingerConfig::timeout`, and some time to notice it.
 const GIVEN_BACK: Duration = Duration::from_secs(35);
 
 #[derive(Parser)]
 struct Flags {
-    /// Clients that are refused, and then silent [default: 1000, or 0 with --attacker]
+    /// Clients that are refused and then stay silent [default: 1000, or 0 with --attacker]
     #[arg(long)]
     silent: Option<usize>,
-    /// Clients that are refused, and go on sending as fast as they can [default: 100, or 0]
+    /// Clients that are refused and keep sending as fast as they can [default: 100, or 0]
     #[arg(long)]
     flood: Option<usize>,
-    /// Clients that are refused, and go on sending a byte every two seconds [default: 100, or 0]
+    /// Clients that are refused and keep sending a byte every two seconds [default: 100, or 0]
     #[arg(long)]
     drip: Option<usize>,
-    /// A program that attacks, URL being the form's
+    /// A program that attacks; URL in it is replaced by the form's
     #[arg(long)]
     attacker: Option<String>,
     /// How long the attack lasts
     #[arg(long, default_value = "20s")]
     lasts: humantime::Duration,
-    /// How many may linger at once
+    /// How many connections may linger
     #[arg(long, default_value_t = 1024)]
     at_once: u64,
     /// Flags for the form, in one string
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     form: String,
-    /// What cargo says
+    /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// The most that was seen of each.
+/// The maximum of each figure.
 #[derive(Default)]
 struct Most {
     lingering: u64,
@@ -102,7 +102,7 @@ async fn main() -> ExitCode {
     let form = Form::start(words.chain(flags.form.split_whitespace()));
     let addr = form.addr;
     form.until_at_rest().await;
-    // For the connection that asked to be gone.
+    // The connection of the last request is still closing.
     sleep(Duration::from_secs(1)).await;
     let (memory, descriptors) = (form.memory(), form.descriptors());
     println!("at rest: {memory} KiB, {descriptors} descriptors");
@@ -134,7 +134,7 @@ async fn main() -> ExitCode {
     let over = Instant::now();
     let given_back = timeout(GIVEN_BACK, form.until_at_rest()).await.is_ok();
     println!(
-        "all given back: {given_back}, after {:.1?}, the attackers still being connected",
+        "all released: {given_back}, after {:.1?}, with the attackers still connected",
         over.elapsed()
     );
     let before = form.cpu();
@@ -172,7 +172,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Second by second.
+/// Prints a row each second and returns the maxima.
 async fn watch(form: &Form, lasts: Duration) -> Most {
     let begun = Instant::now();
     let mut most = Most::default();
@@ -200,7 +200,7 @@ async fn watch(form: &Form, lasts: Duration) -> Most {
     most
 }
 
-/// Says what was seen beside what may be.
+/// Prints a figure beside its limit, and returns whether it holds.
 fn row(what: &str, seen: u64, bound: u64) -> bool {
     let holds = seen <= bound;
     let verdict = if holds { "holds" } else { "DOES NOT HOLD" };
@@ -218,7 +218,7 @@ fn start(words: &str, form: &Form) -> Child {
 }
 
 async fn end(mut outside: Child) {
-    // It may have ended by itself.
+    // The process may have ended by itself.
     let _ = outside.start_kill();
     if let Ok(status) = outside.wait().await {
         println!("the attacker: {status}");

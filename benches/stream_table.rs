@@ -1,19 +1,17 @@
-//! Who reads an early answer over HTTP/2, by what the server does with the rest of the
-//! upload: a table of servers by clients, as Markdown.
+//! Prints a table of servers by clients as Markdown. It shows which clients read an early response
+//! over HTTP/2, for each way in which a server treats the remaining upload.
 //!
 //! ```sh
 //! cargo bench --bench stream_table
 //! ```
 //!
-//! Each client sends 20 MB, over TLS, to servers that answer 413 as soon as they have seen
-//! the head. A try counts where the client reads that status and ends well. It takes some
-//! minutes.
+//! Each client sends 20 MB over TLS to servers that respond 413 as soon as they have seen the head.
+//! A try counts if the client reads that status and ends well. The table takes some minutes.
 //!
-//! What this machine does not have is in the table as missing. The driver of the browsers
-//! comes by `npm ci --prefix tests/browser`, and `PYTHON` may name a Python that has httpx
-//! with HTTP/2.
+//! Programs that this machine lacks appear as missing. `npm ci --prefix tests/browser` installs the
+//! driver of the browsers. `PYTHON` may name a Python that has httpx with HTTP/2.
 
-/// That of the upload form.
+/// The TLS server of the upload form.
 #[path = "../examples/upload_form/tls.rs"]
 mod tls;
 
@@ -49,8 +47,8 @@ fn main() {
         let server = start(&runtime);
         print!("| {name} |");
         for client in &clients {
-            // Each when it is there, for those who wait.
-            io::stdout().flush().expect("somebody reads it");
+            // Prints each cell when it is known.
+            io::stdout().flush().expect("stdout is open");
             let cell = server
                 .as_ref()
                 .map(|server| client.cell(server.addr, &file));
@@ -58,13 +56,13 @@ fn main() {
         }
         println!();
     }
-    // Connections that linger are nobody's business any more.
+    // Connections that still linger are dropped.
     runtime.shutdown_background();
 }
 
 fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // What follows a dash is the name of a build.
+    // The text after a dash is the name of a build.
     let kernel = kernel.trim().split('-').next().unwrap_or_default();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let crates = ["axum", "hyper", "h2"].map(|name| format!("{name} {}", locked(name)));
@@ -72,7 +70,7 @@ fn machine() -> String {
     format!("Over loopback, Linux {kernel}, {cores} cores; {crates}.")
 }
 
-/// A dependency's version.
+/// Returns a dependency's version.
 fn locked(name: &str) -> String {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
     let lock = fs::read_to_string(lock).expect("cargo wrote it to build this");

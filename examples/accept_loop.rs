@@ -1,4 +1,4 @@
-//! An accept loop of one's own: hyper-util's builder, over TCP or TLS.
+//! A custom accept loop with hyper-util's builder, over TCP or TLS.
 //!
 //! ```text
 //! cargo run --example accept_loop --features axum -- --tls
@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             accepted = listener.accept() => accepted?.0,
             () = &mut stop => break,
         };
-        // A service is of one connection; TLS goes around the hook.
+        // Each connection has its own service. TLS goes around the socket wrapper.
         let (io, service) = linger.wrap(socket, app.clone());
         let watcher = graceful.watcher();
         let tls = tls.clone();
@@ -74,7 +74,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
         });
     }
-    // First those that are being served, then those that have only to read their answer.
+    // First wait for the requests in progress, then for the clients that still have to read their
+    // response.
     if timeout(SHUTDOWN, graceful.shutdown()).await.is_err() {
         eprintln!("some requests took too long");
     }

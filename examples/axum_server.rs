@@ -1,4 +1,4 @@
-//! axum-server over TLS: the hook beneath, and delivery, by one line.
+//! axum-server over TLS: one line adds the socket wrapper beneath TLS, and delivery.
 //!
 //! ```text
 //! cargo run --example axum_server --features axum,axum-server

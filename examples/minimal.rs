@@ -1,4 +1,4 @@
-//! An axum app with a limit of 100 MiB, whose clients read the 413, whatever they send.
+//! An axum app with a limit of 100 MiB. Every client receives the 413.
 //!
 //! ```text
 //! cargo run --example minimal --features axum
@@ -16,7 +16,8 @@ async fn upload(body: Bytes) -> String {
     format!("{} bytes\n", body.len())
 }
 
-// The README and the crate's documentation show this function: `tests/wire/examples.rs` compares.
+// The README and the crate's documentation show this function. `tests/wire/examples.rs` compares
+// them.
 fn app() -> Router {
     Router::new()
         .route("/", post(upload))

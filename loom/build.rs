@@ -1,5 +1,5 @@
-//! Has the modules take loom's atomics and locks in the place of std's. The cfg is one of
-//! our own, for loom's dependencies know `loom` itself.
+//! Compiles the modules with loom's atomics and locks instead of std's. The cfg has our own name,
+//! because loom's dependencies use `loom` themselves.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(bodyguard_loom)");

@@ -1,4 +1,4 @@
-//! Has `tests/wire/servers.rs` serve over native-tls as well.
+//! Makes `tests/wire/servers.rs` serve over native-tls as well.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(bodyguard_native_tls)");

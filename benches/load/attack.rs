@@ -1,4 +1,4 @@
-//! Clients that are refused, and do not leave.
+//! Clients that are refused and do not leave.
 
 use std::{
     future::pending,
@@ -15,30 +15,30 @@ use tokio::{
     time::sleep,
 };
 
-/// Of one address; a kernel has some 28 000 for each.
+/// The connections from one address. A kernel has some 28 000 ports for each.
 const PORTS: usize = 20_000;
 
-/// How many of them connect at once: not all in one breath, for the backlog's sake.
+/// How many clients connect concurrently. More would overflow the backlog.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// Longer than `LingerConfig::idle_timeout`.
+/// How long a client stays silent: longer than `LingerConfig::idle_timeout`.
 const SILENT_FOR: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Copy)]
 pub(crate) enum Attack {
-    /// It reads why, and is silent.
+    /// It reads the reason and stays silent.
     Silent,
-    /// It goes on as fast as it can.
+    /// It keeps sending as fast as it can.
     Flood,
-    /// It goes on with a byte every two seconds.
+    /// It keeps sending a byte every two seconds.
     Drip,
 }
 
-/// All of them.
+/// All attackers.
 pub(crate) struct Attackers {
     addr: SocketAddr,
     begin: Arc<Semaphore>,
-    /// Whether they are to do nothing any more.
+    /// Whether they must stop all activity.
     stop: watch::Sender<bool>,
     count: usize,
 }
@@ -72,7 +72,7 @@ impl Attackers {
         }
     }
 
-    /// From now on they neither send nor close, nor come back.
+    /// Stops them: they neither send, nor close, nor reconnect.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
@@ -86,7 +86,7 @@ struct Attacker {
 }
 
 impl Attacker {
-    /// One after the other; a connection lost is made anew.
+    /// Attacks repeatedly. A lost connection is replaced.
     async fn keep_at_it(self, mut stop: watch::Receiver<bool>) {
         loop {
             let mut socket = None;
@@ -95,7 +95,7 @@ impl Attacker {
                 _ = stop.wait_for(|stop| *stop) => true,
             };
             if stopped {
-                // The socket is still there, and held.
+                // The socket stays open.
                 pending::<()>().await;
             }
             drop(socket);
@@ -113,9 +113,9 @@ impl Attacker {
         drop(begin);
         match self.kind {
             Attack::Silent => {
-                let mut answer = [0; 4096];
-                while socket.read(&mut answer).await? > 0 {}
-                // That it was cut, none but who sends would notice.
+                let mut response = [0; 4096];
+                while socket.read(&mut response).await? > 0 {}
+                // Only a client that sends would notice that its connection was cut.
                 sleep(SILENT_FOR).await;
                 Ok(())
             }

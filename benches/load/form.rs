@@ -1,4 +1,4 @@
-//! The upload form, built for release, as a process, and what is known of it from outside.
+//! A release build of the upload form as a process, and measurements of it from outside.
 
 use std::{
     env,
@@ -44,7 +44,7 @@ impl Form {
         }
     }
 
-    /// Resident memory, in KiB.
+    /// Returns the resident memory, in KiB.
     pub(crate) fn memory(&self) -> u64 {
         process::memory(self.process.id()).unwrap_or(0)
     }
@@ -53,17 +53,17 @@ impl Form {
         process::descriptors(self.process.id()).map_or(0, |count| count as u64)
     }
 
-    /// Of user and system, in hundredths of a second.
+    /// Returns user and system time, in hundredths of a second.
     pub(crate) fn cpu(&self) -> u64 {
         process::cpu(self.process.id()).unwrap_or(0)
     }
 
-    /// What it says of itself; `None` where it does not answer.
+    /// Returns the metrics that it reports, or `None` if it does not respond.
     pub(crate) async fn gauges(&self) -> Option<Gauges> {
         let ask = b"GET /metrics HTTP/1.1\r\nHost: form\r\nConnection: close\r\n\r\n";
-        let (answer, _) = exchange(self.addr, ask).await?;
+        let (response, _) = exchange(self.addr, ask).await?;
         let figure = |name: &str| {
-            let line = answer.lines().find_map(|line| line.strip_prefix(name))?;
+            let line = response.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse().ok()
         };
         Some(Gauges {
@@ -72,7 +72,7 @@ impl Form {
         })
     }
 
-    /// Until nothing lingers, and nothing is read on.
+    /// Waits until nothing lingers and nothing is drained.
     pub(crate) async fn until_at_rest(&self) {
         while !self.gauges().await.is_some_and(Gauges::are_zero) {
             sleep(Duration::from_millis(100)).await;
@@ -82,7 +82,7 @@ impl Form {
 
 impl Drop for Form {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -100,13 +100,13 @@ impl Gauges {
     }
 }
 
-/// As many descriptors as there may be, for this process and the form's.
+/// Raises the limit of file descriptors as far as possible, for this process and the form's.
 pub(crate) fn raise_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        eprintln!("as many descriptors as before: {error}");
+        eprintln!("cannot raise the limit of file descriptors: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! All that clients do to an upload form, well and ill.
+//! Everything that clients do to an upload form, honest and malicious.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -18,13 +18,13 @@ use super::{
 
 const OVER: usize = 2 * LIMIT;
 
-/// So little above the limit that the connection is worth keeping.
+/// Slightly above the limit, so that the connection is worth keeping.
 const LITTLE_OVER: usize = LIMIT + 1000;
 
-/// Of a client that waits for an answer.
+/// How long a client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts one client of each kind; each goes on until it is aborted.
+/// Starts one client of each kind. Each continues until it is aborted.
 pub(crate) fn start(addr: SocketAddr, honest: &Arc<Honest>) -> Vec<JoinHandle<()>> {
     let shared = || Arc::clone(honest);
     let mut clients = vec![
@@ -49,16 +49,16 @@ enum Kind {
     AcceptedChunked,
     RefusedChunked,
     RefusedForm,
-    /// Uploads, and pages, on one connection.
+    /// Uploads and pages on one connection.
     Kept,
-    /// Streams of HTTP/2, on one connection.
+    /// HTTP/2 streams on one connection.
     Streams,
-    /// It closes its sending side behind a refused upload.
+    /// It closes its sending side after a refused upload.
     HalfClosed,
     Reset,
-    /// It leaves in the midst of a body.
+    /// It leaves in the middle of a body.
     Aborted,
-    /// As that, within a file that is being stored.
+    /// It leaves in the middle of a file that is being stored.
     AbortedForm,
     Drip,
     Silent,
@@ -79,7 +79,7 @@ impl Kind {
         Self::Silent,
     ];
 
-    /// Who waits for no answer would leave more behind in a second than a disk takes.
+    /// Clients that wait for no response would leave more behind in a second than a disk can take.
     fn pause(self) -> Duration {
         match self {
             Self::Reset | Self::Aborted | Self::AbortedForm => 25 * PAUSE,
@@ -89,8 +89,8 @@ impl Kind {
 
     async fn once(self, addr: SocketAddr, honest: &Honest) {
         let ask = async |request: Vec<u8>| {
-            let answer = exchange(addr, &request).await;
-            answer.and_then(|(answer, _)| status(&answer))
+            let response = exchange(addr, &request).await;
+            response.and_then(|(response, _)| status(&response))
         };
         match self {
             Self::AcceptedChunked => honest.count(ask(chunked("/raw", "", LIMIT / 4)).await, 200),
@@ -103,7 +103,7 @@ impl Kind {
                 }
             }
             Self::HalfClosed => honest.count(half_closed(addr).await.ok().flatten(), 413),
-            // What becomes of these is theirs.
+            // The results of these clients do not count.
             Self::Reset => ignore(leave(addr, &upload(OVER)[..LIMIT], true).await),
             Self::Aborted => ignore(leave(addr, &upload(LIMIT)[..LIMIT / 2], false).await),
             Self::AbortedForm => {
@@ -120,7 +120,7 @@ fn ignore<T>(_: io::Result<T>) {}
 
 const FORM: &str = "Content-Type: multipart/form-data; boundary=xyz\r\n";
 
-/// A file of the form's, where that is what the headers say.
+/// Returns a chunked request. With headers, its body is a file in a form.
 fn chunked(path: &str, headers: &str, length: usize) -> Vec<u8> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: form\r\nConnection: close\r\n{headers}\
@@ -143,7 +143,8 @@ fn chunked(path: &str, headers: &str, length: usize) -> Vec<u8> {
     request
 }
 
-/// What is refused here is drained, and so each has its answer.
+/// Sends uploads and pages on a kept connection. Refused uploads are drained, so each request gets
+/// its response.
 async fn kept(addr: SocketAddr, honest: &Honest) {
     let Ok(mut socket) = TcpStream::connect(addr).await else {
         return honest.count(None, 200);
@@ -157,11 +158,11 @@ async fn kept(addr: SocketAddr, honest: &Honest) {
         let head = format!("POST /raw HTTP/1.1\r\nHost: form\r\nContent-Length: {length}\r\n\r\n");
         let mut request = head.into_bytes();
         request.resize(request.len() + length, b'0');
-        let answer = timeout(PATIENCE, async {
+        let response = timeout(PATIENCE, async {
             socket.write_all(&request).await?;
-            one_answer(&mut socket).await
+            one_response(&mut socket).await
         });
-        let status = answer.await.ok().and_then(Result::ok);
+        let status = response.await.ok().and_then(Result::ok);
         let is_close = status.as_ref().is_some_and(|(_, close)| *close);
         honest.count(status.map(|(status, _)| status), expected);
         if is_close {
@@ -170,8 +171,8 @@ async fn kept(addr: SocketAddr, honest: &Honest) {
     }
 }
 
-/// Its status, and whether it is the last.
-async fn one_answer(socket: &mut TcpStream) -> io::Result<(u16, bool)> {
+/// Reads one response. Returns its status, and whether the connection closes after it.
+async fn one_response(socket: &mut TcpStream) -> io::Result<(u16, bool)> {
     let mut received = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&received).to_ascii_lowercase();
@@ -191,7 +192,7 @@ async fn one_answer(socket: &mut TcpStream) -> io::Result<(u16, bool)> {
     }
 }
 
-/// Six at once, of which every other is too large.
+/// Sends six concurrent streams. Every other one is too large.
 async fn streams(addr: SocketAddr, honest: &Honest) {
     let Ok(socket) = TcpStream::connect(addr).await else {
         return honest.count(None, 200);
@@ -207,7 +208,7 @@ async fn streams(addr: SocketAddr, honest: &Honest) {
         }
     });
     let exchanges = futures_util::future::join_all(exchanges);
-    // Without a task of its own the connection is gone when this is.
+    // The connection has no separate task, so it is dropped with this function.
     let mut connection = pin!(connection);
     let mut exchanges = pin!(exchanges);
     tokio::select! {
@@ -224,7 +225,7 @@ async fn stream(client: h2::client::SendRequest<Bytes>, length: usize) -> Result
         .body(())
         .expect("it is well-formed");
     let (response, sending) = client.send_request(request, false)?;
-    // That the server has had enough ends the sending, and not the answer.
+    // If the server stops reading, sending ends, but the response continues.
     let (_, response) = tokio::join!(send(sending, length), response);
     let response = response?;
     let status = response.status().as_u16();
@@ -254,9 +255,9 @@ async fn half_closed(addr: SocketAddr) -> io::Result<Option<u16>> {
     let mut socket = TcpStream::connect(addr).await?;
     socket.write_all(&upload(OVER)).await?;
     socket.shutdown().await?;
-    let mut answer = String::new();
-    timeout(PATIENCE, socket.read_to_string(&mut answer)).await??;
-    Ok(status(&answer))
+    let mut response = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut response)).await??;
+    Ok(status(&response))
 }
 
 async fn leave(addr: SocketAddr, begin: &[u8], with_a_reset: bool) -> io::Result<()> {
@@ -268,7 +269,7 @@ async fn leave(addr: SocketAddr, begin: &[u8], with_a_reset: bool) -> io::Result
     Ok(())
 }
 
-/// For eight seconds.
+/// Sends a byte per second for eight seconds.
 async fn drip(addr: SocketAddr) -> io::Result<()> {
     let mut socket = TcpStream::connect(addr).await?;
     socket.write_all(&upload(OVER)[..LIMIT]).await?;
@@ -279,7 +280,7 @@ async fn drip(addr: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
-/// Longer than `LingerConfig::idle_timeout`.
+/// Stays silent for longer than `LingerConfig::idle_timeout`.
 async fn silent(addr: SocketAddr) -> io::Result<()> {
     let mut socket = TcpStream::connect(addr).await?;
     socket.write_all(&upload(OVER)[..1000]).await?;

@@ -8,28 +8,28 @@ use std::{
 
 use testkit::outside::{find, interpreter, repository};
 
-/// Of clients of the command line.
+/// The tries of a command-line client.
 const TRIES: usize = 10;
-/// Of browsers.
+/// The tries of a browser.
 const PAGES: usize = 5;
-/// Of h2load, on three connections.
+/// The streams of h2load, on three connections.
 const STREAMS: usize = 300;
 
-/// Of all the tries of one process; one that waits for ever has read nothing.
+/// The time for all tries of one process. A process that never ends has read nothing.
 const SECONDS: &str = "180";
-/// Of one try: some times what the slowest client needs.
+/// The time for one try: several times what the slowest client needs.
 const SECONDS_A_TRY: &str = "5";
 
 pub(crate) struct Client {
-    /// With its version, or why it is missing.
+    /// The client's name with its version, or with the note that it is missing.
     pub(crate) name: String,
-    /// `None` where it is missing.
+    /// `None` if the client is missing.
     upload: Option<Upload>,
     tries: usize,
 }
 
-/// How many tries of one client with that URL and that file read the status and ended well.
-/// `None` where whatever makes the tries failed itself.
+/// Returns how many tries of one client with that URL and that file read the status and ended well.
+/// Returns `None` if the program that makes the tries failed itself.
 type Upload = Box<dyn Fn(&str, &Path) -> Option<usize>>;
 
 impl Client {
@@ -59,7 +59,7 @@ pub(crate) fn all() -> [Client; 6] {
     ]
 }
 
-/// A client whose process makes one try.
+/// Returns a client whose process makes one try.
 fn one_by_one(
     name: &str,
     version: Option<String>,
@@ -120,7 +120,7 @@ fn node() -> Client {
     })
 }
 
-/// To h2load a stream that is reset after its answer is one that was answered.
+/// Returns h2load, which counts a stream that is reset after its response as successful.
 fn h2load() -> Client {
     let upload = |url: &str, file: &Path| {
         let mut h2load = limited("h2load".as_ref(), SECONDS);
@@ -136,7 +136,7 @@ fn h2load() -> Client {
     client("h2load", version("h2load", 1), STREAMS, Box::new(upload))
 }
 
-/// The driver knows a browser by its name in small letters.
+/// Returns a browser. The driver knows it by its name in lower case.
 fn browser(name: &'static str, programs: &[&str]) -> Client {
     let driver = repository("tests/browser/node_modules/puppeteer-core").exists();
     let program = programs.iter().find(|program| find(program).is_some());
@@ -157,8 +157,8 @@ fn browser(name: &'static str, programs: &[&str]) -> Client {
     client(name, version, PAGES, Box::new(upload))
 }
 
-/// The word with that number in what the program says to `--version`, from its last slash or
-/// letter on.
+/// Returns the word with that number in the output of `--version`, from its last slash or letter
+/// on.
 fn version(program: &str, word: usize) -> Option<String> {
     let out = said(Command::new(program).arg("--version"))?;
     let word = out.split_whitespace().nth(word)?;
@@ -172,7 +172,7 @@ fn limited(program: &Path, seconds: &str) -> Command {
     timeout
 }
 
-/// What it says, where it ends well.
+/// Returns the output if the command succeeds.
 fn said(command: &mut Command) -> Option<String> {
     let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
     let Output { status, stdout, .. } = quiet.output().ok()?;

@@ -1,4 +1,4 @@
-//! nginx and Caddy, each with its own way to refuse a body by its declared length.
+//! nginx and Caddy, each configured to refuse a body by its declared length.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use Kind::{Caddy, Nginx};
 const NGINX: &str = include_str!("nginx.conf");
 const CADDY: &str = include_str!("Caddyfile");
 
-/// For a server to listen.
+/// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Kind {
@@ -34,13 +34,13 @@ impl Kind {
         }
     }
 
-    /// Debian has nginx in a folder that only root's `PATH` names.
+    /// Debian installs nginx in a folder that is only on root's `PATH`.
     fn program(self) -> Option<PathBuf> {
         let sbin = Path::new("/usr/sbin").join(self.name());
         find(self.name()).or_else(|| Some(sbin).filter(|file| file.is_file()))
     }
 
-    /// Its row's name, with its version where it is there.
+    /// Returns the name of the row, with the version if the program is installed.
     pub(crate) fn title(self) -> String {
         let version = self.program().and_then(|program| {
             let flag = match self {
@@ -62,7 +62,7 @@ impl Kind {
     fn command(self, folder: &Path) -> Option<Command> {
         let mut command = Command::new(self.program()?);
         match self {
-            // Otherwise its first words go to a log of the system's.
+            // Without `-e`, nginx writes its first messages to a system log.
             Nginx => command.args(["-e", "error.log", "-c", "server.conf", "-p"]),
             Caddy => command.args(["run", "--adapter", "caddyfile", "--config", "server.conf"]),
         };
@@ -87,7 +87,7 @@ impl Running {
     pub(crate) fn start(kind: Kind) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = kind.command(folder.path())?;
-        // Neither can say which port it took: one that was free a moment ago.
+        // Neither can report the port that it took. This one was free a moment ago.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let addr = free.expect("there is a free port");
 
@@ -128,11 +128,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that ended has been waited for, and its number may be another's by now.
+        // A process that has ended was reaped, so its id may belong to another process.
         if !matches!(self.process.try_wait(), Ok(None)) {
             return;
         }
-        // Not by `Child::kill`, which would leave nginx's worker behind.
+        // `Child::kill` would leave nginx's worker behind.
         let _ = succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! The rows: servers that answer early, and what each does with the rest.
+//! The rows: servers with an early response, and how each treats the remaining body.
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, time::Duration};
 
@@ -27,13 +27,13 @@ use crate::tls::Tls;
 
 const LIMIT: u64 = 4 * MIB;
 
-/// curl 7.88 needs the reset not to come in one breath with the answer.
+/// curl 7.88 needs the reset to come later than the response, in a separate segment.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// For a client that cannot stop.
+/// For a client that cannot stop sending.
 const PATIENT: Duration = Duration::from_secs(20);
 
-/// A server that listens. In the runtime it stays there until that ends.
+/// A running server. A server in the runtime runs until the runtime ends.
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     _process: Option<Running>,
@@ -41,7 +41,7 @@ pub(crate) struct Server {
 
 type Start = Box<dyn FnOnce(&Runtime) -> Option<Server>>;
 
-/// Each with its name. `None` where it is not installed.
+/// Returns each server with its name. A start returns `None` if the program is not installed.
 pub(crate) fn all() -> Vec<(String, Start)> {
     let patient = StreamLinger::new().timeout(PATIENT);
     vec![
@@ -83,7 +83,7 @@ fn program(kind: Kind) -> (String, Start) {
     (kind.title(), Box::new(start))
 }
 
-/// What becomes of a body after its answer.
+/// The treatment of a body after its response.
 #[derive(Clone, Copy)]
 enum Rest {
     Held,
@@ -108,16 +108,16 @@ impl Rest {
     }
 }
 
-/// Answers before it reads, and without this crate.
+/// Returns an app that responds before it reads, without this crate.
 fn early(rest: Rest) -> Router {
-    let answer = move |body: Body| async move {
+    let respond = move |body: Body| async move {
         tokio::spawn(rest.treat(body));
         (StatusCode::PAYLOAD_TOO_LARGE, "Content Too Large\n")
     };
-    pages().route("/raw", post(answer))
+    pages().route("/raw", post(respond))
 }
 
-/// As axum's users have it today.
+/// Returns an app with the limit that axum's users have today.
 fn stock() -> Router {
     let limit = usize::try_from(LIMIT).expect("it is small");
     counting().layer(RequestBodyLimitLayer::new(limit))
@@ -129,7 +129,7 @@ fn counting() -> Router {
     pages().route("/raw", count)
 }
 
-/// Where a browser begins.
+/// Returns the page that a browser opens first.
 fn pages() -> Router {
     Router::new().route("/", get(async || "Send a file."))
 }

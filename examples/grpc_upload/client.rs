@@ -1,4 +1,4 @@
-//! The client, as a generator would make it, and what it sends.
+//! The client, as a code generator would write it, and the messages that it sends.
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;

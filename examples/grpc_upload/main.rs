@@ -1,15 +1,15 @@
-//! A gRPC upload whose calls have a limit, and whose refusals arrive.
+//! A gRPC upload with a limit for each call, whose refusals arrive.
 //!
 //! ```text
 //! cargo run --example grpc_upload --features tonic -- --limit 4MiB
 //! cargo run --example grpc_upload --features tonic -- --client --size 20MB
 //! ```
 //!
-//! The client is told `RESOURCE_EXHAUSTED`, and why; its connection goes on.
+//! The client receives `RESOURCE_EXHAUSTED` and the reason, and its connection stays open.
 //!
-//! The limit is for a whole call, all of its messages together. tonic has one of its
-//! own, `max_decoding_message_size`, which is for each message, and 4 MiB where it is
-//! not set. Streams pass that one, however long they are; this one they do not.
+//! The limit applies to a whole call, all messages together. tonic's own limit,
+//! `max_decoding_message_size`, applies to each message, and its default is 4 MiB. A stream of any
+//! length passes tonic's limit, but not this one.
 //!
 //! - `upload.rs`: the service
 //! - `client.rs`: its client
@@ -32,22 +32,23 @@ use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig};
 
 use crate::upload::Upload;
 
-/// How long calls may go on after ctrl-c or SIGTERM.
+/// How long calls may run after ctrl-c or SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
 
 /// A gRPC upload with a limit, and its client.
 #[derive(Debug, Parser)]
 #[command(name = "grpc_upload")]
 struct Flags {
-    /// Where to listen, or with --client whom to call; to listen on port 0 takes any free port
+    /// The address to listen on, or with --client the server to call; port 0 listens on any free
+    /// port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:50051")]
     addr: SocketAddr,
 
-    /// The most that a call may send, in bytes, or with a unit: 500k, 4MiB, 1GB
+    /// The limit of a call, in bytes, or with a unit: 500k, 4MiB, 1GB
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     limit: u64,
 
-    /// Be the client: send something and say what came of it
+    /// Run the client: make one call and print the result
     #[arg(long)]
     client: bool,
 
@@ -109,10 +110,10 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         result = server => result?,
         () = overtime(&stop) => {
-            eprintln!("grpc_upload: cutting off the calls that still run after {GRACE:?}");
+            eprintln!("grpc_upload: aborting the calls that still run after {GRACE:?}");
         }
     }
-    // Clients may have yet to read their answers.
+    // Refused clients may still have to read their response.
     linger.shutdown(GRACE).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The service, as a generator would make it of this:
+//! The service, as a code generator would write it from this file:
 //!
 //! ```proto
 //! package upload.v1;
@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! By hand, since prost has both messages: they are `Bytes` and `u64`.
+//! It is written by hand because prost already has both messages: they are `Bytes` and `u64`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -23,8 +23,8 @@ use tower::{Service, service_fn};
 
 pub(crate) const PUT: &str = "/upload.v1.Upload/Put";
 
-/// Says how many bytes came. An error of the stream is returned as it is: past the limit
-/// the guard answers in its place.
+/// Returns the number of bytes received. Returns an error of the stream as it is: over the limit,
+/// the limit layer replaces the response.
 async fn put(request: Request<Streaming<Bytes>>) -> Result<Response<u64>, Status> {
     let mut messages = request.into_inner();
     let mut total = 0;

@@ -23,36 +23,36 @@ use crate::page::{self, Format};
 use crate::problem::Problem;
 use crate::store::{Incoming, Store, Stored};
 
-/// The most parts that one form may have.
+/// The maximum number of parts in one form.
 const MAX_PARTS: usize = 100;
 
-/// The most bytes that a text field may have.
+/// The maximum number of bytes in a text field.
 const MAX_TEXT: usize = 16 * 1024;
 
-/// For a slow upload to get going, as Kestrel has it.
+/// How long a slow upload may take to get going; Kestrel has the same grace period.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Nothing but what this server's own files do; inline scripts and styles are out.
+/// Allows only the server's own files. Inline scripts and styles are forbidden.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; \
                       frame-ancestors 'none'";
 
-/// What the app is told.
+/// The settings of the app.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The largest request body to accept, in bytes.
     pub(crate) limit: u64,
-    /// The status that refuses a larger one.
+    /// The status of the refusal of a larger body.
     pub(crate) status: StatusCode,
     /// The slowest upload to accept, in bytes per second.
     pub(crate) min_rate: Option<u64>,
-    /// Where files go.
+    /// Where uploaded files are stored.
     pub(crate) store: Store,
-    /// What a client has to know to send anything. Without one, everybody may.
+    /// The secret that a client needs to send anything. Without one, anyone may send.
     pub(crate) token: Option<Token>,
 }
 
-/// The app behind the guard.
+/// Returns the app with its limit layer.
 pub(crate) fn app(config: &Config, counters: &Counters, linger: &Linger) -> Router {
     let guard = BodyGuardLayer::new(config.limit)
         .status(config.status)
@@ -66,18 +66,19 @@ pub(crate) fn app(config: &Config, counters: &Counters, linger: &Linger) -> Rout
     finish(config, app.merge(metrics::routes(counters, linger)))
 }
 
-/// The routes, without any limit.
+/// Returns the routes without any limit.
 pub(crate) fn routes(config: &Config) -> Router {
     Router::new()
         .route("/", get(form).post(upload))
         .route("/raw", post(raw).put(raw))
         .with_state(config.clone())
         .merge(page::assets())
-        // axum's own limit of 2 MB would come before the guard's.
+        // axum's own limit of 2 MB would apply before the limit layer's.
         .layer(DefaultBodyLimit::disable())
 }
 
-/// What goes around the limit: who may send, and what refusals have too, headers and logs.
+/// Adds the layers around the limit: the token check, and the headers and logs that refusals get,
+/// too.
 pub(crate) fn finish(config: &Config, app: Router) -> Router {
     let app = match &config.token {
         Some(token) => auth::protect(app, token),
@@ -95,8 +96,8 @@ pub(crate) fn finish(config: &Config, app: Router) -> Router {
         )
 }
 
-/// The guard's answer to a body over the limit: a page of ours for browsers, and for
-/// others what they ask for.
+/// Creates the refusal for a body over the limit: our own page for browsers, and the requested
+/// format for other clients.
 fn refused(refusal: &Refusal) -> Response {
     match refusal.format() {
         RefusalFormat::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
@@ -116,7 +117,7 @@ async fn upload(
     let stored = match form {
         Ok(form) => receive(form, &config.store).await,
         Err(rejection) => Err(Problem::Form(format!(
-            "The request is no form: {}. Send it as multipart/form-data.",
+            "The request is not a form: {}. Send it as multipart/form-data.",
             rejection.body_text()
         ))),
     };
@@ -129,8 +130,8 @@ async fn upload(
     }
 }
 
-/// Streams every file of the form to the disk. Whichever way this ends but
-/// with `Ok`, cancelled or timed out included, no file is left behind.
+/// Streams every file of the form to the disk. Unless this returns `Ok`, no file is left behind,
+/// even after a cancellation or a timeout.
 async fn receive(mut form: Multipart, store: &Store) -> Result<Vec<Stored>, Problem> {
     let mut received = Vec::new();
     let mut parts = 0;
@@ -138,7 +139,7 @@ async fn receive(mut form: Multipart, store: &Store) -> Result<Vec<Stored>, Prob
         parts += 1;
         if parts > MAX_PARTS {
             return Err(Problem::Form(format!(
-                "The form has more than {MAX_PARTS} parts. Send fewer files in one go."
+                "The form has more than {MAX_PARTS} parts. Send fewer files at a time."
             )));
         }
         let Some(name) = part.file_name() else {
@@ -147,7 +148,7 @@ async fn receive(mut form: Multipart, store: &Store) -> Result<Vec<Stored>, Prob
         };
         let (named, shown) = (!name.is_empty(), page::shown_name(name));
         let file = save(&mut part, store.create().await?).await?;
-        // A browser sends a file without name and content where none was chosen.
+        // A browser sends a file without name and content if the user chose none.
         if named || file.size() > 0 {
             received.push((shown, file));
         }
@@ -168,7 +169,7 @@ async fn save(part: &mut Field<'_>, mut file: Incoming) -> Result<Incoming, Prob
     Ok(file)
 }
 
-/// This form's text fields say nothing; they are read past, and capped.
+/// Discards a text field, up to a limit. The form's text fields are not used.
 async fn skip_text(part: &mut Field<'_>) -> Result<(), Problem> {
     let mut size = 0;
     while let Some(chunk) = part.chunk().await? {
@@ -188,7 +189,8 @@ async fn raw(body: Body) -> Result<String, (StatusCode, String)> {
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|e| {
-            let words = format!("The body broke off after {received} bytes: {e}. Send it again.\n");
+            let words =
+                format!("The body ended early, after {received} bytes: {e}. Send it again.\n");
             (StatusCode::BAD_REQUEST, words)
         })?;
         received += chunk.len() as u64;

@@ -1,4 +1,4 @@
-//! Who may send: with a token, only those who know it. Anybody may look.
+//! Authentication: with a token, only clients that have it may send. Anyone may view the page.
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ use subtle::ConstantTimeEq as _;
 
 use crate::page::{self, Format};
 
-/// A secret, kept as its hash: what is compared then has one length, and the
-/// time it takes tells nothing about either side.
+/// A secret, stored as its hash. Both sides of the comparison then have the same length, and its
+/// timing reveals nothing about either.
 #[derive(Clone)]
 pub(crate) struct Token([u8; 32]);
 
 impl Token {
-    /// Takes only what a header can carry unchanged.
+    /// Accepts only characters that a header can carry unchanged.
     pub(crate) fn new(secret: &str) -> Result<Self, &'static str> {
         if secret.is_empty() {
-            return Err("the token is empty; give one, or leave it out to let everybody send");
+            return Err("the token is empty; give one, or leave it out to let anyone send");
         }
         if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the token has characters that no header carries; \
@@ -45,8 +45,8 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Puts the check around an app, its limit included: whoever may not send gets
-/// that answer, and no other, before anything of the body is read.
+/// Puts the token check around an app and its limit. A client without the token gets only this
+/// response, before any of the body is read.
 pub(crate) fn protect(app: Router, token: &Token) -> Router {
     app.layer(from_fn_with_state(token.clone(), check))
 }
@@ -62,15 +62,15 @@ async fn check(
     }
     let words = match secret(request.headers()) {
         Some(secret) if token.is(&secret) => return next.run(request).await,
-        Some(_) => "This is not the right token. Ask whoever runs this server for it.",
+        Some(_) => "The token is wrong. Ask the operator of this server for it.",
         None => {
-            "Only those who know the token may send here. Ask whoever runs this server for it, \
+            "Uploads need a token. Ask the operator of this server for it, \
              and send it in the header Authorization, after the word Bearer."
         }
     };
     let mut response = page::problem(format, StatusCode::UNAUTHORIZED, words);
-    // RFC 6750, section 3: the scheme is followed by at least one parameter. httplib2 and
-    // Guile cannot parse a challenge without one.
+    // RFC 6750, section 3: at least one parameter follows the scheme. httplib2 and Guile cannot
+    // parse a challenge without one.
     let challenge = HeaderValue::from_static("Bearer realm=\"upload\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response

@@ -16,11 +16,11 @@ use crate::auth::Token;
 #[derive(Debug, Parser)]
 #[command(name = "upload_form")]
 pub(crate) struct Flags {
-    /// Where to listen; port 0 takes any free port
+    /// The address to listen on; port 0 takes any free port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:3000")]
     pub(crate) addr: SocketAddr,
 
-    /// Listen on a Unix socket instead, which is removed at exit
+    /// Listen on a Unix socket instead; it is removed at exit
     #[cfg(unix)]
     #[arg(long, value_name = "PATH", conflicts_with_all = ["addr", "tls"])]
     pub(crate) unix: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     pub(crate) limit: u64,
 
-    /// The status that refuses a larger one
+    /// The status of the refusal
     #[arg(
         long,
         default_value = "413",
@@ -37,11 +37,11 @@ pub(crate) struct Flags {
     )]
     pub(crate) status: StatusCode,
 
-    /// The folder that keeps the files [default: a temporary one, removed at exit]
+    /// The folder for the files [default: a temporary one, removed at exit]
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
 
-    /// Let only those send who know this; `--token` shows it to the users of this machine
+    /// Only accept uploads with this token; `--token` shows it to the users of this machine
     #[arg(
         long,
         value_name = "SECRET",
@@ -51,7 +51,7 @@ pub(crate) struct Flags {
     )]
     pub(crate) token: Option<Token>,
 
-    /// How long uploads may go on after ctrl-c or SIGTERM, as in 8s or 1m
+    /// How long uploads may continue after ctrl-c or SIGTERM, as in 8s or 1m
     #[arg(long, value_name = "TIME", default_value = "8s")]
     pub(crate) grace: humantime::Duration,
 
@@ -59,42 +59,41 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub(crate) linger_idle: humantime::Duration,
 
-    /// How long to wait in all until a refused client has seen the answer, as in 30s or 2m
+    /// How long to wait in total for a refused client to read the response, as in 30s or 2m
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) linger_total: humantime::Duration,
 
-    /// How much a refused client may still send meanwhile: none for no bound, or a size
+    /// How much a refused client may still send: a size, or none for no limit
     #[arg(long, value_name = "SIZE", default_value = "none")]
     pub(crate) linger_bytes: Bound,
 
-    /// How many refused clients may still be sending at once [default: 1024, or a quarter of
-    /// the descriptors]
+    /// How many refused clients may linger [default: 1024, or a quarter of the file descriptors]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) linger_max: Option<usize>,
 
-    /// Refuse uploads that come in slower, in bytes per second, after 5s
+    /// Refuse uploads that are slower, in bytes per second, after 5s
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) min_rate: Option<u64>,
 
-    /// How long to read on, over HTTP/2, what a refused upload still sends, as in 2s or 20s
+    /// How long to drain a refused upload over HTTP/2, as in 2s or 20s
     #[arg(long, value_name = "TIME", default_value = "2s")]
     pub(crate) stream_linger: humantime::Duration,
 
-    /// Serve HTTPS, with a certificate of its own making that no browser knows
+    /// Serve HTTPS with a self-signed certificate, which browsers do not trust
     #[arg(long)]
     pub(crate) tls: bool,
 
-    /// Leave out delivery: the hook on the connections alone, which is nothing to HTTP/2
+    /// Disable delivery: only the socket wrapper, which does nothing for HTTP/2
     #[arg(long, conflicts_with = "plain")]
     pub(crate) hook_only: bool,
 
-    /// Show the fault: tower-http's limit, and no hook on the connections
+    /// Show the fault: tower-http's limit, and no socket wrapper
     #[arg(long)]
     pub(crate) plain: bool,
 }
 
-/// A number of bytes, or `none`. A type of its own, since clap takes an
-/// `Option` for a flag that may be left out.
+/// A number of bytes, or `none`. It is not an `Option`, because clap takes that for an optional
+/// flag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound(pub(crate) Option<u64>);
 
@@ -114,7 +113,7 @@ fn size(s: &str) -> Result<u64, String> {
         .map_err(|e| format!("{e}; give a number of bytes, or one with a unit, as in 500k or 4MiB"))
 }
 
-/// Unlike clap's own parsers it does not repeat a value that it refuses.
+/// A parser that does not repeat a refused value in the error, unlike clap's own.
 #[derive(Clone, Copy)]
 struct TokenParser;
 
@@ -122,7 +121,7 @@ impl TypedValueParser for TokenParser {
     type Value = Token;
 
     fn parse_ref(&self, cmd: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Token, Error> {
-        // What is no Unicode has characters that are not ASCII.
+        // The replacement character is not ASCII, so `Token::new` refuses it.
         Token::new(&value.to_string_lossy()).map_err(|words| {
             let words = format!("--token or UPLOAD_TOKEN: {words}\n");
             Error::raw(ErrorKind::ValueValidation, words).with_cmd(cmd)

@@ -4,20 +4,19 @@
 //! cargo run --example upload_form --features axum -- --addr 127.0.0.1:3000 --limit 4MiB
 //! ```
 //!
-//! Open the page and send something above the limit. Then do the same with
-//! `--plain`, which serves the same routes without this crate, or with `--tls`, over
-//! which browsers speak HTTP/2.
+//! Open the page and send a file above the limit. Then do the same with `--plain`, which serves the
+//! same routes without this crate, or with `--tls`, over which browsers use HTTP/2.
 //!
 //! - `app.rs`: routes, handlers and layers; the file to copy
-//! - `store.rs`: files on disk, kept only when their whole request has succeeded
-//! - `page.rs`, `page/`: what people and scripts get to see
+//! - `store.rs`: files on disk, kept only if their whole request succeeds
+//! - `page.rs`, `page/`: the responses for people and scripts
 //! - `auth.rs`: who may send
-//! - `problem.rs`: what can go wrong besides the limit
-//! - `plain.rs`: the same app without the guard and without the hook
-//! - `metrics.rs`: figures for Prometheus
-//! - `serve.rs`: where it listens: TCP, TLS, a Unix socket
-//! - `tls.rs`: an accept loop of one's own, for HTTPS
-//! - `flags.rs`, `signals.rs`: the command line, and how the server is stopped
+//! - `problem.rs`: errors besides the limit
+//! - `plain.rs`: the same app without the limit layer and the socket wrapper
+//! - `metrics.rs`: metrics for Prometheus
+//! - `serve.rs`: the listeners: TCP, TLS, a Unix socket
+//! - `tls.rs`: a custom accept loop for HTTPS
+//! - `flags.rs`, `signals.rs`: the command line and shutdown signals
 
 mod app;
 mod auth;
@@ -46,7 +45,7 @@ use crate::app::Config;
 use crate::flags::Flags;
 use crate::store::Folder;
 
-/// How long files that are being written may hold up the exit after `--grace`.
+/// How long unfinished file writes may delay the exit after `--grace`.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -74,7 +73,7 @@ fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let folder = Folder::open(flags.dir.clone())
         .map_err(|e| format!("cannot make a temporary folder: {e}; name one with --dir"))?;
     let result = runtime.block_on(serve(flags, &folder, stop));
-    // The uploads that this cuts off remove their files. Only then goes the folder.
+    // The aborted uploads remove their files. Only then is the folder removed.
     runtime.shutdown_timeout(LAST_WRITES);
     result
 }
@@ -112,7 +111,7 @@ async fn serve(
     };
     let served = async {
         serve::serve(&flags, app, &linger, &stop).await?;
-        // Clients that were refused may still be sending, and have yet to read why.
+        // Refused clients may still be sending, and have not read the reason yet.
         linger.closed().await;
         Ok(())
     };
@@ -123,7 +122,7 @@ async fn serve(
     Ok(())
 }
 
-/// Serves until every connection is done after `stop`, or `grace` is over.
+/// Serves until every connection has ended after `stop`, or until `grace` is over.
 async fn until(
     server: impl Future<Output = Result<(), Box<dyn Error>>>,
     stop: &CancellationToken,
@@ -136,7 +135,7 @@ async fn until(
     tokio::select! {
         result = server => result,
         () = overtime => {
-            tracing::warn!("cutting off the requests that still run after {grace:?}");
+            tracing::warn!("aborting the requests that still run after {grace:?}");
             Ok(())
         }
     }

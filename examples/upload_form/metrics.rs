@@ -1,4 +1,4 @@
-//! `/metrics`: the counters in Prometheus's text form.
+//! `/metrics`: the counters in Prometheus's text format.
 
 use std::fmt::{self, Write as _};
 
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_bodyguard::{Counters, DiscardedCount, Linger};
 
-/// What is counted, and by whom.
+/// The sources of the metrics.
 #[derive(Clone)]
 struct Sources {
     counters: Counters,
@@ -28,7 +28,7 @@ pub(crate) fn routes(counters: &Counters, linger: &Linger) -> Router {
 
 async fn metrics(State(sources): State<Sources>) -> Response {
     let mut text = String::new();
-    // To a string: it cannot fail.
+    // Writing to a string cannot fail.
     let _ = write(&mut text, &sources);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
@@ -47,10 +47,10 @@ fn write(text: &mut String, sources: &Sources) -> fmt::Result {
     ] {
         writeln!(text, "{name}{{kind=\"{kind}\"}} {count}")?;
     }
-    discarded(text, "drain", "Bodies that were read on", counted.drains)?;
-    let streams = "Streams of HTTP/2 that were read on";
+    discarded(text, "drain", "Bodies that were drained", counted.drains)?;
+    let streams = "HTTP/2 streams that were drained";
     discarded(text, "stream_linger", streams, counted.stream_lingers)?;
-    let lingers = "Connections that were lingered for";
+    let lingers = "Connections that lingered";
     discarded(text, "linger", lingers, counted.lingers)?;
 
     let stats = sources.linger.stats();
@@ -62,7 +62,7 @@ fn write(text: &mut String, sources: &Sources) -> fmt::Result {
         ),
         (
             "bodyguard_reading_on",
-            "Bodies that are read on now.",
+            "Bodies that are drained now.",
             stats.reading,
         ),
     ] {
@@ -79,12 +79,7 @@ fn discarded(text: &mut String, what: &str, help: &str, count: DiscardedCount) -
         writeln!(text, "{name}{{reason=\"{}\"}} {count}", reason.as_str())?;
     }
     let name = format!("bodyguard_{what}_bytes_total");
-    head(
-        text,
-        &name,
-        "counter",
-        &format!("{help}: bytes thrown away."),
-    )?;
+    head(text, &name, "counter", &format!("{help}: bytes discarded."))?;
     writeln!(text, "{name} {}", count.bytes)
 }
 

@@ -1,4 +1,4 @@
-//! What people and scripts get to see: templates for the ones, text for the others.
+//! Responses for people and scripts: HTML templates and plain text.
 
 use std::convert::Infallible;
 
@@ -14,10 +14,10 @@ use humansize::{BINARY, format_size};
 
 use crate::store::Stored;
 
-/// The most characters of a file's name that are shown.
+/// The maximum number of characters of a file name that are shown.
 const MAX_NAME: usize = 120;
 
-/// Which of the two a client asks for.
+/// The format that a client asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
     Html,
@@ -42,7 +42,7 @@ impl<S: Sync> FromRequestParts<S> for Format {
 struct Form {
     limit: u64,
     limit_in_units: String,
-    /// Whether the page asks for one.
+    /// Whether the page has a field for the token.
     token: bool,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn stored(format: Format, files: &[Stored]) -> Response {
 
 pub(crate) fn problem(format: Format, status: StatusCode, words: &str) -> Response {
     let reason = match status {
-        // The name that RFC 9110 gave it.
+        // The name in RFC 9110.
         StatusCode::PAYLOAD_TOO_LARGE => "Content Too Large",
         _ => status.canonical_reason().unwrap_or_default(),
     };
@@ -111,8 +111,8 @@ fn html(status: StatusCode, page: &impl Template) -> Response {
     }
 }
 
-/// A client's file name on one line and of bounded length. It is only ever
-/// shown; templates escape it, and the store never sees it.
+/// Returns a client's file name on one line and with a limited length. The name is only displayed:
+/// templates escape it, and the store never sees it.
 pub(crate) fn shown_name(name: &str) -> String {
     if name.is_empty() {
         return "(no name)".into();
@@ -127,13 +127,13 @@ pub(crate) fn shown_name(name: &str) -> String {
     shown
 }
 
-/// Control characters, line ends, and those that turn the direction of writing around.
+/// Returns whether the character is a control character, a line end, or changes the text direction.
 fn misleads(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Styles and scripts have routes of their own, so that no page needs them inline.
+/// Returns the routes of styles and scripts. Pages then need none inline.
 pub(crate) fn assets<S: Clone + Send + Sync + 'static>() -> Router<S> {
     const JS: &str = "text/javascript; charset=utf-8";
     let asset = |kind: &'static str, text: &'static str| get(([(CONTENT_TYPE, kind)], text));

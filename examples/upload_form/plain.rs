@@ -1,14 +1,13 @@
-//! The fault, to be seen and compared: tower-http's limit in the place of the
-//! guard, and nothing on the connection. Clients that are still uploading get a
-//! connection reset instead of the 413, and streamed bodies over the limit get
-//! whatever the handler made of the error.
+//! The fault, for comparison: tower-http's limit instead of the limit layer, and no socket wrapper.
+//! Clients that are still uploading get a connection reset instead of the 413. Streamed bodies over
+//! the limit get the handler's response to the error.
 
 use axum::Router;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::app::{self, Config};
 
-/// The same routes, headers and logs as [`app::app`] has.
+/// Returns an app with the same routes, headers and logs as [`app::app`].
 pub(crate) fn app(config: &Config) -> Result<Router, String> {
     let limit = usize::try_from(config.limit).map_err(|_| {
         format!(

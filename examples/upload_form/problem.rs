@@ -1,4 +1,4 @@
-//! What can go wrong with an upload besides its size.
+//! Errors of an upload besides its size.
 
 use std::fmt;
 use std::io;
@@ -6,13 +6,13 @@ use std::io;
 use axum::extract::multipart::MultipartError;
 use axum::http::StatusCode;
 
-/// Why nothing was stored. `Display` is what the client gets to read: it names no paths.
+/// The reason why nothing was stored. The client reads its `Display` text, which names no paths.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// The request is no form, or not one that is accepted here.
+    /// The request is not a form, or not a form that is accepted here.
     Form(String),
-    /// A limit cut the request off. The guard has an answer of its own for this,
-    /// and puts it in the place of ours; in `--plain` nobody does.
+    /// A limit stopped the request. The limit layer replaces this response by its own. With
+    /// `--plain`, nothing replaces it.
     Cut,
     /// The disk or its quota is full.
     Full,
@@ -37,10 +37,10 @@ impl fmt::Display for Problem {
             Self::Form(words) => words,
             Self::Cut => "Upload too large. Send a smaller one.",
             Self::Full => {
-                "The server has no room left for these files. Try again later, or send less."
+                "The server has no room left for these files. Try again later, or send smaller files."
             }
             Self::Disk => {
-                "The server cannot write to its folder. Tell whoever runs it, and try again later."
+                "The server cannot write to its folder. Tell its operator, and try again later."
             }
         })
     }

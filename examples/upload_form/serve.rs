@@ -1,4 +1,4 @@
-//! Where the app listens, and with how much of this crate.
+//! The listeners of the app, with more or less of this crate.
 
 use std::error::Error;
 use std::fmt;
@@ -16,10 +16,10 @@ use tower_bodyguard::{Linger, LingerIo};
 use crate::flags::Flags;
 use crate::tls::Tls;
 
-/// How much of this crate there is around the app.
+/// The parts of this crate around the app.
 #[derive(Clone, Copy)]
 enum Parts {
-    /// Delivery and the hook, joined.
+    /// Delivery and linger combined.
     All,
     Hook,
     None,
@@ -35,7 +35,7 @@ impl Parts {
     }
 }
 
-/// Serves until `stop`, and until every connection has been answered after that.
+/// Serves until `stop`, and then until every connection has had its response.
 pub(crate) async fn serve(
     flags: &Flags,
     app: Router,
@@ -85,7 +85,7 @@ where
 {
     let stopped = stop.clone().cancelled_owned();
     match parts {
-        // Bodies that are read on learn of the end, too.
+        // `linger.on` also notifies the drains of the shutdown.
         Parts::All => {
             tower_bodyguard::axum::serve(listener, app)
                 .with_linger(linger)
@@ -130,7 +130,7 @@ async fn over_tls(
     }
 }
 
-/// A listener whose file goes when it does.
+/// A listener that removes its socket file on drop.
 #[cfg(unix)]
 struct UnixSocket {
     listener: tokio::net::UnixListener,
@@ -157,7 +157,7 @@ impl UnixSocket {
 #[cfg(unix)]
 impl Drop for UnixSocket {
     fn drop(&mut self) {
-        // Somebody may have removed it.
+        // The file may already have been removed.
         let _ = fs::remove_file(&self.path);
     }
 }

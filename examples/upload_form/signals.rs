@@ -1,11 +1,11 @@
-//! How the server is told to stop.
+//! The signals that stop the server.
 
 use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-/// A token that ctrl-c and SIGTERM cancel. Both are caught from this call on,
-/// so that neither ends the process with files left behind.
+/// Returns a token that ctrl-c and SIGTERM cancel. From this call on both are caught, so that
+/// neither ends the process with files left behind.
 #[cfg(unix)]
 pub(crate) fn stop() -> io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +24,7 @@ pub(crate) fn stop() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// A token that ctrl-c cancels.
+/// Returns a token that ctrl-c cancels.
 #[cfg(not(unix))]
 pub(crate) fn stop() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();

@@ -1,7 +1,7 @@
 //! Uploaded files on disk.
 //!
-//! A file is written under a name of the server's own with `.part` at its end,
-//! and removed with its [`Incoming`] unless [`Store::keep`] takes that ending off.
+//! The server chooses a file's name and appends `.part`. The file is removed with its [`Incoming`],
+//! unless [`Store::keep`] removes that extension.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_blocking;
 
-/// The folder that keeps the files.
+/// The folder for the files.
 pub(crate) enum Folder {
-    /// The user's.
+    /// A folder of the user.
     Given(PathBuf),
-    /// Our own, removed on drop.
+    /// A temporary folder, removed on drop.
     Temporary(TempDir),
 }
 
@@ -49,13 +49,13 @@ impl Folder {
     }
 }
 
-/// Makes files in one folder.
+/// Creates files in one folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     dir: Arc<Path>,
 }
 
-/// A file that is being received, removed on drop.
+/// A file that is being received. It is removed on drop.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     file: File,
@@ -64,19 +64,19 @@ pub(crate) struct Incoming {
     hash: Sha256,
 }
 
-/// A file that was kept, as its sender gets to see it.
+/// A stored file as its sender sees it.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// The client's name for it, fit to be shown.
+    /// The client's name for it, made safe to display.
     pub(crate) name: String,
-    /// In bytes.
+    /// The size in bytes.
     pub(crate) size: u64,
-    /// In lowercase hexadecimal.
+    /// The hash in lowercase hexadecimal.
     pub(crate) sha256: String,
 }
 
 impl Store {
-    /// Creates a file that did not exist before, open to nobody else.
+    /// Creates a new file that only this user can open.
     pub(crate) async fn create(&self) -> io::Result<Incoming> {
         let dir = Arc::clone(&self.dir);
         let file = blocking(move || {
@@ -96,7 +96,7 @@ impl Store {
         })
     }
 
-    /// Keeps all the files of a request, or none.
+    /// Keeps all files of a request, or none.
     pub(crate) async fn keep(&self, files: Vec<(String, Incoming)>) -> io::Result<Vec<Stored>> {
         blocking(move || {
             let mut places = Vec::new();
@@ -132,7 +132,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Waits until all of it is on the disk: a full disk or a quota may show only here.
+    /// Waits until the whole file is on the disk. A full disk or a quota may only show here.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.file.flush().await?;
         self.file.sync_all().await

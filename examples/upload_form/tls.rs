@@ -1,8 +1,8 @@
-//! HTTPS, with a certificate of the form's own making. axum's `serve` knows no TLS, so
-//! this is an accept loop: HTTP/1 and HTTP/2, and an end in good order.
+//! HTTPS with a self-signed certificate. axum's `serve` has no TLS, so this is an accept loop:
+//! HTTP/1, HTTP/2, and a graceful shutdown.
 //!
-//! The hook is beneath TLS. What a refused client still sends is then discarded
-//! undecrypted, and what TLS has to say at its end is lingered for as well.
+//! The socket wrapper is beneath TLS. It discards the remaining data of a refused client without
+//! decrypting it, and it lingers for TLS's own last messages, too.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -28,16 +28,16 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// How long a handshake may take: some round trips on the slowest of networks.
+/// How long a handshake may take: some round trips on the slowest network.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// TLS as the one side of each connection.
+/// The server side of TLS.
 #[derive(Clone)]
 pub(crate) struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// With a new certificate, signed by nobody else, for this machine by its usual
-    /// names and by the address that the form listens on.
+    /// Creates a self-signed certificate. It is valid for this machine's usual names and for the
+    /// address that the form listens on.
     pub(crate) fn self_signed(ip: IpAddr) -> Result<Self, Box<dyn Error>> {
         let names = ["localhost", "127.0.0.1", "::1", &ip.to_string()].map(str::to_owned);
         let names: Vec<_> = BTreeSet::from(names).into_iter().collect();
@@ -50,8 +50,8 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Serves until `stop`, and then until every connection has ended. `connect` makes
-    /// of a socket what TLS goes around, and the service of its connection.
+    /// Serves until `stop`, and then until every connection has ended. `connect` returns the stream
+    /// beneath TLS and the service of a connection.
     pub(crate) async fn serve<I, S, B>(
         &self,
         mut listener: TcpListener,
@@ -65,7 +65,7 @@ impl Tls {
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let connections = GracefulShutdown::new();
-        // axum's `accept` sees to errors, too: it waits where files have run out.
+        // axum's `accept` also handles errors: it waits if no file descriptors are left.
         while let Some((socket, _)) = stop
             .run_until_cancelled(Listener::accept(&mut listener))
             .await
@@ -76,16 +76,17 @@ impl Tls {
                 stop: stop.clone(),
                 watcher: connections.watcher(),
             };
-            // A task from the start, so that nobody waits for another's handshake.
+            // Each connection is a separate task from the start, so that no client waits for
+            // another's handshake.
             tokio::spawn(connection.serve(io, service));
         }
-        // From here on, whoever comes is refused, and not left waiting.
+        // From here on, new connections are refused instead of waiting.
         drop(listener);
         connections.shutdown().await;
     }
 }
 
-/// What one connection needs besides its socket.
+/// The state of one connection besides its socket.
 struct Connection {
     tls: Tls,
     stop: CancellationToken,
@@ -102,7 +103,7 @@ impl Connection {
         S::Future: Send,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
-        // Who has not shaken hands by the end has asked for nothing.
+        // A client that has not finished its handshake at the shutdown has sent no request.
         let handshake = timeout(HANDSHAKE, self.tls.0.accept(io));
         let io = match self.stop.run_until_cancelled(handshake).await {
             Some(Ok(Ok(io))) => io,

@@ -1,4 +1,5 @@
-//! Guard and delivery around a handler that does as it likes, under a server that does.
+//! The limit layer and delivery around a handler with arbitrary behaviour, under an arbitrary
+//! server.
 
 use std::{
     collections::VecDeque,
@@ -42,7 +43,7 @@ pub struct Input {
     rate: Option<(u16, u8)>,
     is_http2: bool,
     expects_continue: bool,
-    /// With a socket that is stalled for so long.
+    /// With a socket that is stalled for this long.
     joined: Option<u16>,
     drain: (u16, u16),
     stream_linger: (u16, u16, u8),
@@ -74,13 +75,13 @@ enum Ending {
     Panic,
 }
 
-/// Who has the body when the answer is there.
+/// Which part holds the body when the response is ready.
 #[derive(Arbitrary, Clone, Debug)]
 enum Rest {
     Nobody,
-    /// A task that outlives the answer.
+    /// A task that outlives the response.
     Task(Vec<Act>),
-    /// The answer's body, which yields it.
+    /// The response body, which forwards it.
     Response,
 }
 
@@ -93,14 +94,14 @@ enum Part {
 
 #[derive(Arbitrary, Debug)]
 struct Server {
-    /// So long it waits for the answer.
+    /// How long it waits for the response.
     patience: u16,
-    /// So many frames of it are taken, with a pause between them.
+    /// How many frames of it are taken, with a pause between them.
     frames: u8,
     pause: u8,
 }
 
-/// What the handler's side has seen.
+/// Observations of the handler's side.
 #[derive(Clone, Debug, Default)]
 struct World(Arc<Mutex<Noted>>);
 
@@ -121,7 +122,7 @@ impl World {
 
 type Guarded = GuardedBody<TrackedBody<Source>>;
 
-/// Reads what the guard lets through, and knows what that has to be.
+/// Reads the body that the limit layer passes on, and checks it against the script.
 struct Reader {
     body: Option<Guarded>,
     steps: VecDeque<Step>,
@@ -130,10 +131,10 @@ struct Reader {
     grace: Option<Duration>,
     begun: Instant,
     got: u64,
-    /// It said that nothing more would come.
+    /// Whether the body reported its end.
     is_end_stream: bool,
     has_ended: bool,
-    /// What it said of itself, and when.
+    /// Each size hint, with the number of bytes read before.
     hints: Vec<(u64, u64, Option<u64>)>,
     world: World,
 }
@@ -178,7 +179,7 @@ impl Reader {
         }
         assert!(
             !self.is_end_stream || frame.is_none(),
-            "it said it was at its end"
+            "the body had reported its end"
         );
         let slow = |error: &BoxError| error.is::<BodyTooSlow>();
         if matches!(&frame, Some(Err(error)) if slow(error)) {
@@ -206,7 +207,7 @@ impl Reader {
             }
             (None, None) => {
                 for &(got, lower, upper) in &self.hints {
-                    assert!(lower <= self.got - got, "less came than was promised");
+                    assert!(lower <= self.got - got, "less came than the hint promised");
                     assert!(upper.is_none_or(|upper| self.got - got <= upper));
                 }
             }
@@ -223,7 +224,7 @@ impl Reader {
         noted.is_slow = is_slow;
     }
 
-    /// The next step that yields something: `Small` where that is past the limit.
+    /// Returns the next step that yields a frame. The step is `Small` if it exceeds the limit.
     fn expected(&mut self) -> Option<Step> {
         let step = loop {
             match self.steps.pop_front() {
@@ -267,7 +268,7 @@ impl Drop for Reader {
     }
 }
 
-/// The body of the handler's answer.
+/// The body of the handler's response.
 struct Answer {
     parts: VecDeque<Part>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -305,9 +306,9 @@ impl Body for Answer {
 }
 
 impl Handler {
-    async fn answer(self, mut reader: Reader) -> Result<Response<Answer>, BoxError> {
+    async fn respond(self, mut reader: Reader) -> Result<Response<Answer>, BoxError> {
         reader.act(&self.before).await;
-        let mut answer = Answer {
+        let mut body = Answer {
             parts: self.response.iter().take(16).cloned().collect(),
             timer: None,
             request: None,
@@ -317,14 +318,14 @@ impl Handler {
             Rest::Task(acts) => {
                 tokio::spawn(async move { reader.act(&acts).await });
             }
-            Rest::Response => answer.request = Some(reader),
+            Rest::Response => body.request = Some(reader),
         }
-        let mut response = Response::new(answer);
+        let mut response = Response::new(body);
         match self.ending {
             Ending::Answer => {}
             Ending::TooLarge => *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE,
             Ending::Fail => return Err("the handler fails".into()),
-            // Past the hook, which is the fuzzer's.
+            // Skips the panic hook, which belongs to the fuzzer.
             Ending::Panic => std::panic::resume_unwind(Box::new("the handler panics")),
         }
         Ok(response)
@@ -365,7 +366,7 @@ impl Input {
     }
 }
 
-/// What the server has been told of a refusal.
+/// The refusal as the server observed it.
 #[derive(Default)]
 struct Told {
     refused: bool,
@@ -393,7 +394,7 @@ async fn drive(input: Arc<Input>) {
         let (input, world) = (Arc::clone(&input), world.clone());
         service_fn(move |request: Request<Guarded>| {
             let reader = Reader::new(request.into_body(), &input, bodiless, world.clone());
-            input.handler.clone().answer(reader)
+            input.handler.clone().respond(reader)
         })
     };
     let guard = input.guard(&counters).layer(handler);
@@ -428,18 +429,18 @@ async fn drive(input: Arc<Input>) {
         async move {
             let patience = millis(input.server.patience);
             match timeout(patience, service.oneshot(request)).await {
-                Ok(answer) => {
+                Ok(response) => {
                     let is_released = world.noted().let_go.is_some();
                     world.noted().is_released_before_response = is_released;
-                    serve(&input, &world, answer).await
+                    serve(&input, &world, response).await
                 }
                 Err(_) => Told::default(),
             }
         }
     });
     let result = server.await;
-    let answered = Instant::now();
-    // The handler's panic goes through; of ours there is none.
+    let responded = Instant::now();
+    // The handler's panic passes through. Our code does not panic.
     let panics = matches!(input.handler.ending, Ending::Panic);
     let told = match result {
         Ok(told) => told,
@@ -453,27 +454,27 @@ async fn drive(input: Arc<Input>) {
     assert!(counted <= 1);
     assert!(counted >= u64::from(told.refused || told.broken_off));
 
-    // Nothing stays behind, and nothing stays for long.
+    // Nothing is left behind, and everything is dropped in time.
     sleep(Duration::from_secs(7200)).await;
     socket.await.expect("it only waits");
     let stats = linger.stats();
     assert_eq!((stats.reading, stats.lingering()), (0, 0));
-    let let_go = world.noted().let_go.unwrap_or(answered).max(answered);
+    let let_go = world.noted().let_go.unwrap_or(responded).max(responded);
     let bounds = millis(input.drain.1) + millis(input.stream_linger.1) + Duration::from_secs(300);
-    let dropped = seen.told().dropped.expect("the body is held by nobody");
-    // A response that waits for a silent client is waited for, and given time to be flushed.
+    let dropped = seen.told().dropped.expect("the body is dropped");
+    // If the response waits for a silent client, the drain waits, too, and leaves time for a flush.
     let flush = millis(5u8);
     let stalled = begun + millis(input.joined.unwrap_or(0)) + flush;
     let latest = (let_go + bounds + flush).max(stalled) + SLACK;
     assert!(dropped <= latest, "held {:?} too long", dropped - latest);
-    // Once the response is there, reading has nobody told to go on.
+    // Once the response is ready, no read may ask the client to send its body.
     let noted = world.noted();
     let is_unasked = !noted.asked && noted.is_released_before_response;
     if input.expects_continue && !input.is_http2 && is_unasked {
         assert_eq!(
             seen.told().polls,
             0,
-            "asked for, and so sent by a client that waits"
+            "the read made a waiting client send its body"
         );
     }
 }
@@ -483,21 +484,21 @@ type Delivered = DeliveredBody<ResponseBody<Answer>>;
 async fn serve(
     input: &Input,
     world: &World,
-    answer: Result<Response<Delivered>, BoxError>,
+    result: Result<Response<Delivered>, BoxError>,
 ) -> Told {
     let mut told = Told::default();
     let over = world.noted().over.is_some();
     let is_slow = world.noted().is_slow;
     let fails = matches!(input.handler.ending, Ending::Fail);
-    let Ok(response) = answer else {
-        assert!(fails && (!over || input.keeps), "the guard has an answer");
+    let Ok(response) = result else {
+        assert!(fails && (!over || input.keeps), "the limit layer responds");
         return told;
     };
     let refusal = response.extensions().get::<Refusal>();
     assert_eq!(
         refusal.is_some(),
         over,
-        "an answer for what was seen before it"
+        "a refusal for each overrun before the response"
     );
     told.refused = refusal.is_some();
     let status = match (over && !input.keeps, is_slow, &input.handler.ending) {
@@ -519,7 +520,7 @@ async fn serve(
         if let Some(over) = over {
             assert!(
                 Instant::now() <= over.max(asked) + SLACK,
-                "nobody was woken"
+                "the reader was not woken"
             );
             let error = frame
                 .expect("no end in silence")

@@ -1,4 +1,4 @@
-//! A request body by a script. What it says of itself is true.
+//! A request body that follows a script. Its size hint and its end are true.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ pub(crate) fn bytes(length: u16) -> Bytes {
     Bytes::from_static(&BYTES[..usize::from(length)])
 }
 
-/// Between two drips. A client that sends without a pause would stop the clock.
+/// Returns the pause between two drips. A client that sends without a pause would stop the clock.
 pub(crate) fn drip(pause: u8) -> Duration {
     millis(50u8) * (u32::from(pause) + 1)
 }
@@ -32,7 +32,7 @@ pub(crate) fn drip(pause: u8) -> Duration {
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Step {
     Data(u16),
-    /// Near the limit.
+    /// A length near the limit.
     Small(u8),
     Wait(u16),
     Yield,
@@ -54,13 +54,13 @@ impl Step {
     }
 }
 
-/// What comes behind the steps, where none of them is the last.
+/// The part that follows the steps if none of them is the last.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
     End,
-    /// So many bytes are promised and never come.
+    /// This many bytes are promised and never arrive.
     Silence(u8),
-    /// For ever, that is.
+    /// A frame after each pause, without end.
     Drip {
         pause: u8,
         length: u8,
@@ -86,7 +86,7 @@ impl Script {
         self.hint == Hint::Exact
     }
 
-    /// As it is played: up to the first step that is the last, and not for too long.
+    /// Returns the steps that are played: up to the first one that ends the body, and at most 64.
     pub(crate) fn played(&self) -> (VecDeque<Step>, Tail) {
         let mut steps: VecDeque<_> = self.steps.iter().take(64).cloned().collect();
         let last = steps.iter().position(Step::is_last);
@@ -113,14 +113,14 @@ impl Script {
     }
 }
 
-/// What became of a [`Source`].
+/// A record of the polls of a [`Source`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen(Arc<Mutex<Told>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) polls: u64,
-    /// Of these, the ones that found something.
+    /// The number of polls that found a frame.
     pub(crate) frames: u64,
     pub(crate) bytes: u64,
     pub(crate) is_over: bool,
@@ -137,13 +137,13 @@ pub(crate) struct Source {
     steps: VecDeque<Step>,
     tail: Tail,
     hint: Hint,
-    /// Of the steps' data.
+    /// The remaining bytes of the steps' data.
     left: u64,
     timer: Option<Pin<Box<Sleep>>>,
     seen: Seen,
 }
 
-/// What one poll after the other may cost without anything to show for it.
+/// How many polls in a row may find nothing.
 const IDLE_POLLS: u64 = 4096;
 
 impl Body for Source {

@@ -1,4 +1,4 @@
-//! Whole connections: a client's bytes, hyper, and all three parts between.
+//! Whole connections: a client's bytes, hyper, and all three parts in between.
 
 use std::{
     pin::Pin,
@@ -34,11 +34,11 @@ pub struct Input {
     limit: Option<u16>,
     requires_length: bool,
     drain: (u16, u16),
-    /// HTTP/2 is understood, too.
+    /// Whether the server also speaks HTTP/2.
     is_auto: bool,
     buffer: u16,
     wire: Wire,
-    /// Pieces, and hundredths of a second between them.
+    /// The lengths of pieces, and the hundredths of a second after each.
     pieces: Vec<(u16, u8)>,
     reads: Reads,
     half_closes: bool,
@@ -101,7 +101,7 @@ enum Field {
 enum Framing {
     None,
     Length,
-    /// It is so much too long.
+    /// The declared length is wrong by this much.
     Lies(i8),
     Chunked {
         size: u8,
@@ -119,7 +119,7 @@ enum Ends {
     Broken,
 }
 
-/// What is never to be served, for it is in a content.
+/// Must never be served, because it is part of a body.
 const HIDDEN: &[u8] = b"POST /hidden HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
 
 impl Ask {
@@ -177,7 +177,7 @@ impl Ask {
 
 fn write_chunks(content: &[u8], size: u8, ends: Ends, wire: &mut Vec<u8>) {
     let extension = if size % 2 == 0 { ";a=\"b\"" } else { "" };
-    // hyper has a limit of its own to the extensions of a content.
+    // hyper limits the extensions of a chunked body.
     for chunk in content.chunks(usize::from(size.max(4)) * 8) {
         wire.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
         wire.extend_from_slice(chunk);
@@ -191,7 +191,7 @@ fn write_chunks(content: &[u8], size: u8, ends: Ends, wire: &mut Vec<u8>) {
     });
 }
 
-/// The paths that came to the service, in their order.
+/// The paths that reached the service, in order.
 type Calls = Arc<Mutex<Vec<String>>>;
 
 type Guarded = GuardedBody<TrackedBody<Incoming>>;
@@ -201,12 +201,12 @@ async fn handle(request: Request<Guarded>) -> Result<Answer, BoxError> {
     let (head, mut body) = request.into_parts();
     let path = head.uri.path();
     let mut read = None;
-    let mut answer: UnsyncBoxBody<Bytes, BoxError> =
+    let mut response_body: UnsyncBoxBody<Bytes, BoxError> =
         Empty::new().map_err(|never| match never {}).boxed_unsync();
     match path {
         "/ignore" => drop(body),
         "/part" => {
-            // On the error of the guard, too, it says that all is well.
+            // It ignores the limit layer's error, too.
             let _ = body.frame().await;
         }
         "/hold" => {
@@ -218,18 +218,18 @@ async fn handle(request: Request<Guarded>) -> Result<Answer, BoxError> {
         "/large" => {
             static LARGE: [u8; 70_000] = [b'.'; 70_000];
             let large = Full::new(Bytes::from_static(&LARGE));
-            answer = large.map_err(|never| match never {}).boxed_unsync();
+            response_body = large.map_err(|never| match never {}).boxed_unsync();
         }
-        "/echo" => answer = body.boxed_unsync(),
+        "/echo" => response_body = body.boxed_unsync(),
         "/fail" => return Err("the handler fails".into()),
-        // Past the hook, which is the fuzzer's.
+        // Skips the panic hook, which belongs to the fuzzer.
         "/panic" => std::panic::resume_unwind(Box::new("the handler panics")),
         _ => {
             let content = body.collect().await?.to_bytes();
             read = Some(content.len());
         }
     }
-    let mut response = Response::new(answer);
+    let mut response = Response::new(response_body);
     let headers = response.headers_mut();
     headers.insert("x-path", HeaderValue::from_str(path)?);
     if let Some(read) = read {
@@ -264,7 +264,7 @@ async fn drive(input: &Input) {
     let server = tokio::spawn(serve(near, &linger, input, &calls));
     let (sent, received) = client(input, far, &bytes).await;
 
-    // Nothing stays behind, and the service's panics go through to the server alone.
+    // Nothing is left behind, and a panic of the service reaches only the server.
     let server = timeout(Duration::from_secs(200), server).await;
     let server = server.expect("the connection has ended");
     let calls = std::mem::take(&mut *calls.lock().expect("no panic within"));
@@ -282,7 +282,7 @@ async fn drive(input: &Input) {
     }
 }
 
-/// All three parts, around the handler.
+/// Serves with all three parts around the handler.
 fn serve(
     socket: DuplexStream,
     linger: &Linger,
@@ -313,12 +313,12 @@ fn serve(
         }
         builder.http1().timer(TokioTimer::new());
         let service = TowerToHyperService::new(service);
-        // An error is the client's, or the handler's.
+        // The client or the handler caused the error.
         let _ = builder.serve_connection(TokioIo::new(io), service).await;
     })
 }
 
-/// Whether everything could be sent, and what came.
+/// Returns whether everything could be sent, and the received bytes.
 async fn client(input: &Input, socket: DuplexStream, bytes: &[u8]) -> (bool, Vec<u8>) {
     let (mut reading, mut writing) = split(socket);
     let write = async {
@@ -351,12 +351,12 @@ async fn client(input: &Input, socket: DuplexStream, bytes: &[u8]) -> (bool, Vec
 
 fn check(input: &Input, bytes: &[u8], calls: &[String], sent: bool, received: &[u8]) {
     let (asked, is_all) = wire::requests(bytes);
-    let (answers, is_well_formed) = wire::answers(received, &asked);
-    // hyper refuses bytes that are no request in front of what it has still to write.
-    assert!(is_well_formed || !is_all, "{answers:?}");
+    let (responses, is_well_formed) = wire::answers(received, &asked);
+    // hyper refuses bytes that are not a request before it writes pending responses.
+    assert!(is_well_formed || !is_all, "{responses:?}");
     let limit = input.limit.map_or(u64::MAX, u64::from);
 
-    // What is served is what was asked for, in that order, and nothing else.
+    // Only the requested paths are served, in that order.
     assert!(calls.len() <= asked.len(), "{calls:?}");
     for (call, asked) in calls.iter().zip(&asked) {
         let path = asked.path.split('?').next();
@@ -365,53 +365,53 @@ fn check(input: &Input, bytes: &[u8], calls: &[String], sent: bool, received: &[
             "{calls:?}"
         );
     }
-    // One more may be hyper's own word on bytes that are no request.
-    assert!(answers.len() <= calls.len() + 1);
-    for (place, answer) in answers.iter().enumerate() {
+    // One more may be hyper's own response to bytes that are not a request.
+    assert!(responses.len() <= calls.len() + 1);
+    for (place, response) in responses.iter().enumerate() {
         let (Some(asked), true) = (asked.get(place), place < calls.len()) else {
-            let by_hyper = (400..500).contains(&answer.status) && answer.closes;
-            assert!(by_hyper, "{calls:?} {asked:?} {answers:?}");
+            let by_hyper = (400..500).contains(&response.status) && response.closes;
+            assert!(by_hyper, "{calls:?} {asked:?} {responses:?}");
             continue;
         };
-        if answer.closes && answer.is_whole {
-            assert_eq!(calls.len(), place + 1, "served after the last answer");
+        if response.closes && response.is_whole {
+            assert_eq!(calls.len(), place + 1, "served after the last response");
         }
         let over = asked.declared.is_some_and(|length| length > limit);
-        assert!(!over || answer.status == 413);
-        match (&answer.path, answer.status) {
+        assert!(!over || response.status == 413);
+        match (&response.path, response.status) {
             (Some(path), _) => assert_eq!(path, &calls[place]),
             (None, 413) => assert!(over || asked.came > limit),
             (None, 411) => assert!(input.requires_length && asked.declared.is_none()),
-            (None, status) => panic!("{status} by nobody"),
+            (None, status) => panic!("{status} from no known part"),
         }
-        if let Some(read) = answer.read {
+        if let Some(read) = response.read {
             assert!(read == asked.came && asked.is_whole && read <= limit);
         }
     }
 
-    // Where nothing stands in the way, everything is answered that may be.
+    // If nothing interferes, every request that may get a response gets one.
     let is_calm = input.pieces.iter().all(|(_, pause)| *pause == 0)
         && !input.half_closes
         && calls.iter().all(|path| !matches!(&path[..], "/fail" | "/panic" | "/echo"))
         && asked.iter().all(|asked| asked.is_http11 && !asked.upgrades)
-        // Held past its answer, it is too late to say that it is not worth reading.
+        // If the body is held after the response, it is too late to announce a close.
         && !asked.iter().any(|asked| asked.path == "/hold" && !asked.is_cheap())
         && is_all;
     let drains = bytes.len() as u64 <= input.drain.0.into() && input.drain.1 > 1000;
     if is_calm && input.reads == Reads::AllAlong && drains {
-        assert!(answers.iter().all(|answer| answer.is_whole));
-        let ended = answers.last().is_some_and(|answer| answer.closes);
+        assert!(responses.iter().all(|response| response.is_whole));
+        let ended = responses.last().is_some_and(|response| response.closes);
         assert!(
-            ended || answers.len() == asked.len(),
-            "not all are answered: {answers:?}"
+            ended || responses.len() == asked.len(),
+            "a response is missing: {responses:?}"
         );
     }
-    // Who sends everything first reads the answer, whatever it is.
+    // A client that sends everything first reads any response.
     if is_calm && input.reads == Reads::Afterwards && asked.len() == 1 {
         assert!(sent, "a write has failed");
         assert!(
-            answers.first().is_some_and(|answer| answer.is_whole),
-            "no answer"
+            responses.first().is_some_and(|response| response.is_whole),
+            "no response"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The guard's look at a request's head, and what delivery then says of the connection,
-//! against the rules in their plainest form.
+//! Checks how the limit layer judges a request head, and what delivery then announces about the
+//! connection, against a plain version of the rules.
 
 use std::{
     convert::Infallible,
@@ -42,7 +42,7 @@ pub struct Input {
     body: Content,
 }
 
-/// Most of them small enough to be reached.
+/// A number that is usually small enough to be reached.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Number {
     Small(u16),
@@ -92,7 +92,7 @@ enum Protocol {
 #[derive(Arbitrary, Debug)]
 enum Field {
     Length(Length),
-    /// Two lines of the same.
+    /// Two header lines with the same value.
     Twice(Length),
     Coding(u8),
     Expect(u8),
@@ -105,7 +105,7 @@ enum Field {
 #[derive(Arbitrary, Debug)]
 enum Length {
     Number(Number),
-    /// So far from the limit.
+    /// The distance from the limit.
     Near(i8),
     Zeros(u8, Number),
     Signed(bool, Number),
@@ -210,7 +210,7 @@ impl Content {
         self.frame.max(2048)
     }
 
-    /// How many bytes have come by the frame that goes past the limit.
+    /// Returns how many bytes have arrived with the frame that exceeds the limit.
     fn passing(&self, limit: Option<u64>) -> u64 {
         let (frame, length) = (u64::from(self.frame()), u64::from(self.length));
         let passed = limit.map_or(0, |limit| limit / frame);
@@ -231,8 +231,8 @@ impl Content {
     }
 }
 
-/// Content-Length by RFC 9110 §8.6 and RFC 9112 §6.3: as text first, and as a number
-/// wider than any that may be.
+/// Returns the declared length by RFC 9110 §8.6 and RFC 9112 §6.3. Checks the text first, and then
+/// a number wider than any valid one.
 fn declared(values: &[Vec<u8>]) -> std::result::Result<Option<u64>, ()> {
     let mut numbers = Vec::new();
     for value in values {
@@ -255,7 +255,7 @@ fn declared(values: &[Vec<u8>]) -> std::result::Result<Option<u64>, ()> {
     }
 }
 
-/// Whether a list has the word.
+/// Returns whether a list contains the word.
 fn says(request: &Request<Source>, name: HeaderName, word: &str) -> bool {
     let lines = request.headers().get_all(name);
     let mut words = lines
@@ -264,7 +264,7 @@ fn says(request: &Request<Source>, name: HeaderName, word: &str) -> bool {
     words.any(|found| found.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// What the head alone decides.
+/// The decision that the head alone makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decided {
     Declared(u64),
@@ -335,7 +335,7 @@ where
         }
     }
 
-    // What is to become of it.
+    // The expected outcome.
     let lengths = request.headers().get_all(header::CONTENT_LENGTH);
     let lengths: Vec<_> = lengths
         .iter()
@@ -382,7 +382,7 @@ where
     let response = service.oneshot(request).await.expect("no error was made");
     let polls = seen.told().polls;
 
-    // Who was asked, and who answers.
+    // Checks whether the handler was called, and which part responded.
     let passes = decided == Decided::Passes;
     assert_eq!(calls.load(Ordering::Relaxed), usize::from(passes));
     let refusal = response.extensions().get::<Refusal>();
@@ -415,7 +415,7 @@ where
         Some((status, _)) => {
             assert_eq!((response.status().as_u16(), by_handler), (status, None));
         }
-        // The handler's answer, and it has read what there is.
+        // The handler responded, and has read the whole body.
         None => assert_eq!(by_handler, Some(length)),
     }
     let refused = counters.snapshot().refused;
@@ -423,22 +423,27 @@ where
         refused.declared + refused.streamed + refused.bad_length + refused.length_required;
     assert_eq!(counted, u64::from(expected.is_some()));
 
-    // What is said of the connection.
+    // Checks what is announced about the connection.
     let owed = length - if over { input.body.passing(limit) } else { 0 };
     let is_whole = bodiless || (exact && owed == 0);
     let is_owed = (!passes || over) && !is_whole;
     let keeps = match () {
         () if !is_owed || input.version == Protocol::Http2 => true,
-        // All of it is at hand, so that even what is not worth a drain is taken in passing.
+        // The whole body is available, so delivery takes it without a task, even above the drain
+        // limit.
         () => persistent && !(waits && !passes),
     };
     let closes = response.headers().get_all(header::CONNECTION);
     assert_eq!(closes.iter().count(), usize::from(!keeps), "{decided:?}");
     if is_owed && keeps && input.version != Protocol::Http2 {
-        assert_eq!(seen.told().bytes, length, "the rest was at hand");
+        assert_eq!(
+            seen.told().bytes,
+            length,
+            "the remaining body was available"
+        );
     }
     if waits && !passes && input.version != Protocol::Http2 {
-        assert_eq!(polls, 0, "asked for, and so sent by a client that waits");
+        assert_eq!(polls, 0, "the read made a waiting client send its body");
     }
 
     let is_problem = response
@@ -462,7 +467,7 @@ where
         }
     }
 
-    // Nothing stays behind.
+    // Nothing is left behind.
     sleep(millis(60_000u64)).await;
     assert!(seen.told().dropped.is_some());
 }

@@ -1,5 +1,4 @@
-//! What the fuzz targets hold: each module has an input, a `run`, and what must be true
-//! of it, in words of its own and not in the crate's.
+//! The fuzz targets. Each module has an input, a `run`, and an independent model of what must hold.
 
 pub mod bodies;
 mod body;
@@ -13,10 +12,10 @@ use std::{future::Future, time::Duration};
 
 use arbitrary::Arbitrary;
 
-/// Tokio's timers go off at the next millisecond.
+/// Tokio's timers fire at the next millisecond.
 const SLACK: Duration = Duration::from_millis(3);
 
-/// Runs on one thread, with a clock that moves only where everything waits.
+/// Runs on one thread, with a clock that moves only when every task waits.
 fn paused<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -29,7 +28,7 @@ fn millis(millis: impl Into<u64>) -> Duration {
     Duration::from_millis(millis.into())
 }
 
-/// A time to set a bound to.
+/// A duration for a timeout.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Span {
     Zero,
@@ -52,7 +51,7 @@ impl Span {
     }
 }
 
-/// A number, most often one that can be reached.
+/// A number that is usually small enough to be reached.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Number {
     Small(u16),

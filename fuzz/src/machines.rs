@@ -1,4 +1,4 @@
-//! What reads only to throw away, under arbitrary clocks, bounds and clients.
+//! The parts that only discard, under arbitrary clocks, limits and clients.
 
 mod lingers;
 mod reading;

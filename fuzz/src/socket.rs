@@ -1,4 +1,4 @@
-//! A socket by a script.
+//! A socket that follows a script.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Arbitrary, Clone, Debug)]
 enum Came {
     Bytes(u16),
-    /// So many times 64 KiB.
+    /// This many times 64 KiB.
     Flood(u8),
     Wait(u16),
     End,
@@ -76,7 +76,7 @@ impl Client {
     }
 }
 
-/// What a socket was asked for.
+/// A record of the calls to a socket.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Logged>>);
 
@@ -105,7 +105,7 @@ pub(crate) struct Socket {
     reading: Timer,
     writing: Timer,
     closing: Timer,
-    /// Without anything to show for it.
+    /// Polls in a row that found nothing.
     idle_polls: u32,
     log: Log,
 }

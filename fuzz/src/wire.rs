@@ -1,7 +1,7 @@
-//! HTTP/1 read a second time, as a reference: what a client's bytes are requests of, and
-//! what a server's bytes answer.
+//! A second HTTP/1 parser as a reference: finds the requests in a client's bytes, and the responses
+//! in a server's.
 
-/// A request, as its framing has it.
+/// A request according to its framing.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) method: String,
@@ -10,21 +10,21 @@ pub(crate) struct Asked {
     pub(crate) declared: Option<u64>,
     pub(crate) expects_continue: bool,
     pub(crate) upgrades: bool,
-    /// How much of the content is there, and whether that is all.
+    /// How many body bytes have arrived.
     pub(crate) came: u64,
     pub(crate) is_whole: bool,
-    /// No other may follow.
+    /// Whether no other request may follow.
     pub(crate) closes: bool,
 }
 
 impl Asked {
-    /// To read what is left, wherever that is known and comes by itself.
+    /// Returns whether the remaining body is known and arrives by itself.
     pub(crate) fn is_cheap(&self) -> bool {
         self.came == self.declared.unwrap_or(0) && !self.expects_continue
     }
 }
 
-/// A final answer.
+/// A final response.
 #[derive(Debug)]
 pub(crate) struct Answered {
     pub(crate) status: u16,
@@ -59,21 +59,21 @@ fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(line).into_owned()
 }
 
-/// How a content ends.
+/// How a body ends.
 enum Framing {
     Length(u64),
     Chunked,
     ToTheEnd,
 }
 
-/// What there is of a content.
+/// The part of a body that has arrived.
 struct Content<'a> {
     bytes: u64,
     end: End<'a>,
 }
 
 enum End<'a> {
-    /// And what is behind it.
+    /// The body is whole. These bytes follow it.
     Here(&'a [u8]),
     NotYet,
     Malformed,
@@ -98,7 +98,7 @@ fn content<'a>(framing: &Framing, bytes: &'a [u8]) -> Content<'a> {
     }
 }
 
-/// Of the chunked coding (RFC 9112 §7.1).
+/// Parses the chunked coding (RFC 9112 §7.1).
 fn chunked(mut bytes: &[u8]) -> Content<'_> {
     let mut came = 0;
     let end = loop {
@@ -143,7 +143,7 @@ fn trailers(mut bytes: &[u8]) -> End<'_> {
     }
 }
 
-/// The next line, and what is behind it. Neither of its end's characters is in it.
+/// Returns the next line without its line end, and the bytes after it.
 fn line(bytes: &[u8]) -> Result<(&[u8], &[u8]), End<'_>> {
     let end = bytes.iter().position(|byte| *byte == b'\r');
     let (line, behind) = bytes.split_at(end.unwrap_or(bytes.len()));
@@ -155,7 +155,7 @@ fn line(bytes: &[u8]) -> Result<(&[u8], &[u8]), End<'_>> {
     }
 }
 
-/// The requests in a client's bytes, as far as they are any; and whether nothing is left.
+/// Returns the requests in a client's bytes, and whether no other bytes are left.
 pub(crate) fn requests(mut bytes: &[u8]) -> (Vec<Asked>, bool) {
     let mut requests = Vec::new();
     while !bytes.is_empty() {
@@ -223,26 +223,26 @@ fn request(bytes: &[u8]) -> Option<(Asked, &[u8])> {
     Some((asked, behind))
 }
 
-/// The answers to these requests, and whether the bytes are nothing else.
+/// Returns the responses to these requests, and whether there are no other bytes.
 pub(crate) fn answers(mut bytes: &[u8], requests: &[Asked]) -> (Vec<Answered>, bool) {
-    let mut answers: Vec<Answered> = Vec::new();
+    let mut responses: Vec<Answered> = Vec::new();
     while !bytes.is_empty() {
-        if answers.iter().any(|answer| answer.closes) {
-            return (answers, false);
+        if responses.iter().any(|response| response.closes) {
+            return (responses, false);
         }
         let mut fields = [httparse::EMPTY_HEADER; FIELDS];
         let mut head = httparse::Response::new(&mut fields);
         let length = match head.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => break,
-            Err(_) => return (answers, false),
+            Err(_) => return (responses, false),
         };
         bytes = &bytes[length..];
         let status = head.code.expect("a status");
-        let request = requests.get(answers.len());
+        let request = requests.get(responses.len());
         if status < 200 {
             let expects = request.is_some_and(|request| request.expects_continue);
-            assert!(status == 100 && expects, "{status} that nobody asked for");
+            assert!(status == 100 && expects, "{status} was not requested");
             continue;
         }
         let fields = &*head.headers;
@@ -251,7 +251,7 @@ pub(crate) fn answers(mut bytes: &[u8], requests: &[Asked]) -> (Vec<Answered>, b
         let is_chunked = says(fields, "transfer-encoding", "chunked");
         assert!(
             lengths.len() + usize::from(is_chunked) <= 1,
-            "of two lengths one lies"
+            "two lengths contradict each other"
         );
         let framing = match (lengths.first(), request) {
             (_, Some(request)) if request.method == "HEAD" => Framing::Length(0),
@@ -262,10 +262,10 @@ pub(crate) fn answers(mut bytes: &[u8], requests: &[Asked]) -> (Vec<Answered>, b
         let (is_whole, behind) = match content(&framing, bytes).end {
             End::Here(behind) => (true, behind),
             End::NotYet => (false, &[][..]),
-            End::Malformed => return (answers, false),
+            End::Malformed => return (responses, false),
         };
         bytes = behind;
-        answers.push(Answered {
+        responses.push(Answered {
             status,
             path: lines(fields, "x-path").next().map(text),
             read: lines(fields, "x-read").next().and_then(number),
@@ -273,5 +273,5 @@ pub(crate) fn answers(mut bytes: &[u8], requests: &[Asked]) -> (Vec<Answered>, b
             is_whole,
         });
     }
-    (answers, true)
+    (responses, true)
 }

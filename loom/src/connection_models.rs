@@ -29,7 +29,7 @@ fn a_drain_is_told_that_a_stall_has_ended() {
     });
 }
 
-/// The socket takes something, and is full again.
+/// The socket takes some bytes, and is full again.
 #[test]
 fn drain_is_told_of_progress_that_ends_in_a_stall() {
     model(|| {
@@ -52,7 +52,7 @@ fn drain_is_told_of_progress_that_ends_in_a_stall() {
     });
 }
 
-/// Whoever looks on, and in whatever order the drains come to their ends.
+/// The end of an earlier drain never marks a later request, in whatever order the drains end.
 #[test]
 fn a_late_end_says_nothing_of_the_next_request() {
     model(|| {
@@ -70,7 +70,7 @@ fn a_late_end_says_nothing_of_the_next_request() {
     });
 }
 
-/// The connection itself asserts it, wherever it is asked.
+/// The connection itself asserts this in `is_finished`.
 #[test]
 fn nobody_sees_an_end_before_its_beginning() {
     model(|| {

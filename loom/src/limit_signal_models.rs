@@ -1,4 +1,4 @@
-//! The guard's word to its answer.
+//! The signal from the limit layer's body to its response.
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
@@ -6,7 +6,7 @@ use loom::{future::block_on, model, thread};
 
 use crate::shared::limit_signal::{LimitSignal, Violation};
 
-/// The answer that waits while the body reports.
+/// Checks that a waiting response observes the body's report.
 fn is_told(report: fn(&LimitSignal), expected: Violation) {
     model(move || {
         let signal = Arc::new(LimitSignal::new(4));
@@ -39,7 +39,7 @@ fn an_answer_is_told_of_too_few() {
     );
 }
 
-/// As a response's body is handed from one task to another.
+/// A response body may move from one task to another.
 #[test]
 fn of_those_that_waited_the_last_is_told() {
     model(|| {

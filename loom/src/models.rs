@@ -1,8 +1,8 @@
-//! The crate's own modules over loom's atomics and locks: each model runs in every order
-//! that its threads can take, and with everything that the memory model lets them see.
+//! The crate's own modules over loom's atomics and locks. Each model runs in every order that its
+//! threads can take, and with every value that the memory model lets them see.
 //!
-//! A wake-up that is lost shows as a deadlock, upon which loom panics, and most often the
-//! process aborts: the last of the panics names the model.
+//! A lost wake-up shows as a deadlock. loom then panics, and usually the process aborts. The last
+//! panic names the model.
 #![cfg(test)]
 #![allow(dead_code, reason = "a model uses a part of what it includes")]
 

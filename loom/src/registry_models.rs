@@ -7,8 +7,8 @@ use loom::{model, thread};
 
 use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
 
-/// What ends a task is its name. Which were ended is of no matter to the order of events,
-/// and so in a lock of std's.
+/// A registry whose handle for a task is its name. A std lock records the ended tasks, because
+/// their order does not matter to the model.
 struct Tasks {
     registry: Registry<&'static str>,
     group: Arc<Group>,
@@ -34,7 +34,8 @@ impl Tasks {
         self.ended.lock().unwrap().contains(&task)
     }
 
-    /// As the crate's `spawn` does it. Returns its number and its standing, if it got a slot.
+    /// Spawns a task like the crate's `spawn`. Returns its number and its standing if it got a
+    /// slot.
     fn spawn(&self, task: &'static str) -> Option<(u64, Standing)> {
         let entered = self
             .registry
@@ -107,7 +108,7 @@ fn an_end_misses_none() {
     });
 }
 
-/// One leaves, one comes, and one has to give way: whichever is there.
+/// One task leaves, one enters, and one is evicted. Any of those present may be evicted.
 #[test]
 fn the_count_is_right_at_rest() {
     model(|| {
@@ -124,7 +125,7 @@ fn the_count_is_right_at_rest() {
     });
 }
 
-/// What it receives may come too late to save it.
+/// The bytes that it receives may come too late to save it.
 #[test]
 fn evicted_task_knows_it() {
     model(|| {
@@ -156,12 +157,12 @@ fn group_is_empty_when_all_have_left() {
             })
         });
         let left = left.map(|left| left.join().unwrap());
-        assert!(left.contains(&0), "the last to leave finds nobody");
+        assert!(left.contains(&0), "the last task to leave finds none left");
         assert_eq!(tasks.registry.running(), 0);
     });
 }
 
-/// A task that begins while a group ends that its own belongs to.
+/// A task begins while its parent group ends.
 #[test]
 fn end_of_parent_misses_no_task_of_child() {
     model(|| {
@@ -180,7 +181,7 @@ fn end_of_parent_misses_no_task_of_child() {
     });
 }
 
-/// One is evicted while it leaves by itself: it is told apart from one that is still to go.
+/// A task is evicted while it leaves by itself. It must not count as one that has yet to leave.
 #[test]
 fn evicted_task_counts_until_it_leaves() {
     model(|| {

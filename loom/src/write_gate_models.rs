@@ -9,8 +9,8 @@ use loom::{
 
 use crate::shared::connection::{Connection, WriteHold};
 
-/// What holders do, each in its turn: without the gate's order, one would miss what the
-/// other did.
+/// The holders' work, done one at a time. Without the gate's ordering, one would miss the work of
+/// another.
 #[derive(Default)]
 struct Answers {
     connection: Arc<Connection>,
@@ -26,7 +26,7 @@ impl Answers {
         self.queued.load(Relaxed)
     }
 
-    /// Whether it got to hold the gate.
+    /// Tries to hold the gate. Returns whether it did.
     fn queue_held(&self) -> bool {
         let held = WriteHold::hold(&self.connection, Instant::now());
         held.map(|held| self.queue(held)).is_some()
@@ -67,7 +67,7 @@ fn without_a_write_one_holds_it_in_all() {
     });
 }
 
-/// One holds it, another would like to, and the connection would like to write.
+/// One task holds the gate, another tries to, and the connection waits to write.
 #[test]
 fn a_write_lets_one_more_hold_it() {
     model(|| {

@@ -1,4 +1,4 @@
-//! The crate's tests of servers, with native-tls beside rustls.
+//! The crate's server tests, with native-tls beside rustls.
 
 #[path = "../../tests/support/server.rs"]
 mod server;

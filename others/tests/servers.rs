@@ -1,5 +1,5 @@
-//! warp, poem and salvo, which are hyper underneath: an early response of each is lost to a
-//! client that writes 64 MiB before it reads, and arrives with the socket wrapper.
+//! warp, poem and salvo, which use hyper. Without the socket wrapper, a client that writes 64 MiB
+//! before it reads loses their early responses. With it, they arrive.
 
 #[path = "../../tests/support/server.rs"]
 mod server;

@@ -1,6 +1,6 @@
 //! A client that writes everything before it reads, as browsers do.
 //!
-//! Blocking on purpose: what matters is what each system call returns.
+//! It blocks deliberately, because the result of each system call matters.
 
 use std::{
     io::{self, Read, Write},
@@ -10,7 +10,7 @@ use std::{
 #[cfg(unix)]
 use std::{os::unix::net::UnixStream, path::Path};
 
-/// No test waits longer than this for a socket.
+/// The longest time that a test waits for a socket.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const CHUNK: usize = 64 * 1024;
@@ -26,13 +26,13 @@ pub const FRAMINGS: [Framing; 2] = [Framing::ContentLength, Framing::Chunked];
 /// How the server's side of the connection ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// With a FIN.
+    /// The server sent a FIN.
     Cleanly,
-    /// With a reset, or not within our patience.
+    /// The server reset the connection, or did not end it within [`PATIENCE`].
     Badly(io::Error),
 }
 
-/// What the client saw.
+/// The client's observations.
 #[derive(Debug)]
 pub struct Outcome {
     pub write_error: Option<io::Error>,
@@ -40,7 +40,7 @@ pub struct Outcome {
     pub ended: Ended,
 }
 
-/// A request whose body is `length` bytes of nothing.
+/// A request whose body is `length` zeros.
 #[derive(Clone, Debug)]
 pub struct SendFirst {
     pub method: &'static str,
@@ -48,7 +48,7 @@ pub struct SendFirst {
     pub headers: String,
     pub framing: Framing,
     pub length: u64,
-    /// How the body begins.
+    /// The first bytes of the body.
     pub prefix: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ impl SendFirst {
         }
     }
 
-    /// A multipart form with one file that never ends.
+    /// Returns a multipart form with one file that never ends.
     pub fn form(path: &'static str, framing: Framing, length: u64) -> Self {
         let mut form = Self::post(path, framing, length)
             .header("Content-Type: multipart/form-data; boundary=xyz");
@@ -94,12 +94,12 @@ impl SendFirst {
         format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}{framing}\r\n\r\n")
     }
 
-    /// Over a new connection.
+    /// Sends the request over a new connection.
     pub fn to(&self, addr: SocketAddr) -> Outcome {
         self.over(connect(addr))
     }
 
-    /// Over a connection that times out by itself.
+    /// Sends the request over a connection that has its own timeouts.
     pub fn over(&self, mut socket: impl Read + Write) -> Outcome {
         let write_error = self.write(&mut socket).err();
         let (received, ended) = read_to_end(&mut socket);
@@ -138,7 +138,7 @@ pub fn write_chunk(socket: &mut impl Write, data: &[u8]) -> io::Result<()> {
     socket.write_all(b"\r\n")
 }
 
-/// Everything up to the end, whichever that is.
+/// Reads everything up to the end of the connection, clean or not.
 pub fn read_to_end(socket: &mut impl Read) -> (Vec<u8>, Ended) {
     let mut received = Vec::new();
     let ended = match socket.read_to_end(&mut received) {
@@ -149,7 +149,7 @@ pub fn read_to_end(socket: &mut impl Read) -> (Vec<u8>, Ended) {
 }
 
 impl Outcome {
-    /// The promise: no write failed, one whole response, a clean end.
+    /// Asserts the guarantee: no write failed, one whole response arrived, and the end was clean.
     #[track_caller]
     pub fn assert_delivered(&self, status: u16) -> Response {
         if let Some(error) = &self.write_error {
@@ -165,7 +165,7 @@ impl Outcome {
         response
     }
 
-    /// The fault, as a client sees it.
+    /// Returns whether the client saw a reset.
     pub fn was_reset(&self) -> bool {
         self.write_error.is_some() || matches!(self.ended, Ended::Badly(_))
     }
@@ -175,18 +175,18 @@ impl Outcome {
     }
 }
 
-/// A response with a length, in chunks or without a body.
+/// A response with a length, with chunked coding, or without a body.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
-    /// The body where it is no text.
+    /// The bytes of the body, which may not be text.
     pub content: Vec<u8>,
 }
 
 impl Response {
-    /// The first response, and what follows it. `None` where it is not whole.
+    /// Returns the first response and the bytes after it. Returns `None` if it is not whole.
     pub fn parse(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -221,7 +221,7 @@ impl Response {
     }
 }
 
-/// What chunks without trailers hold, and what follows the last of them.
+/// Returns the content of chunks without trailers, and the bytes after the last chunk.
 fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     loop {
@@ -237,7 +237,7 @@ fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// A connection that no test waits too long for.
+/// Connects with timeouts.
 pub fn connect(addr: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(addr).expect("the server listens");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -262,7 +262,7 @@ pub fn get(addr: SocketAddr, path: &str) -> Response {
     read_response(&mut socket).unwrap()
 }
 
-/// Reads a head, and nothing of what follows it.
+/// Reads a head, and no byte after it.
 pub fn read_head(socket: &mut impl Read) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -273,7 +273,7 @@ pub fn read_head(socket: &mut impl Read) -> String {
     String::from_utf8(head).expect("heads are text")
 }
 
-/// Reads until one whole response is there.
+/// Reads until one response is whole.
 pub fn read_response(socket: &mut impl Read) -> io::Result<Response> {
     let mut received = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! One client that takes all it can get, and honest clients beside it.
+//! One client that takes everything it can get, and honest clients beside it.
 
 use std::{
     io::{self, Write},
@@ -62,8 +62,8 @@ impl Paced {
         }
     }
 
-    /// Runs so many of them side by side. Returns how many got their response: no write
-    /// failed, and the end was clean.
+    /// Runs this many clients concurrently. Returns how many got their response: no write failed,
+    /// and the end was clean.
     pub fn delivered(self, clients: usize, addr: SocketAddr, path: &'static str) -> usize {
         let clients: Vec<_> = (0..clients)
             .map(|_| thread::spawn(move || self.to(addr, path)))
@@ -79,20 +79,20 @@ fn is_delivered(outcome: &Outcome) -> bool {
         && Response::parse(&outcome.received).is_some()
 }
 
-/// Opens uploads that are refused, sends a little of each now and then, and never closes.
+/// Opens uploads that are refused, sends a little of each periodically, and never closes.
 #[derive(Clone, Copy, Debug)]
 pub struct Drip {
     pub from: IpAddr,
-    /// How many it opens at once.
+    /// How many uploads it opens at the start.
     pub first: usize,
-    /// How many it opens in a second after that.
+    /// How many more uploads it opens per second.
     pub per_second: u32,
-    /// How many bytes of a connection it sends, and how often.
+    /// How many bytes it sends on a connection, and how often.
     pub piece: usize,
     pub every: Duration,
 }
 
-/// A [`Drip`] under way. Ends when it is dropped.
+/// A running [`Drip`]. Ends when it is dropped.
 pub struct Attack {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -103,7 +103,7 @@ impl Drip {
         self.on_from(vec![self.from], addr, path)
     }
 
-    /// From several addresses by turns, instead of from one.
+    /// Runs it from several addresses in turn.
     pub fn on_from(self, from: Vec<IpAddr>, addr: SocketAddr, path: &'static str) -> Attack {
         let is_over = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({

@@ -1,4 +1,4 @@
-//! A client of HTTP/2's frames, with prior knowledge: it sees how a stream ends.
+//! An HTTP/2 client that works with frames and prior knowledge. It observes how a stream ends.
 
 use std::future::poll_fn;
 
@@ -19,7 +19,7 @@ const CHUNK: usize = 16 * 1024;
 
 pub type Client = SendRequest<Bytes>;
 
-/// Over a socket. What ends the connection is seen by its streams.
+/// Connects over a socket. The streams report why the connection ends.
 pub async fn over<T>(socket: T) -> Client
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -31,17 +31,17 @@ where
     client
 }
 
-/// What became of an upload.
+/// The result of an upload.
 #[derive(Debug)]
 pub struct Seen {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The reset that stopped the upload, or `None` where it was sent whole.
+    /// The reset that stopped the upload, or `None` if it was sent whole.
     pub reset: Option<Reason>,
 }
 
-/// Sends `length` bytes, as far as it is let, and reads the answer meanwhile.
+/// Sends as much of `length` bytes as the server accepts, and reads the response concurrently.
 pub async fn upload(client: &Client, path: &str, length: u64) -> Seen {
     let request = Request::post(format!("http://test{path}"))
         .body(())
@@ -62,17 +62,17 @@ pub async fn exchange(
             .await
             .expect("the connection is open");
         let (response, stream) = client.send_request(request, false).unwrap();
-        let answer = async {
-            let (parts, mut body) = response.await.expect("an answer").into_parts();
+        let received = async {
+            let (parts, mut body) = response.await.expect("a response").into_parts();
             let mut bytes = Vec::new();
             while let Some(data) = body.data().await {
-                let data = data.expect("the answer is not cut short");
+                let data = data.expect("the response is not cut short");
                 body.flow_control().release_capacity(data.len()).unwrap();
                 bytes.extend_from_slice(&data);
             }
             (parts, Bytes::from(bytes))
         };
-        let (reset, (parts, body)) = tokio::join!(send(stream, length, trailers), answer);
+        let (reset, (parts, body)) = tokio::join!(send(stream, length, trailers), received);
         Seen {
             status: parts.status,
             headers: parts.headers,

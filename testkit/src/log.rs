@@ -1,4 +1,4 @@
-//! What a program logs.
+//! Captures log output.
 
 use std::{
     io::{self, Write},
@@ -21,8 +21,7 @@ impl Write for Log {
     }
 }
 
-/// Runs a future in a runtime of this thread, and returns what was logged until the runtime has
-/// ended.
+/// Runs a future in a runtime of this thread. Returns what was logged until the runtime ended.
 pub fn logged(future: impl Future<Output = ()>) -> String {
     let log = Log::default();
     let writer = log.clone();

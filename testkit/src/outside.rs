@@ -1,7 +1,7 @@
-//! The harness for programs from outside: browsers, curl, interpreters.
+//! The harness for programs outside the process: browsers, curl, interpreters.
 //!
-//! Where such a program is missing, its test says SKIPPED and why, and does not
-//! count as passed; with `CI=true` it fails.
+//! If such a program is missing, its test reports SKIPPED and the reason, and does not count as
+//! passed. With `CI=true` it fails.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::client::PATIENCE;
 
-/// Something that a test needs and this machine may not have.
+/// Something that a test needs and that this machine may not have.
 #[derive(Clone, Debug)]
 pub struct Need {
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// A program on the `PATH`.
+    /// Requires a program on the `PATH`.
     pub fn program(name: &str) -> Self {
         Self {
             name: format!("no {name} on the PATH"),
@@ -42,7 +42,7 @@ impl Need {
         }
     }
 
-    /// A Python that has the module.
+    /// Requires a Python that has the module.
     pub fn python(module: &str) -> Self {
         Self {
             name: format!("no python3 with {module}"),
@@ -58,7 +58,7 @@ impl Need {
         }
     }
 
-    /// A command that succeeds where the thing is there.
+    /// Requires that a command succeeds.
     pub fn check(name: &str, command: &mut Command) -> Self {
         Self {
             name: name.to_owned(),
@@ -71,10 +71,10 @@ pub fn in_ci() -> bool {
     env::var_os("CI").is_some_and(|value| value == "true")
 }
 
-/// A test of one module, before the harness gives it the module's name.
+/// A test of one module. The harness adds the module's name later.
 pub struct Trial {
     name: String,
-    /// Why it cannot run here.
+    /// The reason why it cannot run here.
     skipped: Option<String>,
     test: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
 }
@@ -113,8 +113,8 @@ pub type Module = (&'static str, fn() -> Vec<Trial>);
 
 /// Runs the tests of a binary without Rust's harness, and exits.
 ///
-/// A filter that begins with a module's name, such as `form::token`, leaves out the other
-/// modules: they do not look for their programs then.
+/// If the filter begins with a module's name, such as `form::token`, the other modules are left
+/// out. They then do not look for their programs.
 pub fn run(modules: &[Module]) -> ! {
     let arguments = Arguments::from_args();
     let filter = arguments.filter.as_deref();
@@ -135,8 +135,8 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// The Python that has the module: where there are several, a package is often with
-/// one of them only. `PYTHON` names one to ask first.
+/// Finds a Python that has the module. If there are several Pythons, often only one of them has a
+/// package. `PYTHON` names the one to try first.
 pub fn interpreter(module: &str) -> Option<PathBuf> {
     let knows = |python: &PathBuf| {
         let import = format!("import {module}");
@@ -151,7 +151,7 @@ fn output(command: &mut Command) -> std::io::Result<Output> {
     command.stdin(Stdio::null()).output()
 }
 
-/// Runs a command to its end, and says what it said if that was a failure.
+/// Runs a command to its end. Returns its output as an error if it failed.
 pub fn succeed(command: &mut Command) -> Result<String, Failed> {
     let out = output(command).map_err(|error| format!("{command:?}: {error}"))?;
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -162,14 +162,14 @@ pub fn succeed(command: &mut Command) -> Result<String, Failed> {
     Err(format!("{command:?}: {}\n{stdout}\n{stderr}", out.status).into())
 }
 
-/// A file of this repository.
+/// Returns the path of a file in this repository.
 pub fn repository(path: &str) -> PathBuf {
     let testkit = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = testkit.parent().expect("testkit is in the repository");
     root.join(path)
 }
 
-/// An example's executable, which `cargo test` builds.
+/// Returns an example's executable, which `cargo test` builds.
 pub fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
     let target = test.ancestors().nth(2).expect("target/debug/deps/test");
@@ -182,13 +182,13 @@ pub fn example(name: &str) -> PathBuf {
     program
 }
 
-/// The upload form, or another example that prints where it listens, running.
+/// A running upload form, or another example that prints its address.
 pub struct Form {
     process: Child,
     pub url: String,
     /// The lines that it prints after the one with its URL.
     lines: Mutex<mpsc::Receiver<String>>,
-    /// For what it leaves behind when it is killed.
+    /// Collects files that it leaves behind when it is killed.
     _scratch: TempDir,
 }
 
@@ -201,20 +201,20 @@ impl Form {
         example("upload_form")
     }
 
-    /// `command` ends in the form's executable; the rest is up to the caller.
+    /// Starts `command`, which ends in the form's executable.
     pub fn start_by(mut command: Command, addr: &str, flags: &[&str]) -> Self {
         command.args(["--addr", addr]);
         Self::start_with(command, flags)
     }
 
-    /// `command` says where to listen.
+    /// Starts a command that already has the address to listen on.
     pub fn start_with(mut command: Command, flags: &[&str]) -> Self {
         command.args(flags);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let sets = |name| command.get_envs().any(|(set, _)| set == name);
         let (token, tmpdir) = (sets("UPLOAD_TOKEN"), sets("TMPDIR"));
         if !token {
-            // That of whoever runs the tests is for a form of theirs.
+            // The variable is set for the user's own form.
             command.env_remove("UPLOAD_TOKEN");
         }
         if !tmpdir {
@@ -266,7 +266,7 @@ impl Form {
         succeed(Command::new("kill").args(["-TERM", &pid])).expect("it runs");
     }
 
-    /// Its end, whatever brings it about.
+    /// Waits for the process to end.
     pub fn end(mut self) -> ExitStatus {
         let mut status = None;
         until("the form ends", || {
@@ -277,7 +277,7 @@ impl Form {
     }
 }
 
-/// The next line with `part`. `None` if the program ends or hangs before it.
+/// Returns the next line with `part`, or `None` if the program ends or hangs before it.
 fn next_with(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
     loop {
         let line = lines.recv_timeout(PATIENCE).ok()?;
@@ -289,13 +289,13 @@ fn next_with(lines: &mpsc::Receiver<String>, part: &str) -> Option<String> {
 
 impl Drop for Form {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Looks again and again, as long as a test waits for anything.
+/// Polls `check` until it is true, for as long as a test may wait.
 #[track_caller]
 pub fn until(what: &str, mut check: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -305,7 +305,8 @@ pub fn until(what: &str, mut check: impl FnMut() -> bool) {
     }
 }
 
-/// A file of `length` bytes, whose content does not repeat in step with anything.
+/// Creates a file of `length` bytes. Its content repeats every 251 bytes, a prime, so it never
+/// aligns with a buffer.
 pub fn file_of(folder: &Path, length: usize) -> PathBuf {
     let file = folder.join(format!("{length}.bin"));
     let content: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();

@@ -10,7 +10,7 @@ pub fn descriptors(pid: u32) -> io::Result<usize> {
 /// Returns the CPU time in user mode and in the kernel, in ticks of 10 ms.
 pub fn cpu(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The process's name, in brackets, may contain spaces.
+    // The process name, in brackets, may contain spaces.
     let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
     let ticks = fields.split_whitespace().skip(11).take(2);
     Ok(ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum())

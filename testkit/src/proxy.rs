@@ -1,4 +1,4 @@
-//! nginx and HAProxy, each as a process with its files in a folder of its own.
+//! nginx and HAProxy, each as a process with its files in a separate folder.
 
 use std::{
     ffi::OsStr,
@@ -26,24 +26,23 @@ const CONFIG: &str = "proxy.conf";
 
 #[derive(Clone, Copy)]
 pub enum Kind {
-    /// With nothing but `proxy_pass`: up to nginx 1.29.6 that is HTTP/1.0, a connection
-    /// for each request.
+    /// Only `proxy_pass`: up to nginx 1.29.6 that is HTTP/1.0, with a connection for each request.
     NginxBare,
-    /// It reads the whole upload before it asks the form.
+    /// Reads the whole upload before it calls the form.
     NginxBuffered,
-    /// It passes the upload on as it comes.
+    /// Forwards the upload as it arrives.
     NginxUnbuffered,
-    /// It refuses by itself what is longer than 1 MiB.
+    /// Refuses uploads longer than 1 MiB itself.
     NginxLimited,
     Haproxy,
-    /// It refuses by itself what is longer than 1 MiB.
+    /// Refuses uploads longer than 1 MiB itself.
     HaproxyLimited,
 }
 
 use Kind::{Haproxy, HaproxyLimited, NginxBare, NginxBuffered, NginxLimited, NginxUnbuffered};
 
 impl Kind {
-    /// Those that leave the limit to the form.
+    /// The proxies that leave the limit to the form.
     pub const UNLIMITED: [Self; 4] = [NginxBare, NginxBuffered, NginxUnbuffered, Haproxy];
 
     pub fn name(self) -> &'static str {
@@ -68,7 +67,7 @@ impl Kind {
         need(self.program_name())
     }
 
-    /// Whether `HAProxy` reads on after a response of its own, as it does from 3.0 on.
+    /// Returns whether `HAProxy` drains after its own response, as it does from 3.0 on.
     pub fn haproxy_reads_on() -> bool {
         let version = program(Haproxy.program_name()).and_then(|haproxy| {
             let said = succeed(Command::new(haproxy).arg("-v"));
@@ -132,7 +131,7 @@ impl Kind {
     }
 }
 
-/// Finds nginx or `HAProxy`. Debian installs both in a folder that only root's `PATH` names.
+/// Finds nginx or `HAProxy`. Debian installs both in a folder that is only on root's `PATH`.
 fn program(name: &str) -> Option<PathBuf> {
     find(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|file| file.is_file()))
 }
@@ -145,15 +144,15 @@ pub fn need(name: &str) -> Need {
     }
 }
 
-/// Returns addresses that were free a moment ago: neither program reports the port that it took.
+/// Returns addresses that were free a moment ago. Neither program reports the port that it took.
 pub fn free_addrs<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    // At the same time, or they might be equal.
+    // All are bound concurrently, so that no two are equal.
     let free =
         [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("there is a free port"));
     free.map(|free| free.local_addr().expect("it is bound"))
 }
 
-/// Returns the folder's name, which a configuration has in the place of `NAME`.
+/// Returns the folder's name, which replaces `NAME` in a configuration.
 pub fn name(folder: &TempDir) -> &str {
     let name = folder.path().file_name().and_then(OsStr::to_str);
     name.expect("it is of letters and digits")
@@ -162,7 +161,7 @@ pub fn name(folder: &TempDir) -> &str {
 /// nginx or `HAProxy`, as a process.
 pub struct Daemon {
     process: Child,
-    /// Its configuration, its log, and the uploads that it keeps.
+    /// Contains its configuration, its log, and the uploads that it stores.
     folder: TempDir,
 }
 
@@ -173,8 +172,8 @@ impl Daemon {
         Self::start(nginx(&program, folder.path()), folder, config, addr)
     }
 
-    /// Starts a command that reads `proxy.conf` in the folder, and waits until the program
-    /// answers at `addr`. If it does not, returns what it wrote.
+    /// Starts a command that reads `proxy.conf` in the folder, and waits until the program responds
+    /// at `addr`. If it does not, returns what it wrote.
     fn start(
         mut command: Command,
         folder: TempDir,
@@ -192,10 +191,11 @@ impl Daemon {
         }
     }
 
-    /// Another process may have the port, but only this one knows the folder's name.
+    /// Waits until the process responds. Another process may have the port, but only this one knows
+    /// the folder's name.
     fn comes_up(&mut self, addr: SocketAddr) -> bool {
         let start = Instant::now();
-        while !ask_whose(addr).is_ok_and(|answer| answer.ends_with(name(&self.folder))) {
+        while !ask_whose(addr).is_ok_and(|response| response.ends_with(name(&self.folder))) {
             let ended = self.process.try_wait().expect("it is a child").is_some();
             if ended || start.elapsed() > PATIENCE {
                 return false;
@@ -205,7 +205,7 @@ impl Daemon {
         true
     }
 
-    /// Returns what it wrote, for the message of a trial that failed.
+    /// Returns its output. A failed trial adds it to the message.
     pub fn said(&self) -> String {
         ["output.log", "error.log"]
             .map(|log| fs::read_to_string(self.folder.path().join(log)).unwrap_or_default())
@@ -215,11 +215,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // One that ended has been waited for, and its number may be another's by now.
+        // A process that has ended was reaped, so its id may belong to another process.
         if !matches!(self.process.try_wait(), Ok(None)) {
             return;
         }
-        // Not by `Child::kill`, which would leave nginx's worker behind.
+        // `Child::kill` would leave nginx's worker behind.
         let _ = succeed(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
         let _ = self.process.wait();
     }
@@ -227,7 +227,7 @@ impl Drop for Daemon {
 
 fn nginx(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
-    // Otherwise its first words go to a log of the system's.
+    // Without `-e`, nginx writes its first messages to a system log.
     command.args(["-e", "error.log", "-p"]).arg(folder);
     command.arg("-c").arg(folder.join(CONFIG));
     command
@@ -237,12 +237,12 @@ fn ask_whose(addr: SocketAddr) -> io::Result<String> {
     let mut socket = TcpStream::connect(addr)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.write_all(b"GET /whose HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    socket.read_to_string(&mut response)?;
+    Ok(response)
 }
 
-/// A proxy that listens.
+/// A running proxy.
 pub struct Proxy {
     daemon: Daemon,
     pub addr: SocketAddr,
@@ -280,7 +280,7 @@ impl Proxy {
         Ok(Self { daemon, addr })
     }
 
-    /// Returns what it wrote, for the message of a trial that failed.
+    /// Returns its output. A failed trial adds it to the message.
     pub fn said(&self) -> String {
         self.daemon.said()
     }

@@ -15,15 +15,15 @@ use tokio::{
 
 use crate::h2;
 
-/// A server that is silent for so long has nothing more to say: some scripts wait for
-/// nothing, and the handlers respond within milliseconds.
+/// A server that is silent for this long sends nothing more. Some scripts never get a response, and
+/// the handlers respond within milliseconds.
 pub const SILENCE: Duration = Duration::from_millis(500);
 
-/// How long the streams of a connection may take. Long responses share its window, and take
-/// seconds on a loaded machine.
+/// How long the streams of a connection may take. Long responses share its window, and take seconds
+/// on a loaded machine.
 const STREAMS: Duration = Duration::from_secs(60);
 
-/// An upload on a stream of its own.
+/// An upload on its own stream.
 #[derive(Clone, Debug)]
 pub struct Upload {
     /// The path names the handler.
@@ -36,17 +36,17 @@ pub struct Upload {
     pub client: Client,
 }
 
-/// When a client of HTTP/2 stops sending.
+/// When an HTTP/2 client stops sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// A reset stops it, and the response counts (RFC 9113 §8.1).
+    /// A reset stops it, and the response still counts (RFC 9113 §8.1).
     Stops,
     /// A reset before it has sent everything is a failure, whatever has arrived.
     CannotStop,
-    /// The head of an error makes it end its stream short of the whole body. A stream that was
-    /// reset by then is a failure.
+    /// The head of an error response makes it end its stream short of the whole body. A stream that
+    /// was reset by then is a failure.
     EndsShort,
-    /// It sends half of the body, waits for the response, and sends the rest.
+    /// It sends half of the body, waits for the response, and sends the second half.
     Waits,
 }
 
@@ -73,13 +73,13 @@ pub struct Delivered {
     pub status: u16,
     /// The length of its body in bytes.
     pub length: usize,
-    /// How many bytes of a body the server says that it has read.
+    /// How many body bytes the server reports as read.
     pub counted: Option<usize>,
-    /// The client had not sent the rest of the request's body.
+    /// Whether a part of the request body was still unsent.
     pub early: bool,
 }
 
-/// The first number among the words of a response.
+/// Returns the first number among the words of a response.
 pub fn number_in(body: &str) -> Option<usize> {
     let mut words = body.split_whitespace();
     words.find_map(|word| word.parse().ok())
@@ -88,22 +88,22 @@ pub fn number_in(body: &str) -> Option<usize> {
 /// The responses in the order of their requests.
 pub type Responses = Vec<Option<Delivered>>;
 
-/// For how long a client waits for a server that says nothing.
+/// How long a client waits for a silent server.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// For what the other server has delivered, if this one is played to after it.
+    /// The time for a response that the other server has delivered, if this server comes second.
     owed: Duration,
     other: Responses,
 }
 
 impl Patience {
-    /// For the server that is played to first.
+    /// The patience for the server that comes first.
     pub const SHORT: Self = Self {
         owed: SILENCE,
         other: Vec::new(),
     };
 
-    /// For a server that owes what this client has seen of another.
+    /// Returns the patience for a server that owes what this client has seen of another.
     pub fn for_what(owed: Duration, seen: &Responses) -> Self {
         Self {
             owed,
@@ -120,18 +120,19 @@ impl Patience {
         }
     }
 
-    /// For the response of this number.
+    /// Returns the time to wait for the response with this number.
     pub fn for_response(&self, number: usize) -> Duration {
         self.of(|_| true, number)
     }
 
-    /// For the response of this number while the rest of its request's body is unsent.
+    /// Returns the time to wait for the response with this number while half of its request body is
+    /// unsent.
     pub fn for_early_response(&self, number: usize) -> Duration {
         self.of(|response| response.early, number)
     }
 }
 
-/// Plays all uploads at the same time over one connection, and then the `last` of them alone.
+/// Plays all uploads concurrently over one connection, and then the `last` of them alone.
 pub async fn play_streams<T>(
     streams: &Streams,
     last: Option<&Upload>,
@@ -157,26 +158,26 @@ where
     responses
 }
 
-/// What the sending half of a client hears of its response.
+/// The part of the response that the client's sending half knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Heard {
     Nothing,
-    /// The head of an error.
+    /// The head of an error response.
     ErrorHead,
-    /// All of it.
+    /// The whole response.
     Whole,
 }
 
 /// How the sending half of a client ended.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    /// It sent all that it had to send before a reset came.
+    /// Whether it sent everything before a reset came.
     everything: bool,
-    /// The response was whole while half of the body was unsent.
+    /// Whether the response was whole while half of the body was unsent.
     early: bool,
 }
 
-/// `Err` if this client does not count what it got as a response.
+/// Returns `Err` if this client does not count what it got as a response.
 async fn exchange(client: h2::Client, upload: &Upload, early: Duration) -> Result<Delivered, Lost> {
     let mut request = Request::post(format!("http://test{}", upload.path));
     if upload.declares_length {
@@ -186,7 +187,7 @@ async fn exchange(client: h2::Client, upload: &Upload, early: Duration) -> Resul
     let mut client = client.ready().await?;
     let (response, mut stream) = client.send_request(request, upload.length == 0)?;
     let (heard, hears) = watch::channel(Heard::Nothing);
-    // The stream outlives both halves: dropping it early would reset it.
+    // The stream outlives both halves, because dropping it early would reset it.
     let sending = send(upload, &mut stream, hears, early);
     let receiving = receive(response, heard);
     if upload.client == Client::Stops {
@@ -208,7 +209,7 @@ async fn exchange(client: h2::Client, upload: &Upload, early: Duration) -> Resul
     })
 }
 
-/// Sends as much of the body as the server takes.
+/// Sends as much of the body as the server accepts.
 async fn send(
     upload: &Upload,
     stream: &mut SendStream<Bytes>,
@@ -220,7 +221,7 @@ async fn send(
         early: false,
     };
     let ends_short = upload.client == Client::EndsShort;
-    // The rest is sent after the wait.
+    // These bytes are sent after the wait.
     let rest = match upload.client {
         Client::Waits => upload.length / 2,
         _ => 0,
@@ -279,7 +280,7 @@ async fn receive(
     })
 }
 
-/// This client reports a failure, and no response.
+/// The client reports a failure instead of a response.
 #[derive(Debug)]
 struct Lost;
 

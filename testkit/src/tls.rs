@@ -1,4 +1,4 @@
-//! TLS with a certificate of our own, and a client that blocks.
+//! TLS with a self-signed certificate, and a blocking client.
 
 use std::{
     io::{self, Read, Write},
@@ -21,7 +21,7 @@ use tokio_rustls::{
 
 use crate::client::connect;
 
-/// For `localhost`.
+/// A certificate for `localhost`.
 pub struct Certificate(CertifiedKey<KeyPair>);
 
 impl Certificate {
@@ -53,7 +53,7 @@ impl Certificate {
         self.server().into()
     }
 
-    /// A client that speaks one version of TLS only.
+    /// Returns a client that speaks only one version of TLS.
     pub fn client(&self, version: &'static SupportedProtocolVersion) -> Connector {
         let mut roots = RootCertStore::empty();
         roots.add(self.der()).expect("it is a certificate");
@@ -70,12 +70,12 @@ impl Certificate {
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// For a server that signs its certificate itself and does not hand it out.
+    /// Returns a connector for a server whose self-signed certificate is not available.
     pub fn trusting_anyone() -> Self {
         Self(trusting_anyone())
     }
 
-    /// For a server that speaks more than one protocol.
+    /// Sets the protocol for a server that speaks more than one.
     #[must_use]
     pub fn with_alpn(self, protocol: Option<&[u8]>) -> Self {
         let mut config = (*self.0).clone();
@@ -97,11 +97,11 @@ impl Connector {
     }
 }
 
-/// Its end is clean where both that of TLS and that of TCP are.
+/// A TLS client. Its end is clean if both TLS and TCP end cleanly.
 pub struct TlsClient(StreamOwned<ClientConnection, TcpStream>);
 
 impl Read for TlsClient {
-    /// An end without `close_notify` is an error of rustls's.
+    /// Reads. rustls reports an end without `close_notify` as an error.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer)? {
             0 if !buffer.is_empty() => self.0.sock.read(buffer),
@@ -121,7 +121,7 @@ impl Write for TlsClient {
 }
 
 impl TlsClient {
-    /// Says that nothing more comes, and closes this side of the connection.
+    /// Sends `close_notify` and closes the sending side of the connection.
     pub fn half_close(&mut self) -> io::Result<()> {
         self.0.conn.send_close_notify();
         self.0.flush()?;
@@ -145,7 +145,7 @@ pub fn trusting_anyone() -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Takes any certificate: this one is signed by nobody.
+/// A verifier that accepts any certificate, because this one is self-signed.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

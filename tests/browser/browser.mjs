@@ -2,7 +2,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import puppeteer from 'puppeteer-core';
 
-/** Where each browser is found: a variable of its own, or the usual names on PATH. */
+/** How each browser is found: by its own variable, or by the usual names on PATH. */
 const BROWSERS = {
   chromium: { variable: 'CHROMIUM', names: ['chromium', 'chromium-browser', 'google-chrome'] },
   firefox: { variable: 'FIREFOX', names: ['firefox-esr', 'firefox'] },
@@ -11,14 +11,14 @@ const BROWSERS = {
 export const names = Object.keys(BROWSERS);
 
 /**
- * Starts a browser with a fresh profile in `folder`. Whoever calls closes it.
+ * Starts a browser with a fresh profile in `folder`. The caller closes it.
  * The theme is `light` or `dark`.
  */
 export function launch(name, folder, theme) {
   const common = {
     executablePath: executable(name),
     headless: true,
-    // The form signs its certificate itself.
+    // The form's certificate is self-signed.
     acceptInsecureCerts: true,
     defaultViewport: { width: 1000, height: 760 },
     userDataDir: folder,
@@ -28,9 +28,10 @@ export function launch(name, folder, theme) {
       ...common,
       browser: 'firefox',
       extraPrefsFirefox: {
-        // The theme as web pages see it; Firefox knows no WebDriver command for it.
+        // The theme as web pages see it. Firefox has no WebDriver command for it.
         'layout.css.prefers-color-scheme.content-override': theme === 'dark' ? 0 : 1,
-        // A small send buffer: progress is what the kernel has taken, and it would take 3 MB at once.
+        // A small send buffer: progress counts bytes that the kernel has taken, which would
+        // otherwise be 3 MB immediately.
         'network.tcp.sendbuffer': 64 * 1024,
       },
     });

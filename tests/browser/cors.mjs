@@ -1,17 +1,16 @@
-// From a page of one origin, sends 20 MB to another with `fetch`, in headless Chromium,
-// and prints what the page's script gets to know, as JSON: `{ status, text }`, or
-// `{ error }`.
+// Sends 20 MB with `fetch` from a page of one origin to another, in headless Chromium. Prints as
+// JSON what the page's script learns: `{ status, text }`, or `{ error }`.
 //
 //   node cors.mjs --page http://127.0.0.1:3000 --to http://127.0.0.1:3001 [--type image/png]
 //
-// Without a type, the browser asks for no leave beforehand; with one, it sends a preflight.
+// Without a type, the browser sends no preflight. With one, it does.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { launch } from './browser.mjs';
 
-/** For the upload and its answer, in milliseconds. */
+/** The time limit for the upload and its response, in milliseconds. */
 const TIME_LIMIT = 60_000;
 
 const { values } = parseArgs({
@@ -28,7 +27,7 @@ try {
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
 
-/** In the page. */
+/** Runs in the page. */
 async function upload(url, type, patience) {
   const body = new Blob([new Uint8Array(20_000_000)], { type });
   try {

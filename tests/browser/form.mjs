@@ -3,11 +3,10 @@
 //   node form.mjs --url http://127.0.0.1:3000 --browser firefox --scenario refusal
 //   node form.mjs --list [--browser chromium] [--tls | --nginx]
 //
-// `--list --tls` has those that are worth repeating over HTTPS, `--list --nginx` those that
-// need a form behind an nginx with a smaller limit of its own.
+// `--list --tls` lists the scenarios that are worth repeating over HTTPS. `--list --nginx` lists
+// the scenarios that need a form behind an nginx with a smaller limit.
 //
-// Exit status 0: passed. 1: failed, with what was expected and what was seen.
-// 2: wrong usage.
+// Exit status 0: passed. 1: failed; prints the expected and the actual value. 2: wrong usage.
 import { mkdtemp, mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,7 +15,7 @@ import { names as browsers } from './browser.mjs';
 import { behindNginx, overTls, scenarios } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 
-/** A whole scenario; each step inside has a shorter time limit of its own. */
+/** The time limit of a whole scenario. Each step has a shorter limit. */
 const TIME_LIMIT = 120_000;
 
 const options = readOptions();

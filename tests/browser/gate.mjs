@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 /**
- * A relay in front of the server. While it is held, nothing of what the browser
- * sends gets through, so that an upload stays under way for as long as a
- * scenario needs, however fast the machine is. TLS passes through it as it is.
+ * A relay in front of the server. While it is held, it forwards nothing that the
+ * browser sends. An upload thus stays in progress for as long as a scenario needs,
+ * on a machine of any speed. TLS passes through unchanged.
  */
 export async function startGate(url) {
   const { protocol, hostname, port } = new URL(url);

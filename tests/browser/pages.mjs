@@ -1,16 +1,16 @@
-// Sends a file by a form of HTML alone, so many times, each from a fresh profile of one
-// headless browser, and prints how many times the page that follows is the answer 413.
+// Sends a file with a plain HTML form a number of times, each time from a fresh profile of one
+// headless browser. Prints how often the following page is the 413 response.
 //
-//   node pages.mjs --url https://127.0.0.1:3000 --browser firefox --file 20MB --tries 5
+//     node pages.mjs --url https://127.0.0.1:3000 --browser firefox --file 20MB --tries 5
 //
-// GET `/` has to answer, and POST `/raw` is what the file goes to.
+// The server must respond to GET `/`. The file goes to POST `/raw`.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { launch } from './browser.mjs';
 
-/** For the upload and its answer, in milliseconds. */
+/** The time limit for the upload and its response, in milliseconds. */
 const TIME_LIMIT = 20_000;
 
 const FORM = `<form method="post" action="/raw" enctype="multipart/form-data">
@@ -36,7 +36,7 @@ try {
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
 
-/** Connections are not shared between contexts. */
+/** Returns whether an upload is refused. Contexts do not share connections. */
 async function isRefused() {
   const context = await browser.createBrowserContext();
   try {

@@ -23,8 +23,8 @@ export const scenarios = {
   'screenshots': looks.screenshots,
 };
 
-/** Those whose form is behind an nginx that refuses what is longer than 1 MiB. */
+/** The scenarios with the form behind an nginx that refuses uploads longer than 1 MiB. */
 export const behindNginx = ['smaller-limit-in-front'];
 
-/** Those that have to do with the connection: over HTTP/2, a form with TLS. */
+/** The scenarios that concern the connection. They run over HTTP/2, with TLS. */
 export const overTls = ['no-js-refusal', 'no-js-upload', 'refusal', 'exact-boundary', 'cancel'];

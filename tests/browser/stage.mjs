@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { launch } from './browser.mjs';
 import { startGate } from './gate.mjs';
 
-/** How long one step may take, in milliseconds. */
+/** The time limit of one step, in milliseconds. */
 const STEP = 30_000;
 
-/** What a scenario works with: a browser, its pages and the files to upload. */
+/** The environment of a scenario: a browser, its pages and the files to upload. */
 export class Stage {
   #options;
   #page = null;
@@ -26,7 +26,7 @@ export class Stage {
     return this.#options.shots;
   }
 
-  /** A page of a browser of its own. Without `script`, it runs none of the page's JavaScript. */
+  /** Opens a page in a new browser. Without `script`, none of the page's JavaScript runs. */
   async open({ url = this.url, theme = 'light', script = true } = {}) {
     const { browser: name, folder } = this.#options;
     const profile = await mkdtemp(join(folder, 'profile-'));
@@ -46,9 +46,9 @@ export class Stage {
     return page;
   }
 
-  /** Slows uploads to 1 MB/s, so that there is progress to see. */
+  /** Slows uploads to 1 MB/s, so that progress is visible. */
   async slowDown(page) {
-    // Firefox cannot be told so, but it has been given a small send buffer.
+    // Firefox has no such command, but it was started with a small send buffer.
     if (this.#options.browser === 'chromium') {
       await page.emulateNetworkConditions({ upload: 1_000_000, download: -1, latency: 0 });
     }
@@ -60,7 +60,7 @@ export class Stage {
     return gate;
   }
 
-  /** A file of random bytes, and the hash that the server must find. */
+  /** Creates a file of random bytes. Also returns the hash that the server must compute. */
   async file(size, name = `${size}.bin`) {
     const bytes = randomFillSync(Buffer.alloc(size));
     const path = join(this.#options.folder, name);
@@ -68,7 +68,7 @@ export class Stage {
     return { path, name, size, hash: createHash('sha256').update(bytes).digest('hex') };
   }
 
-  /** What the page shows, to explain a failure. */
+  /** Returns the text of the page, to explain a failure. */
   async seen() {
     try {
       return await this.#page?.evaluate(() => document.body.innerText);
@@ -84,7 +84,7 @@ export class Stage {
   }
 }
 
-/** The version of HTTP that the page came by. */
+/** Returns the HTTP version of the page's connection. */
 function protocol(page) {
   return page.evaluate(() => performance.getEntriesByType('navigation')[0].nextHopProtocol);
 }
@@ -94,7 +94,7 @@ async function openWithoutScripts(page, url) {
   await page.goto(url);
 }
 
-/** Firefox with scripts switched off can no longer be driven; so it gets none to run. */
+/** Blocks script files: Firefox can no longer be driven once scripts are disabled. */
 async function openWithoutScriptFiles(page, url) {
   await page.setRequestInterception(true);
   const block = (request) => (request.url().endsWith('.js') ? request.abort() : request.continue());
@@ -104,14 +104,14 @@ async function openWithoutScriptFiles(page, url) {
   await page.setRequestInterception(false);
 }
 
-/** Fails with both values unless they are equal. */
+/** Throws an error with both values unless they are equal. */
 export function equal(what, seen, expected) {
   if (seen !== expected) {
     throw new Error(`${what}\n  expected: ${JSON.stringify(expected)}\n  seen:     ${JSON.stringify(seen)}`);
   }
 }
 
-/** Fails with the text unless it has the part. */
+/** Throws an error with the text unless it contains the part. */
 export function contains(what, seen, part) {
   if (!seen.includes(part)) {
     throw new Error(`${what}\n  expected to contain: ${JSON.stringify(part)}\n  seen: ${JSON.stringify(seen)}`);

@@ -1,6 +1,5 @@
-// Sends a file to the upload_form example, started with `--limit 4MiB`, by a headless
-// browser, and prints the seconds from the click to the refusal on the page: with the
-// form's script and without.
+// Sends a file to the upload_form example, started with `--limit 4MiB`, in a headless browser.
+// Prints the seconds from the click to the refusal on the page, with the form's script and without.
 //
 //   node wan.mjs --url https://10.9.8.2:3000 --browser firefox --size 200000000
 import { mkdtemp, open, rm } from 'node:fs/promises';
@@ -25,7 +24,7 @@ try {
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
 
-/** A file that takes no room on the disk. */
+/** Creates a file that takes no space on the disk. */
 async function sparse(size) {
   const path = join(folder, 'sparse.bin');
   const file = await open(path, 'w');
@@ -48,7 +47,7 @@ async function withScript(page) {
 }
 
 async function withoutScript(page) {
-  const answer = await submit(page);
-  equal('status', answer.status(), 413);
+  const response = await submit(page);
+  equal('status', response.status(), 413);
   contains('the page', await text(page, 'main'), WORDS);
 }

@@ -1,10 +1,10 @@
-"""Calls the gRPC upload again and again over one channel, and says what each call got.
+"""Calls the gRPC upload repeatedly over one channel, and prints the result of each call.
 
     grpc_upload.py HOST:PORT SIZE...
 
-Prints a line for each size: the total that the server has counted, or the status's
-code and message. By grpcio, without generated code: of the two messages, each has one
-field, and that has the number 1.
+Prints a line for each size: the total that the server has counted, or the code and message
+of the status. Uses grpcio without generated code: both messages have a single field, whose
+number is 1.
 """
 
 import sys
@@ -31,7 +31,7 @@ def bytes_value(content):
 def uint64_value(encoded):
     """google.protobuf.UInt64Value"""
     number = 0
-    # The first byte is the field's tag. A zero is left out, and so is its tag.
+    # The first byte is the field's tag. A zero is left out, together with its tag.
     for place, byte in enumerate(encoded[1:]):
         number |= (byte & 0x7F) << 7 * place
     return number

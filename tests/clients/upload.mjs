@@ -1,9 +1,9 @@
-// Uploads a file and says what came back.
+// Uploads a file and prints the response.
 //
 //     node upload.mjs http|http2|fetch form|raw URL FILE
 //
-// Prints the status in the first line, with the version where it is HTTP/2, and the body
-// after it, exits with 0 when a whole response was read, and with 1 and the error when not.
+// Prints the status in the first line, with the version if it is HTTP/2, and the body after it.
+// Exits with 0 if a whole response was read, otherwise with 1 and the error.
 
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
@@ -20,14 +20,14 @@ const HEAD = Buffer.from(
 );
 const TAIL = Buffer.from(`\r\n--${BOUNDARY}--\r\n`);
 
-/** The certificate is nobody's business here. */
+/** Accepts any certificate. */
 const ANYONE = { rejectUnauthorized: false };
 
 function typeOf(shape) {
   return shape === "form" ? `multipart/form-data; boundary=${BOUNDARY}` : "application/octet-stream";
 }
 
-/** The text of a response that has its status at last. */
+/** Returns the text of a response whose status has arrived. */
 async function textOf(response) {
   let text = "";
   response.setEncoding("utf8");
@@ -49,7 +49,7 @@ async function byHttp(shape, url, file) {
   });
 }
 
-/** Reads the file as it sends it: a stream's window is smaller than that. */
+/** Reads the file while sending it, because a stream's window is smaller than the file. */
 async function byHttp2(shape, url, file) {
   const [head, tail] = shape === "form" ? [HEAD, TAIL] : [Buffer.alloc(0), Buffer.alloc(0)];
   async function* body() {
@@ -72,7 +72,7 @@ async function byHttp2(shape, url, file) {
     sent.setEncoding("utf8");
     sent.on("response", (headers) => (status = `${headers[":status"]} over HTTP/2`));
     sent.on("data", (part) => (text += part));
-    sent.on("end", () => (status ? resolve([status, text]) : reject(new Error("no answer"))));
+    sent.on("end", () => (status ? resolve([status, text]) : reject(new Error("no response"))));
     sent.on("error", reject);
     Readable.from(body()).pipe(sent);
   });
@@ -95,7 +95,7 @@ try {
   const [status, body] = await upload(shape, url, file);
   console.log(status);
   console.log(body);
-  // A connection kept alive is no reason to stay.
+  // A kept connection would keep the process running.
   process.exit(0);
 } catch (error) {
   console.error(error.cause ?? error);

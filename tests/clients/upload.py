@@ -1,11 +1,11 @@
-"""Uploads a file and says what came back.
+"""Uploads a file and prints the response.
 
     upload.py http.client|requests|httpx form|raw URL FILE
 
-httpx speaks HTTP/2, and the others HTTP/1.1. No certificate is asked for.
+httpx speaks HTTP/2, and the others HTTP/1.1. Any certificate is accepted.
 
-Prints the status and the version in the first line and the body after it, exits with
-0 when a whole response was read, and with 1 and the error when not.
+Prints the status and the version in the first line and the body after it. Exits with 0
+if a whole response was read, otherwise with 1 and the error.
 """
 
 import http.client
@@ -56,7 +56,7 @@ def by_requests(shape, url, content):
 def by_httpx(shape, url, content):
     import httpx
 
-    # Without TLS nothing is negotiated: it has to know that this is HTTP/2.
+    # Without TLS there is no negotiation, so the client must know that this is HTTP/2.
     negotiated = url.startswith("https:")
     body = {"files": {"photopicker": ("a.bin", content)}} if shape == "form" else {"content": content}
     with httpx.Client(http1=negotiated, http2=True, verify=False, timeout=60) as client:

@@ -1,8 +1,8 @@
-//! One client cannot take from the others what all clients share: slots for lingering
-//! connections, slots for lingering HTTP/2 streams, and the extended timeout.
+//! One client cannot exhaust the resources that all clients share: slots for lingering connections,
+//! slots for lingering HTTP/2 streams, and the extended timeout.
 //!
-//! Each attack runs at the rate that was enough before clients had shares, and at ten times
-//! that rate; from the address of the honest clients, and from another one.
+//! Each attack runs at the rate that sufficed before clients had shares, and at ten times that
+//! rate. It runs from the address of the honest clients, and from another one.
 // Other systems have no second address on the loopback interface.
 #![cfg(all(feature = "axum", target_os = "linux"))]
 
@@ -51,8 +51,8 @@ fn until_lingering(server: &Server, connections: u64) {
     }
 }
 
-/// 66 connections for 64 slots, a byte each 100 ms, 7 new connections a second; honest
-/// clients send 60 kB each 300 ms.
+/// Attacks 64 slots with 66 connections that send a byte each 100 ms, and 7 new connections a
+/// second. Honest clients send 60 kB each 300 ms.
 fn many_dripping_connections(from: IpAddr, times: u32) {
     let server = served(Linger::new(LingerConfig::new().max_connections(64)));
     let drip = Drip {
@@ -88,7 +88,7 @@ fn dripping_connections_from_another_address_leave_slots() {
     many_dripping_connections(OTHER, 10);
 }
 
-/// One client that sends faster in each of 66 connections, and honest clients in one each.
+/// One client sends faster in each of 66 connections than the honest clients in one each.
 #[test]
 fn many_fast_connections_leave_slots_to_slower_client() {
     let server = served(Linger::new(LingerConfig::new().max_connections(64)));
@@ -110,8 +110,8 @@ fn many_fast_connections_leave_slots_to_slower_client() {
     assert_eq!(honest.delivered(10, server.addr, "/"), 10);
 }
 
-/// 80 addresses with a connection each at 1.5 kB/s, for 64 slots; honest clients of one
-/// address, as behind NAT, send 60 kB each 300 ms.
+/// Attacks 64 slots from 80 addresses with one connection each at 1.5 kB/s. The honest clients
+/// share one address, as behind NAT, and send 60 kB each 300 ms.
 fn many_addresses(per_second: u32) {
     let server = served(Linger::new(LingerConfig::new().max_connections(64)));
     let drip = Drip {
@@ -143,8 +143,8 @@ fn slow_connections_from_many_addresses_at_tenfold_rate_leave_slots() {
     many_addresses(70);
 }
 
-/// 66 silent connections for 64 slots, and new ones; honest clients send 10 kB/s. At 300 new
-/// ones a second, each slot changes hands within two of their pauses.
+/// Attacks 64 slots with 66 silent connections and with new ones. Honest clients send 10 kB/s. At
+/// 300 new connections a second, each slot changes hands within two pauses of an honest client.
 fn silent_newcomers(from: IpAddr, per_second: u32) {
     let server = served(Linger::new(LingerConfig::new().max_connections(64)));
     let drip = Drip {
@@ -180,7 +180,7 @@ fn silent_newcomers_from_another_address_leave_slots() {
     silent_newcomers(OTHER, 600);
 }
 
-/// More than half of 64 slots; honest clients need three times the timeout, at 200 kB/s.
+/// Occupies more than half of 64 slots. Honest clients need three times the timeout at 200 kB/s.
 fn pressure(from: IpAddr, times: u32) {
     let linger = Linger::new(
         LingerConfig::new()
@@ -228,7 +228,7 @@ async fn until_reading(server: &Server, streams: u64) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, reading).await.expect("they are opened");
+    timeout(PATIENCE, reading).await.expect("they are open");
 }
 
 async fn client(from: IpAddr, addr: SocketAddr) -> Client {
@@ -237,27 +237,27 @@ async fn client(from: IpAddr, addr: SocketAddr) -> Client {
     over(TcpStream::from_std(socket).unwrap()).await
 }
 
-/// Opens requests without their ends, by turns on each of the connections. With each new one,
-/// sends a piece of all bodies, if there is anything to a piece.
+/// Opens requests that do not end, on each connection in turn. With each new one, sends a piece of
+/// every body, unless `piece` is 0.
 async fn open_streams(clients: Vec<Client>, per_second: u32, piece: usize) {
     let mut streams = Vec::new();
     let mut ticks = interval(Duration::from_secs(1) / per_second);
     for client in clients.iter().cycle() {
         ticks.tick().await;
         let request = Request::post("http://test/").body(()).unwrap();
-        // No more at once than the server allows.
+        // The server limits the number of concurrent streams.
         let client = client.clone();
-        let mut client = client.ready().await.expect("it goes on");
+        let mut client = client.ready().await.expect("the connection stays open");
         streams.push(client.send_request(request, false).unwrap().1);
         if piece > 0 {
-            // Those that were reset are gone.
+            // Streams that were reset are removed.
             streams.retain_mut(|stream| stream.send_data(vec![0; piece].into(), false).is_ok());
         }
     }
 }
 
-/// 36 streams a second, each for 2 s, for 64 slots; honest clients send 20 MB before they stop, as httpx
-/// does.
+/// Opens 36 streams a second that last 2 s each, for 64 slots. Honest clients send 20 MB before
+/// they stop, as httpx does.
 fn many_streams(from: IpAddr, times: u32) {
     const LENGTH: u64 = 20_000_000;
     let server = served(Linger::default());
@@ -265,8 +265,8 @@ fn many_streams(from: IpAddr, times: u32) {
         let attacker = client(from, server.addr).await;
         let attack = tokio::spawn(open_streams(vec![attacker], 36 * times, 0));
         until_reading(&server, 30).await;
-        // No event says that the slots are taken, for streams that find none are told apart
-        // from others by their ends only.
+        // No event reports that the slots are taken: streams without a slot differ from others only
+        // in how they end.
         sleep(Duration::from_secs(2)).await;
         let honest = (0..10).map(|_| async {
             let client = client(HONEST, server.addr).await;
@@ -299,7 +299,7 @@ fn streams_from_another_address_leave_slots() {
     many_streams(OTHER, 10);
 }
 
-/// One client that sends faster in each of 100 connections, and an honest client in one.
+/// One client sends faster in each of 100 connections than an honest client in one.
 #[test]
 fn many_fast_streams_leave_slots_to_slower_client() {
     let streams = StreamLinger::new().timeout(Duration::from_secs(10));

@@ -1,4 +1,4 @@
-//! Tests that open thousands of connections, and so may use up the file descriptors of the process.
+//! Tests that open thousands of connections and may exhaust the file descriptors of the process.
 
 #[cfg(all(feature = "axum", target_os = "linux"))]
 #[path = "../support/server.rs"]

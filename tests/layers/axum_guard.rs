@@ -1,4 +1,4 @@
-//! The guard in axum's terms: what it shares with the other one, and what it has of axum.
+//! `BodyGuardLayer::axum`: what it shares with `BodyGuardLayer::new`, and what is specific to axum.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -29,7 +29,7 @@ use tower_bodyguard::{
 
 use crate::server::counting;
 
-/// So many bytes, which say no length.
+/// Returns a body with this many bytes and no declared length.
 fn stream(bytes: u64) -> Body {
     let frame = vec![b'0'; usize::try_from(bytes).unwrap()];
     Body::from_stream(futures_util::stream::iter([Ok::<_, Infallible>(frame)]))
@@ -44,7 +44,7 @@ async fn count(body: Bytes) -> String {
     body.len().to_string()
 }
 
-/// Before the app has looked for a route, and whatever bodies are around it.
+/// A limit layer around the app applies before routing and to any body type inside.
 #[tokio::test]
 async fn around_an_app_it_guards_all_of_it() {
     let app = Router::new()
@@ -66,7 +66,7 @@ async fn around_an_app_it_guards_all_of_it() {
         let response = send(path, length).await.unwrap();
         assert_eq!(response.status(), status, "{path}, {length} bytes");
     }
-    // By the head alone, where there is no route at all.
+    // The head alone decides, even if there is no such route.
     let declares = Request::post("/nowhere").header("content-length", 5 * MIB);
     let response = app.clone().oneshot(declares.body(Body::empty()).unwrap());
     assert_eq!(response.await.unwrap().status(), 413);
@@ -74,7 +74,7 @@ async fn around_an_app_it_guards_all_of_it() {
     assert_eq!(app.oneshot(streams).await.unwrap().status(), 413);
 }
 
-/// A closure answers in axum's body, whatever the service within has.
+/// A closure's response has axum's body type, whatever body type the inner service has.
 #[tokio::test]
 async fn refusals_are_in_axums_body() {
     let bytes = service_fn(|_: Request<Body>| async {
@@ -94,8 +94,8 @@ async fn refusals_are_in_axums_body() {
     }
 }
 
-/// As with the other form: a HEAD's answer has no body, a call of gRPC's has its status, and
-/// who observes is told of each.
+/// Both forms refuse alike: a response to HEAD has no body, a gRPC call gets its status, and the
+/// observer sees each refusal.
 #[tokio::test]
 async fn it_refuses_as_the_other_one_does() {
     let told = Arc::new(AtomicUsize::new(0));
@@ -148,7 +148,7 @@ async fn it_refuses_as_the_other_one_does() {
     assert_eq!(told.load(Ordering::SeqCst), 6);
 }
 
-/// An error that extractors know is one still where the body was wrapped by several.
+/// Extractors recognise the error even if several layers have wrapped the body.
 #[tokio::test]
 async fn within_other_guards_extractors_know_the_error() {
     let small = || BodyGuardLayer::axum(60).keep_handler_response();
@@ -182,7 +182,7 @@ async fn within_other_guards_extractors_know_the_error() {
     }
 }
 
-/// Without a limit the guard still looks at the head, and has no part in the body.
+/// Without a limit, the limit layer still checks the head, but does not touch the body.
 #[tokio::test]
 async fn no_limit_is_no_licence() {
     let app = Router::new().route("/", post(count));
@@ -194,7 +194,7 @@ async fn no_limit_is_no_licence() {
     assert_eq!(app.oneshot(bad).await.unwrap().status(), 400);
 }
 
-/// Of all limits of axum's, only its built-in 2 MB are lifted.
+/// Among axum's limits, only its built-in 2 MB are lifted.
 #[tokio::test]
 async fn outer_default_body_limit_holds_inside_axum_guard() {
     let guarded = || {
@@ -202,7 +202,7 @@ async fn outer_default_body_limit_holds_inside_axum_guard() {
             .route("/", post(count))
             .layer(BodyGuardLayer::axum(4 * MIB))
     };
-    // Exactly as large as the built-in one.
+    // Exactly as large as the built-in limit.
     let as_built_in = 2_097_152;
     for (app, passes, refused) in [
         (guarded().layer(DefaultBodyLimit::max(1000)), 1000, 1001),
@@ -236,7 +236,7 @@ async fn outer_default_body_limit_holds_inside_axum_guard() {
     }
 }
 
-/// A body that says that it is at its end, and yields all the same.
+/// A body that reports its end and still yields frames.
 struct Lying {
     left: usize,
     hint: SizeHint,
@@ -284,7 +284,7 @@ async fn body_that_yields_after_its_end_is_counted() {
         for (left, hint, status) in [
             (10, SizeHint::default(), 200),
             (11, SizeHint::default(), 400),
-            // By all that it says of itself, there is nothing to read.
+            // By its size hint, there is nothing to read.
             (11, SizeHint::with_exact(0), 204),
         ] {
             let body = Body::new(Lying { left, hint });
@@ -295,7 +295,7 @@ async fn body_that_yields_after_its_end_is_counted() {
     }
 }
 
-/// Rather than that none of them holds, and nobody is told.
+/// The layer panics here. Otherwise no limit would apply, without any notice.
 #[test]
 #[should_panic(expected = "needs `Router::layer`")]
 fn around_an_app_there_are_no_limits_by_route() {

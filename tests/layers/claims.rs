@@ -1,6 +1,5 @@
-//! What the README and the pages in `docs/` say of other crates, claim by claim. A test that
-//! fails here says that a page is out of date. What a stock server does on the wire is in
-//! `stock.rs`.
+//! Checks the claims of the README and the pages in `docs/` about other crates. If a test fails
+//! here, a page is out of date. `stock.rs` tests a stock server on the wire.
 #![cfg(all(feature = "axum", feature = "axum-server", feature = "tonic"))]
 
 use std::{
@@ -41,7 +40,7 @@ use crate::server::Server;
 
 const KIB: usize = 1024;
 
-/// A path of [`extractors`], and the content type that its extractor wants.
+/// A path of [`extractors`], and the content type that its extractor requires.
 const EXTRACTORS: [(&str, &str); 5] = [
     ("/bytes", "text/plain"),
     ("/string", "text/plain"),
@@ -82,7 +81,7 @@ fn until_error(body: Body) -> Body {
     Body::from_stream(data.take_while(|data| future::ready(data.is_ok())))
 }
 
-/// A form of one file that does not end, in frames of 1 KiB, of unknown length.
+/// Returns a form with one unterminated file, in frames of 1 KiB and without a declared length.
 fn streamed(length: usize) -> Body {
     let head = "--xyz\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n";
     let frames = (0..length / KIB).map(move |n| match n {
@@ -103,7 +102,7 @@ async fn text(response: Response<Body>) -> String {
     String::from_utf8(body.into()).unwrap()
 }
 
-/// What each extractor makes of a body that goes over a limit of tower-http's.
+/// Returns the response status of each extractor for a body over tower-http's limit.
 async fn statuses(app: &Router) -> [(&'static str, u16); 5] {
     let mut statuses = EXTRACTORS.map(|(path, _)| (path, 0));
     for ((_, status), (path, kind)) in statuses.iter_mut().zip(EXTRACTORS) {
@@ -123,7 +122,7 @@ async fn tower_http_limit_over_while_streaming_is_413_by_the_extractor() {
     assert_eq!(statuses(&app).await, expected);
 }
 
-/// That snippet without its `DefaultBodyLimit::disable()`.
+/// The same snippet without its `DefaultBodyLimit::disable()`.
 #[tokio::test]
 async fn tower_http_limit_with_axums_default_limit_is_500_by_multipart() {
     let app = extractors().layer(RequestBodyLimitLayer::new(100 * KIB));
@@ -197,7 +196,7 @@ async fn nested_limits_the_smaller_of_tower_http_and_the_innermost_of_axum_hold(
     }
 }
 
-/// The client takes what it gets for the whole: this crate breaks it off
+/// The client takes the partial response for a whole one. This crate aborts it
 /// (`g4_status::a_response_under_way_is_broken_off`).
 #[tokio::test]
 async fn a_response_under_way_ends_as_the_handler_ends_it() {
@@ -210,8 +209,8 @@ async fn a_response_under_way_ends_as_the_handler_ends_it() {
     }
 }
 
-/// Of tower-http's limit `g1_answer_arrives::without_the_hook_the_same_clients_are_reset`
-/// says so.
+/// `g1_answer_arrives::without_the_hook_the_same_clients_are_reset` tests the same for tower-http's
+/// limit.
 #[test]
 fn axums_limit_over_while_the_client_sends_is_a_reset() {
     let server = Server::plain(extractors());
@@ -233,7 +232,7 @@ fn by_hyper(serve: impl Fn(TokioIo<TcpStream>) + Send + Sync + 'static) -> Serve
     })
 }
 
-/// axum's own, and Unix sockets, are in `stock.rs`.
+/// `stock.rs` tests axum's own server and Unix sockets.
 #[test]
 fn servers_on_hyper_reset_a_client_that_sends_first() {
     let servers = [
@@ -250,7 +249,7 @@ fn servers_on_hyper_reset_a_client_that_sends_first() {
                 tokio::spawn(async {
                     let service = TowerToHyperService::new(early());
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    // How a connection ended is the client's to assert.
+                    // The client asserts how the connection ended.
                     let _ = builder.serve_connection(io, service).await;
                 });
             }),
@@ -278,7 +277,7 @@ fn servers_on_hyper_reset_a_client_that_sends_first() {
     }
 }
 
-/// A client of a stock hyper server over HTTP/2, and what ends its connection.
+/// Connects to a stock hyper server over HTTP/2. Also returns the reason that ends the connection.
 async fn connect_http2(server: &Server) -> (SendRequest<Bytes>, JoinHandle<Option<Reason>>) {
     let socket = TcpStream::connect(server.addr).await.unwrap();
     let (client, connection) = h2::client::handshake(socket).await.unwrap();
@@ -297,7 +296,7 @@ async fn by_hyper_http2(app: fn() -> Router) -> Server {
     spawn_blocking(start).await.unwrap()
 }
 
-/// Half of the connection's window of 1 MiB, at 255 for each frame: 2056 frames.
+/// h2 allows half of the connection's window of 1 MiB, at 255 for each frame: 2056 frames.
 #[tokio::test]
 async fn some_2000_unread_frames_of_a_byte_end_a_connection_of_hypers() {
     async fn hold(body: Body) {
@@ -332,7 +331,7 @@ async fn streams_reset_for_an_error_end_a_connection_of_hypers_after_1024() {
     let mut resets = 0;
     while let Ok(ready) = client.clone().ready().await {
         client = ready;
-        // Its end comes short of its declared length.
+        // The stream ends short of its declared length.
         let short = Request::post("http://test/").header("content-length", 10);
         let sent = client.send_request(short.body(()).unwrap(), true);
         let Ok((response, _)) = sent else { break };

@@ -1,14 +1,14 @@
-//! What does not compile says what to do instead: each piece of code here is checked in a
-//! package of its own.
+//! Checks that the compile errors of wrong code say what to do instead. Each piece of code is
+//! compiled in a separate package.
 
 use std::{env, fs, path::Path, process::Command};
 
-/// A program that does not compile, with the features that the crate has there.
+/// A program that must not compile, and the features that it enables.
 struct Wrong {
     name: &'static str,
     features: &'static [&'static str],
     code: &'static str,
-    /// What the compiler says.
+    /// Parts of the expected compiler message.
     says: &'static [&'static str],
 }
 
@@ -58,7 +58,7 @@ const WRONG: &[Wrong] = &[
     },
 ];
 
-/// Feature sets are few: each is a package, with its programs as binaries.
+/// There are few feature sets. Each is a package, with its programs as binaries.
 #[test]
 fn wrong_code_says_what_to_do() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -73,7 +73,7 @@ fn wrong_code_says_what_to_do() {
              [workspace]\n",
         );
         fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-        // The same versions, which have been fetched.
+        // Uses the same dependency versions, which are already downloaded.
         if root.join("Cargo.lock").exists() {
             fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
         }

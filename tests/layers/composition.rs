@@ -1,7 +1,6 @@
-//! The guard under and over the layers that it is used with. Each pair is one stack
-//! of types wherever that compiles; where it does not, axum's `Router::layer` is
-//! between the two. A refusal arrives through each of them, and whatever an outer
-//! layer is to see of it is there.
+//! The limit layer inside and outside of the layers that it is used with. If a pair compiles as one
+//! stack of types, it is tested so. If it does not, axum's `Router::layer` is between the two. Each
+//! refusal arrives through the pair, and an outer layer can inspect it.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -48,9 +47,9 @@ fn guard() -> BodyGuardLayer {
     BodyGuardLayer::new(MIB)
 }
 
-/// Sends uploads over the limit through `app`, over both kinds of server and in both
-/// framings, and asserts that each refusal arrives, in words, and known to whatever
-/// is outside. And one upload of just the limit, which has to pass.
+/// Sends uploads over the limit through `app`, to both kinds of server and in both framings.
+/// Asserts that each refusal arrives, with its text and with the extension for outer layers. One
+/// upload of exactly the limit must pass.
 fn refusals(app: Router, headers: &[&str]) -> Vec<client::Response> {
     let app = app.layer(middleware::map_response(note));
     let mut refusals = Vec::new();
@@ -73,7 +72,7 @@ fn refusals(app: Router, headers: &[&str]) -> Vec<client::Response> {
     refusals
 }
 
-/// What the extensions tell an outer layer, where the client can see it.
+/// Copies the refusal's limit from the extensions to a header that the client can read.
 async fn note(mut response: Response) -> Response {
     let limit = response.extensions().get().and_then(Refusal::limit);
     if let Some(limit) = limit {
@@ -89,7 +88,7 @@ fn upload(framing: Framing, length: u64, headers: &[&str]) -> SendFirst {
         .fold(upload, |upload, line| upload.header(line))
 }
 
-/// What a client reads that can undo the encoding.
+/// Returns the text after undoing the content encoding.
 fn text(response: &client::Response) -> String {
     if response.header("content-encoding").is_none() {
         return response.body.clone();
@@ -97,13 +96,13 @@ fn text(response: &client::Response) -> String {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&response.content[..])
         .read_to_string(&mut text)
-        .expect("the whole of what was compressed");
+        .expect("the whole compressed text");
     text
 }
 
 type Log = Arc<Mutex<Vec<(u16, Option<u64>)>>>;
 
-/// Notes each answer's status, and the limit that a refusal names.
+/// Records each response's status and the limit that a refusal names.
 fn log_to<B>(log: &Log) -> impl Fn(&http::Response<B>, Duration, &Span) + Clone + use<B> {
     let log = Arc::clone(log);
     move |response: &http::Response<B>, _, _: &Span| {
@@ -126,8 +125,8 @@ fn trace_outside_sees_the_refusals() {
     assert_eq!(*log.lock().unwrap(), [pair; 4].concat());
 }
 
-/// Nothing of an upload that its length refuses, and what the handler said of one
-/// that streamed: here it takes the error for an answer.
+/// The inner layer sees nothing of an upload that is refused by its length. If the upload streamed,
+/// it sees the handler's response, which here takes the error for the end.
 #[test]
 fn trace_inside_sees_what_the_handler_said() {
     let log = Log::default();
@@ -137,14 +136,14 @@ fn trace_inside_sees_what_the_handler_said() {
             .layer(TraceLayer::new_for_http().on_response(log_to(&log))),
     );
     refusals(app, &[]);
-    // Of each server: one passed with a length; one was refused and one passed in
-    // chunks.
+    // For each server: one upload passed with a length, one was refused in chunks, and one passed
+    // in chunks.
     assert_eq!(*log.lock().unwrap(), [(200, None); 6]);
 }
 
 const ORIGIN: &[&str] = &["Origin: http://page.test"];
 
-/// `Cors` asks for a body that has a default, to answer preflights with.
+/// `Cors` requires a body type with a default, for its responses to preflights.
 #[test]
 fn cors_outside_lets_scripts_read_the_refusal() {
     let app = counting().layer(guard()).layer(CorsLayer::permissive());
@@ -169,7 +168,7 @@ fn timeout(after: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, after)
 }
 
-/// `Timeout` asks for a body that has a default, to answer with.
+/// `Timeout` requires a body type with a default, for its response.
 #[test]
 fn timeout_outside() {
     refusals(counting().layer(guard()).layer(timeout(AMPLE)), &[]);
@@ -181,7 +180,7 @@ fn timeout_inside() {
     refusals(counting().layer(stack), &[]);
 }
 
-/// A handler that is past the limit, and does not come to an end.
+/// Exceeds the limit and never returns.
 async fn reads_and_hangs(body: Result<Bytes, BytesRejection>) {
     assert!(body.is_err());
     std::future::pending::<()>().await;
@@ -193,8 +192,8 @@ async fn in_time(app: Router) -> StatusCode {
     app.oneshot(request).await.unwrap().status()
 }
 
-/// The guard leaves the handler to finish: it is the order that says what a client
-/// is told when that takes too long.
+/// The limit layer lets the handler finish. If that takes too long, the order of the layers decides
+/// the response.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_outside_does_not_wait_for_the_refusal() {
     let app = Router::new()
@@ -206,8 +205,7 @@ async fn a_timeout_outside_does_not_wait_for_the_refusal() {
     assert_eq!(in_time(outside).await, 408);
 }
 
-/// A request body with a timer in it cannot move, and the guard asks for one that
-/// can.
+/// A request body with a timer is not `Unpin`, and the limit layer requires an `Unpin` body.
 #[test]
 fn body_timeouts_outside() {
     let app = counting()
@@ -257,7 +255,7 @@ fn compression_inside_leaves_the_refusal_as_it_is() {
     }
 }
 
-/// A handler that cannot imagine that a body ends in an error.
+/// Returns an app whose handler panics if a body ends in an error.
 fn careless() -> Router {
     let count = |body: Result<Bytes, BytesRejection>| async move {
         let body = body.expect("a whole body");
@@ -278,7 +276,7 @@ fn catch_panic_inside_leaves_the_last_word_to_the_guard() {
     refusals(app, &[]);
 }
 
-/// A panic unwinds through the guard, and takes what it had to say with it.
+/// A panic unwinds through the limit layer, so its refusal is lost.
 #[test]
 fn catch_panic_outside_answers_where_the_handler_panics() {
     let stack = || {
@@ -345,7 +343,7 @@ async fn failed(error: BoxError) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-/// A buffer's worker needs a runtime where the stack is made; the clients block.
+/// The worker of `Buffer` needs a runtime where the stack is built. The clients block.
 async fn refusals_beside_a_worker(app: Router) {
     let test = tokio::task::spawn_blocking(|| refusals(app, &[]));
     tokio::time::timeout(AMPLE, test).await.unwrap().unwrap();
@@ -384,7 +382,7 @@ fn load_shed_outside() {
     refusals(app, &[]);
 }
 
-/// The guard passes the error of what is inside on to where it is handled.
+/// The limit layer passes the error of the inner service on to the error handler.
 #[test]
 fn load_shed_inside() {
     let app = counting().layer(
@@ -396,7 +394,7 @@ fn load_shed_inside() {
     refusals(app, &[]);
 }
 
-/// The outer of the two has the first word.
+/// The outer of the two layers decides.
 #[test]
 fn where_there_is_no_room_the_order_decides() {
     let inside = ServiceBuilder::new()
@@ -422,7 +420,8 @@ fn where_there_is_no_room_the_order_decides() {
     }
 }
 
-/// A service is asked only when it is ready, and the guard is when its inside is.
+/// A service is called only when it is ready, and the limit layer is ready when its inner service
+/// is.
 #[test]
 fn a_refusal_waits_for_a_permit_in_either_order() {
     for permits in [0, 1] {
@@ -434,8 +433,10 @@ fn a_refusal_waits_for_a_permit_in_either_order() {
             .layer(guard());
         for app in [counting().layer(inside), counting().layer(outside)] {
             let request = http::Request::post("/").header("content-length", LARGE);
-            let answer = app.oneshot(request.body(Body::from("…")).unwrap());
-            let status = answer.now_or_never().map(|answer| answer.unwrap().status());
+            let response = app.oneshot(request.body(Body::from("…")).unwrap());
+            let status = response
+                .now_or_never()
+                .map(|response| response.unwrap().status());
             let refused = (permits > 0).then_some(StatusCode::PAYLOAD_TOO_LARGE);
             assert_eq!(status, refused);
         }
@@ -452,8 +453,8 @@ fn nested_guards_with_the_smaller_limit_outside() {
     }
 }
 
-/// A length that is over both limits is for the first to refuse, in its own words.
-/// Whatever is over one only meets that one.
+/// If a length exceeds both limits, the outer layer refuses it with its own text. If it exceeds
+/// only one limit, that layer refuses it.
 #[test]
 fn nested_guards_with_the_smaller_limit_inside() {
     let stack = ServiceBuilder::new()
@@ -472,7 +473,7 @@ fn nested_guards_with_the_smaller_limit_inside() {
     }
 }
 
-/// What a layer inside answers is no refusal, and the guard leaves it alone.
+/// A response from a layer inside is no refusal, and the limit layer leaves it alone.
 #[test]
 fn answers_of_layers_inside_pass() {
     let never = Router::new().route("/", any(std::future::pending::<()>));
@@ -488,12 +489,12 @@ fn answers_of_layers_inside_pass() {
     let catching = ServiceBuilder::new()
         .layer(guard())
         .layer(CatchPanicLayer::new());
-    let answers = [
+    let responses = [
         (never.layer(timing_out), 408),
         (panics.layer(catching), 500),
         (counting().layer(shedding), 503),
     ];
-    for (app, status) in answers {
+    for (app, status) in responses {
         for server in Server::both(&app.layer(middleware::map_response(note))) {
             let response = upload(Framing::Chunked, LARGE, &[])
                 .to(server.addr)

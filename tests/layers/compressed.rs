@@ -1,5 +1,5 @@
-//! Two limits for compressed uploads: outside of the decompression the guard bounds
-//! what comes over the wire, inside of it what becomes of that in memory.
+//! Two limits for compressed uploads. The limit layer outside of the decompression limits the bytes
+//! on the wire, the one inside limits the decompressed bytes in memory.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -23,12 +23,12 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::server::Server;
 
-/// What may come over the wire.
+/// The limit on the wire.
 const WIRE: u64 = MIB;
-/// What may become of it.
+/// The limit in memory.
 const MEMORY: u64 = 4 * MIB;
 
-/// 64 MiB of nothing.
+/// 64 MiB of zeros, compressed.
 static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| gzip(LARGE, Compression::best()));
 
 fn gzip(length: u64, level: Compression) -> Vec<u8> {
@@ -37,12 +37,12 @@ fn gzip(length: u64, level: Compression) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// How many decompressed bytes came as far as the handler.
+/// Counts the decompressed bytes that reached the handler.
 #[derive(Clone, Default)]
 struct Reached(Arc<AtomicU64>);
 
 impl Reached {
-    /// An app that counts what it reads, and takes an error for the end.
+    /// Returns an app that counts what it reads, and takes an error for the end.
     fn by(&self) -> Router {
         let reached = self.clone();
         let count = move |body: Body| async move {
@@ -68,7 +68,7 @@ fn decompress() -> RequestDecompressionLayer {
     RequestDecompressionLayer::new()
 }
 
-/// The whole of `body`, before anything is read.
+/// Sends the whole of `body` before it reads.
 fn send(server: &Server, framing: Framing, body: &[u8], status: u16) -> Response {
     let mut upload = SendFirst::post("/", framing, body.len() as u64)
         .header("Content-Encoding: gzip")
@@ -82,7 +82,7 @@ fn assert_says(response: &Response, limit: &str) {
     assert!(response.body.contains(limit), "{response:?}");
 }
 
-/// The meter measures: a small upload, and no limit on the wire would refuse it.
+/// Negative control: the upload is small, so a limit on the wire does not refuse it.
 #[test]
 fn a_bomb_passes_a_guard_that_is_outside_only() {
     let reached = Reached::default();
@@ -109,13 +109,13 @@ fn a_guard_inside_stops_a_bomb_at_its_limit() {
         for framing in FRAMINGS {
             let response = send(&server, framing, &BOMB, 413);
             assert_says(&response, "limit is 4 MiB");
-            // Frames pass whole or not at all, and they are small.
+            // Each frame passes whole or not at all, and frames are small.
             assert!((MEMORY - MIB..=MEMORY).contains(&reached.take()));
         }
     }
 }
 
-/// What nobody compressed says its length, and is refused by that.
+/// An uncompressed upload declares its length and is refused by that.
 #[test]
 fn a_guard_inside_sees_the_length_of_what_is_not_compressed() {
     let reached = Reached::default();
@@ -131,7 +131,7 @@ fn a_guard_inside_sees_the_length_of_what_is_not_compressed() {
     }
 }
 
-/// What the decompression makes has no length that anybody knows.
+/// The decompressed body has no known length.
 #[test]
 fn a_length_is_for_the_outer_guard_to_require() {
     let fits = gzip(MEMORY, Compression::best());
@@ -164,7 +164,7 @@ fn both_limits(app: Router) -> Router {
 
 #[test]
 fn of_two_guards_each_holds_its_own_limit() {
-    // Stored, not compressed: as much on the wire as in memory.
+    // The data is stored without compression: as large on the wire as in memory.
     let stored = gzip(LARGE, Compression::none());
     let reached = Reached::default();
     for server in Server::both(&both_limits(reached.by())) {

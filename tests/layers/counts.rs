@@ -1,4 +1,4 @@
-//! Each refusal is counted once, whatever becomes of the response.
+//! Each refusal is counted once, whatever happens to the response.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -26,7 +26,7 @@ use tower_http::timeout::TimeoutLayer;
 
 const LIMIT: u64 = 1000;
 
-/// A layer that counts, and its counters.
+/// Returns a limit layer with its counters.
 fn guard() -> (BodyGuardLayer, Counters) {
     let counters = Counters::default();
     let guard = BodyGuardLayer::new(LIMIT).observer(counters.observer());
@@ -39,7 +39,7 @@ fn streamed(counters: &Counters) -> u64 {
     refused.streamed
 }
 
-/// A body of twice the limit, which says no length.
+/// Returns a body of twice the limit with no declared length.
 fn too_large() -> Request<Body> {
     let frames = stream::iter(vec![Ok::<_, Infallible>(vec![0; LIMIT as usize]); 2]);
     Request::post("/").body(Body::from_stream(frames)).unwrap()

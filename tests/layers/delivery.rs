@@ -1,4 +1,4 @@
-//! Delivery by itself, over channels for bodies: what becomes of each kind of rest.
+//! Delivery alone, with channels as bodies: how it handles each kind of unread body.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -31,7 +31,7 @@ fn ok() -> Answer {
 
 type Delivered = Response<DeliveredBody<Empty<Bytes>>>;
 
-/// The answer of `handler`, through delivery.
+/// Passes a request and its `handler` through delivery and returns the response.
 async fn deliver<F>(
     request: Request<Upload>,
     handler: impl FnOnce(Request<TrackedBody<Upload>>) -> F,
@@ -51,8 +51,8 @@ where
         .unwrap()
 }
 
-fn says_close(answer: &Delivered) -> bool {
-    answer
+fn says_close(response: &Delivered) -> bool {
+    response
         .headers()
         .get("connection")
         .is_some_and(|value| value == "close")
@@ -77,8 +77,8 @@ async fn a_rest_that_has_arrived_takes_no_task() {
             .unwrap();
     }
     drop(sender);
-    let answer = deliver(request, one_frame).await;
-    assert!(!says_close(&answer));
+    let response = deliver(request, one_frame).await;
+    assert!(!says_close(&response));
     assert_eq!(tasks(), 0);
 }
 
@@ -89,8 +89,8 @@ async fn a_rest_that_comes_later_takes_one() {
         .send_data(Bytes::from_static(b"more will come"))
         .await
         .unwrap();
-    let answer = deliver(request, one_frame).await;
-    assert!(!says_close(&answer));
+    let response = deliver(request, one_frame).await;
+    assert!(!says_close(&response));
     assert_eq!(tasks(), 1);
     sender
         .send_data(Bytes::from_static(b"the last"))
@@ -108,13 +108,16 @@ async fn nobody_asked_for_it() {
         .send_data(Bytes::from_static(b"of a length unknown"))
         .await
         .unwrap();
-    let answer = deliver(request, |_| async { ok() }).await;
-    assert!(says_close(&answer));
-    // Alone, delivery reads on for the answer's sake, and not for ever.
+    let response = deliver(request, |_| async { ok() }).await;
+    assert!(says_close(&response));
+    // Without a lingering socket, delivery drains to get the response out, but not permanently.
     assert_eq!(tasks(), 1);
     sleep(Duration::from_secs(6)).await;
     assert_eq!(tasks(), 0);
-    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
+    assert!(
+        sender.send_data(Bytes::new()).await.is_err(),
+        "the body is dropped"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,12 +128,12 @@ async fn a_body_that_was_read_to_its_end_is_nobodys_business() {
         .await
         .unwrap();
     drop(sender);
-    let answer = deliver(request, |request| async {
+    let response = deliver(request, |request| async {
         request.into_body().collect().await.unwrap();
         ok()
     })
     .await;
-    assert!(!says_close(&answer));
+    assert!(!says_close(&response));
     assert_eq!(tasks(), 0);
 }
 
@@ -138,7 +141,7 @@ async fn a_body_that_was_read_to_its_end_is_nobodys_business() {
 async fn a_body_that_is_held_is_left_alone_until_it_is_let_go_of() {
     let (mut sender, request) = upload();
     let (let_go, letting_go) = oneshot::channel();
-    let answer = deliver(request, |request| async {
+    let response = deliver(request, |request| async {
         let mut body = request.into_body();
         tokio::spawn(async move {
             body.frame().await.unwrap().unwrap();
@@ -147,14 +150,14 @@ async fn a_body_that_is_held_is_left_alone_until_it_is_let_go_of() {
         ok()
     })
     .await;
-    assert!(!says_close(&answer));
+    assert!(!says_close(&response));
     sender
         .send_data(Bytes::from_static(b"for the handler's task"))
         .await
         .unwrap();
     let_go.send(()).unwrap();
     sleep(Duration::from_millis(1)).await;
-    // The handler's task is done; what reads now is the drain.
+    // The handler's task is done, so the drain reads now.
     assert_eq!(tasks(), 1);
     for _ in 0..10 {
         sender
@@ -170,37 +173,40 @@ async fn a_body_that_is_held_is_left_alone_until_it_is_let_go_of() {
 #[tokio::test(start_paused = true)]
 async fn a_switch_of_protocols_is_let_alone() {
     let (sender, request) = upload();
-    let answer = deliver(request, |_| async {
-        let mut answer = ok();
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        answer
+    let response = deliver(request, |_| async {
+        let mut response = ok();
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
     })
     .await;
-    assert!(!says_close(&answer));
+    assert!(!says_close(&response));
     assert_eq!(tasks(), 0);
     drop(sender);
 }
 
-/// `Connection` is a header of HTTP/1 alone, and a stream is no connection: it is read
-/// on for a while once the answer is out, and then let go of.
+/// `Connection` is a header of HTTP/1 only, and closing a stream closes no connection. Once the
+/// response is sent, the stream's body is drained for a while and then dropped.
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_http_2_lingers() {
     let (mut sender, mut request) = upload();
     *request.version_mut() = Version::HTTP_2;
-    let answer = deliver(request, |_| async { ok() }).await;
-    assert!(!says_close(&answer));
-    // While the answer is on its way, letting go would cancel it.
+    let response = deliver(request, |_| async { ok() }).await;
+    assert!(!says_close(&response));
+    // While the response is in progress, dropping the body would cancel it.
     sleep(Duration::from_secs(10)).await;
     assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
-    drop(answer);
+    drop(response);
     sleep(Duration::from_millis(900)).await;
     assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
     sleep(Duration::from_secs(2)).await;
-    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
+    assert!(
+        sender.send_data(Bytes::new()).await.is_err(),
+        "the body is dropped"
+    );
     assert_eq!(tasks(), 0);
 }
 
-/// Beyond the number that may linger, a stream is held unread, for a moment.
+/// If no slot is free, the stream is held unread for a moment.
 #[tokio::test(start_paused = true)]
 async fn a_stream_without_a_place_is_held() {
     let (mut sender, mut request) = upload();
@@ -220,14 +226,17 @@ async fn a_stream_without_a_place_is_held() {
     }
     assert!(
         sender.send_data(Bytes::new()).now_or_never().is_none(),
-        "nobody reads"
+        "the body is not read"
     );
     sleep(Duration::from_millis(20)).await;
-    assert!(sender.send_data(Bytes::new()).await.is_err(), "let go of");
+    assert!(
+        sender.send_data(Bytes::new()).await.is_err(),
+        "the body is dropped"
+    );
 }
 
-/// Two faster streams of one client and a slower one of another: without a key, the slower one
-/// is evicted for the fourth.
+/// One client has two faster streams and another has a slower one. Without a key, the slower one is
+/// evicted for the fourth stream.
 #[tokio::test(start_paused = true)]
 async fn streams_beyond_slots_evict_lowest_rate_per_slot() {
     let streams = DeliveryConfig::new().stream_linger(StreamLinger::new().max_streams(3));
@@ -271,16 +280,16 @@ async fn a_waiting_client_is_not_asked() {
     request
         .headers_mut()
         .insert("expect", "100-continue".parse().unwrap());
-    let answer = deliver(request, |_| async { ok() }).await;
-    assert!(says_close(&answer));
+    let response = deliver(request, |_| async { ok() }).await;
+    assert!(says_close(&response));
     assert_eq!(tasks(), 0);
     assert!(
         sender.send_data(Bytes::new()).await.is_err(),
-        "let go of, unasked"
+        "the body is dropped without a 100"
     );
 }
 
-/// Extractors drop the body when it fails them, or they fail it.
+/// An extractor drops the body on an error of the body or of its own.
 #[tokio::test(start_paused = true)]
 async fn a_body_dropped_on_an_error_is_not_lost() {
     let (mut sender, request) = upload();
@@ -288,16 +297,16 @@ async fn a_body_dropped_on_an_error_is_not_lost() {
         .send_data(Bytes::from_static(b"{ not json"))
         .await
         .unwrap();
-    let answer = deliver(request, |request| async {
+    let response = deliver(request, |request| async {
         let mut body = request.into_body();
         let _ = body.frame().await;
         drop(body);
-        let mut answer = ok();
-        *answer.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
-        answer
+        let mut response = ok();
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+        response
     })
     .await;
-    assert!(!says_close(&answer));
+    assert!(!says_close(&response));
     sender
         .send_data(Bytes::from_static(b"the rest"))
         .await
@@ -316,13 +325,13 @@ async fn without_a_drain_nothing_is_waited_for() {
         drop(request);
         Ok::<_, Infallible>(ok())
     });
-    let answer = none.layer(service).oneshot(request).await.unwrap();
-    assert!(says_close(&answer));
+    let response = none.layer(service).oneshot(request).await.unwrap();
+    assert!(says_close(&response));
     sleep(Duration::from_millis(1)).await;
     assert_eq!(tasks(), 0);
 }
 
-/// The hints of the inner body are those of the outer one.
+/// The inner body reports the hints of the outer one.
 #[tokio::test]
 async fn hints_pass() {
     let service = service_fn(
@@ -342,7 +351,8 @@ async fn hints_pass() {
         .unwrap();
 }
 
-/// What is read in passing is bounded as well, and then the answer says `close`.
+/// Reading without a task is limited, too. At the limit, the response is sent with `Connection:
+/// close`.
 #[tokio::test(start_paused = true)]
 async fn a_rest_without_an_end_does_not_hold_the_answer() {
     use http_body::Frame;
@@ -361,23 +371,23 @@ async fn a_rest_without_an_end_does_not_hold_the_answer() {
     }
     let service = DeliveryLayer::default().layer(service_fn(one));
     let request = Request::post("/").body(endless).unwrap();
-    let answer = service.oneshot(request).await.unwrap();
-    assert!(says_close(&answer));
+    let response = service.oneshot(request).await.unwrap();
+    assert!(says_close(&response));
 }
 
-/// A handler's own options stay beside it.
+/// The options that a handler set stay beside `close`.
 #[tokio::test(start_paused = true)]
 async fn close_is_said_beside_what_the_handler_said() {
     let (_sender, request) = upload();
-    let answer = deliver(request, |_| async {
-        let mut answer = ok();
-        *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
-        answer
+    let response = deliver(request, |_| async {
+        let mut response = ok();
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        response
             .headers_mut()
             .insert("connection", "upgrade".parse().unwrap());
-        answer
+        response
     })
     .await;
-    let said: Vec<_> = answer.headers().get_all("connection").iter().collect();
+    let said: Vec<_> = response.headers().get_all("connection").iter().collect();
     assert_eq!(said, ["upgrade", "close"]);
 }

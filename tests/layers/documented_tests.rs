@@ -1,8 +1,8 @@
-//! Checks that every test that the documentation names exists: in the pages, and in the comments
-//! of `src/`.
+//! Checks that every test named in the documentation exists. The documentation is the pages and the
+//! comments of `src/`.
 //!
-//! A page names a test as `module::test`, or as `…::test` for the same module again; `…` within
-//! a name stands for any text. The modules are those of `tests/`. A name of many words may stand
+//! A page names a test as `module::test`, or as `…::test` for the previous module. `…` within a
+//! name stands for any text. The modules are those of `tests/`. A name of many words may stand
 //! alone, behind the name of its file.
 
 use std::{
@@ -24,7 +24,7 @@ const FOREIGN: [&str; 7] = [
     "tower_bodyguard",
 ];
 
-/// Names of many words that are not ours.
+/// Names with many underscores that belong to other projects.
 const FOREIGN_NAMES: [&str; 4] = [
     "__tcp_select_window",
     "max_local_error_reset_streams",
@@ -32,14 +32,14 @@ const FOREIGN_NAMES: [&str; 4] = [
     "poll_drain_or_close_read",
 ];
 
-/// A name that stands alone counts as that of a test from so many underscores on.
+/// A name that stands alone is taken for a test if it has at least this many underscores.
 const MANY: usize = 4;
 
 struct Source {
-    /// The components of its path below the repository, without the extension.
+    /// The components of the file's path below the repository, without the extension.
     path: Vec<String>,
     file: String,
-    /// Without comments.
+    /// The text of the file without comments.
     code: String,
     words: BTreeSet<String>,
 }
@@ -83,7 +83,7 @@ fn is_part_of_a_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The files below a folder of the repository, without what is built or installed there.
+/// Returns the files below a folder of the repository, except build output and installed packages.
 fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![repository(folder)];
@@ -107,7 +107,7 @@ fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
 struct Sources {
     /// The files of `tests/`.
     tests: Vec<Source>,
-    /// All others.
+    /// All other files.
     others: Vec<Source>,
 }
 
@@ -147,8 +147,8 @@ impl Sources {
         tests.filter(|source| source.is_of(module)).collect()
     }
 
-    /// Returns how many tests and files of tests `text` names, and what is wrong with those that
-    /// do not exist.
+    /// Returns how many tests and test files `text` names, and an error for each one that does not
+    /// exist.
     fn check(&self, text: &str) -> (usize, Vec<String>) {
         let mut named = 0;
         let mut wrong = Vec::new();
@@ -160,7 +160,7 @@ impl Sources {
                 continue;
             }
             if code.ends_with(".rs") {
-                // Of the paths only ours: comments also cite hyper's files.
+                // Only our own paths count, because comments also cite hyper's files.
                 let is_ours = !code.contains('/') || code.starts_with("tests/");
                 if is_ours {
                     named += 1;
@@ -206,7 +206,7 @@ impl Sources {
     }
 }
 
-/// The pages, and the comments of `src/`.
+/// Returns the pages and the comments of `src/`.
 fn documentation() -> Vec<(PathBuf, String)> {
     let pages = [
         "README.md",
@@ -260,7 +260,7 @@ fn made_up_test_is_reported() {
     ] {
         assert!(sources.check(&format!("see `{right}`")).1.is_empty());
     }
-    // Not whole words: those would be found here.
+    // A whole name would be found in this file.
     let part = own.trim_end_matches("_reported");
     let made_up = ["form", "no_such", "test_of_this_name"].join("_");
     for (text, expected) in [

@@ -8,18 +8,18 @@ use std::{
     path::Path,
 };
 
-/// A module's path, such as `["delivery", "drain"]`; empty for the crate's root.
+/// A module's path, such as `["delivery", "drain"]`. The crate root has an empty path.
 type Module = Vec<String>;
 
 #[derive(Debug)]
 struct Import {
     is_reexport: bool,
     module: Module,
-    /// What is imported from the module; the first segment may be another module.
+    /// The path below the module. Its first segment may be another module.
     rest: Vec<String>,
 }
 
-/// The imports of each file. Tests do not count: they may import what they like.
+/// The imports of each file. Imports of tests do not count.
 struct Sources(BTreeMap<Module, Vec<Import>>);
 
 impl Sources {
@@ -46,7 +46,7 @@ impl Sources {
         }
     }
 
-    /// Returns the file that defines what is imported, through all re-exports.
+    /// Returns the file that defines the imported item, through all re-exports.
     fn definition(&self, module: &[String], rest: &[String]) -> Module {
         let Some((name, further)) = rest.split_first() else {
             return module.to_vec();
@@ -62,8 +62,8 @@ impl Sources {
         }
     }
 
-    /// Returns which file imports which. The crate's root is no part of that: it only
-    /// re-exports, as a folder's `mod.rs` does.
+    /// Returns which file imports which. The crate root does not count, because it only re-exports,
+    /// as each `mod.rs` does.
     fn arrows(&self) -> BTreeMap<Module, BTreeSet<Module>> {
         let mut arrows = BTreeMap::<_, BTreeSet<_>>::new();
         for (from, imports) in self.0.iter().filter(|(from, _)| !from.is_empty()) {
@@ -79,8 +79,8 @@ impl Sources {
     }
 }
 
-/// Returns the code without comments and tests, each line with the number of modules within the
-/// file that it is in. Relies on rustfmt: an item ends at a `}` with the item's indentation.
+/// Returns the code without comments and tests. Each line comes with its depth of inline modules.
+/// This relies on rustfmt: an item ends at a `}` with the item's indentation.
 fn code(text: &str) -> Vec<(usize, &str)> {
     let mut code = Vec::new();
     let mut inner_modules = Vec::new();
@@ -152,7 +152,7 @@ fn imports(text: &str, module: &[String]) -> Vec<Import> {
     imports
 }
 
-/// Finds the paths in a line that are written out: `crate::limit::RefusalKind`.
+/// Finds the full paths in a line, such as `crate::limit::RefusalKind`.
 fn paths(line: &str, mut found: impl FnMut(&str)) {
     for start in ["crate::", "super::"] {
         for (at, _) in line.match_indices(start) {
@@ -165,7 +165,7 @@ fn paths(line: &str, mut found: impl FnMut(&str)) {
     }
 }
 
-/// Yields the paths of a `use` tree: of `a::{b, c::d}` these are `a::b` and `a::c::d`.
+/// Yields the paths of a `use` tree. For `a::{b, c::d}` these are `a::b` and `a::c::d`.
 fn expand(tree: &str, found: &mut impl FnMut(&str)) {
     let Some((before, inner)) = tree.split_once('{') else {
         found(tree.split(" as ").next().unwrap());
@@ -182,7 +182,7 @@ fn expand(tree: &str, found: &mut impl FnMut(&str)) {
     }
 }
 
-/// Returns a chain of files that ends with the one it began with.
+/// Returns a chain of files that ends where it began.
 fn cycle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
     fn visit(
         module: &Module,
@@ -218,7 +218,7 @@ fn cycle(arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
 
 const PAGE: &str = include_str!("../../docs/ARCHITECTURE.md");
 
-/// Reads the rows of the table in `docs/ARCHITECTURE.md`: a folder, and what it imports.
+/// Reads the rows of the table in `docs/ARCHITECTURE.md`. Each row is a folder and its imports.
 fn table() -> Vec<(String, BTreeSet<String>)> {
     let mut lines = PAGE.lines();
     lines.find(|line| line.starts_with("| folder |"));

@@ -1,5 +1,5 @@
-//! Limits as users set them: by route, by head, none, with axum's own lifted; and
-//! lengths that are required.
+//! Limits as users set them: by route, by head, unlimited, and with axum's own limit lifted. Also
+//! required lengths.
 #![cfg(feature = "axum")]
 
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ async fn count(body: Bytes) -> String {
     body.len().to_string()
 }
 
-/// The status for a body of so many bytes, which says no length.
+/// Returns the status for a body of this many bytes with no declared length.
 async fn status(app: &Router, request: http::request::Builder, bytes: usize) -> StatusCode {
     let frames = futures_util::stream::iter(vec![Ok::<_, std::io::Error>(vec![b'0'; bytes])]);
     let request = request.body(Body::from_stream(frames)).unwrap();
@@ -71,7 +71,7 @@ async fn a_layer_of_a_route_knows_its_route() {
     assert_eq!(status(&app, Request::post("/upload"), 11).await, 200);
 }
 
-/// Requests that no route is known for, in all the ways that axum has.
+/// Covers all ways in axum in which a request has no known route.
 #[tokio::test]
 async fn limit_by_route_without_a_route_is_the_smallest_of_all() {
     let limit = || Limit::max(100).route("/login", 10).route("/upload", 1000);
@@ -117,7 +117,7 @@ async fn limit_by_route_without_a_route_is_the_smallest_of_all() {
     }
 }
 
-/// In a nested router, routes are named as there, or in full.
+/// In a nested router, limits name routes relative to it or in full.
 #[tokio::test]
 async fn nested_router_has_the_limits_of_its_routes() {
     let routes = || {
@@ -169,7 +169,7 @@ async fn nested_router_has_the_limits_of_its_routes() {
     assert_eq!(status(&app, Request::post("/api/v1"), 1000).await, 200);
 }
 
-/// The route is known, if its method is not.
+/// The route is known even if its method is not.
 #[tokio::test]
 async fn method_not_allowed_fallback_has_the_limit_of_its_route() {
     let app = Router::new()
@@ -207,7 +207,7 @@ async fn layer_without_routes_tells_its_observer_once() {
     assert_eq!(*told.lock().unwrap(), [("/b".to_owned(), Some(10))]);
 }
 
-/// Requests to a route that has a `RouteLimit`, and to one that has none.
+/// Sends requests to a route with a `RouteLimit`, and to a route without one.
 #[tokio::test]
 async fn limit_of_a_route_holds_wherever_the_route_is() {
     let limited = || post(count).layer(RouteLimit::new(20));
@@ -269,7 +269,7 @@ async fn limit_of_a_route_holds_wherever_the_route_is() {
                 413,
                 "{name}: {path}"
             );
-            // By its head alone, too.
+            // The head alone is refused by the same limit, too.
             let declared = upload().body(Body::from(vec![b'0'; limit + 1])).unwrap();
             let response = app.clone().oneshot(declared).await.unwrap();
             let refusal = response.extensions().get::<Refusal>().unwrap();
@@ -287,7 +287,7 @@ async fn limit_of_a_route_is_its_methods_own() {
     assert_eq!(status(&app, Request::put("/"), 11).await, 413);
 }
 
-/// A smaller one, none, and one by the head.
+/// A `RouteLimit` may be smaller, unlimited, or depend on the head.
 #[tokio::test]
 async fn limit_of_a_route_may_be_any() {
     let by_head = |head: &http::request::Parts| match head.method {
@@ -313,7 +313,8 @@ async fn limit_of_a_route_may_be_any() {
     assert_eq!(status(&app, Request::put("/by-head"), 6).await, 413);
 }
 
-/// A guard that cannot find the limit refuses by its own, and `RouteLimit` says so.
+/// If no limit layer can find the `RouteLimit`, it refuses by its own limit, and a warning is
+/// logged.
 #[test]
 fn limit_of_a_route_that_no_guard_finds_is_reported_once() {
     let limited = || post(count).layer(RouteLimit::new(20));
@@ -345,7 +346,7 @@ fn limit_of_a_route_that_no_guard_finds_is_reported_once() {
     assert!(log.is_empty(), "{log}");
 }
 
-/// axum's own limit within a guard that does not lift it, and tower-http's around one.
+/// Covers axum's own limit inside a layer that does not lift it, and tower-http's limit outside.
 #[tokio::test]
 async fn smaller_limit_of_others_is_reported_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -379,7 +380,7 @@ async fn smaller_limit_of_others_is_reported_once() {
     assert_eq!(status(&app, Request::post("/"), (2 << 20) + 1).await, 413);
     assert_eq!(took(), [Some(3 * MIB)]);
 
-    // In axum's form, a limit within is somebody's choice.
+    // In axum's form, an inner limit is deliberate, so it is not reported.
     let chosen = route()
         .layer(DefaultBodyLimit::max(10))
         .layer(BodyGuardLayer::axum(3 * MIB).observer(observer.clone()));
@@ -394,7 +395,7 @@ async fn smaller_limit_of_others_is_reported_once() {
     assert_eq!(took(), [Some(100)]);
 }
 
-/// Runs what is to panic; its message, and whether it names this file.
+/// Runs `construct`, which must panic. Returns the message, and whether the panic names this file.
 fn panics(construct: impl FnOnce() + std::panic::UnwindSafe + 'static) -> (String, bool) {
     static HOOK: Mutex<()> = Mutex::new(());
     let _one_at_a_time = HOOK.lock().unwrap();
@@ -439,14 +440,14 @@ fn wrong_limit_for_a_route_panics_at_its_line() {
         (route(""), "write `/`"),
         (route("/users/:id/photo"), "write `{id}` for `:id`"),
         (route("/*rest"), "write `{*rest}` for `*rest`"),
-        // By axum itself.
+        // axum itself panics here.
         (route("/{id"), "Invalid route"),
         (duplicate, "the route `/a` has a limit already"),
         (by_route, "give each route one limit"),
         (around, "needs `Router::layer`"),
     ] {
         assert!(message.contains(says), "{message}");
-        assert!(here, "{message} is said of another file");
+        assert!(here, "{message} names another file");
     }
 }
 
@@ -506,7 +507,7 @@ async fn the_head_decides() {
     assert_eq!(status(&app, Request::put("/"), 1_000_000).await, 200);
 }
 
-/// Without a limit the guard still looks at the head.
+/// Without a limit, the limit layer still checks the head.
 #[tokio::test]
 async fn no_limit_is_no_licence() {
     let app = counting().layer(BodyGuardLayer::new(Limit::unlimited()));
@@ -515,7 +516,7 @@ async fn no_limit_is_no_licence() {
     assert_eq!(status(&app, bad, 1).await, 400);
 }
 
-/// 100 MiB are 100 MiB, and axum's own 2 MB surprise nobody.
+/// 100 MiB pass a limit of 100 MiB, and axum's own 2 MB do not apply.
 #[tokio::test]
 async fn axum_guard_admits_what_it_says() {
     const LARGE: usize = 100 << 20;
@@ -565,7 +566,7 @@ async fn axum_guard_admits_what_it_says() {
     }
 }
 
-/// What `BodyGuardLayer::axum` is for: `new` leaves axum's limit where it is.
+/// `new` leaves axum's own limit in force. `BodyGuardLayer::axum` lifts it.
 #[tokio::test]
 async fn new_leaves_axums_own_limit() {
     let app = Router::new()
@@ -575,7 +576,7 @@ async fn new_leaves_axums_own_limit() {
     assert_eq!(status(&app, Request::post("/"), (2 << 20) + 1).await, 413);
 }
 
-/// One that is set inside still holds.
+/// A limit that is set inside still holds.
 #[tokio::test]
 async fn a_limit_of_axum_inside_axum_guard_holds() {
     let app = Router::new()
@@ -608,7 +609,7 @@ fn a_length_is_required() {
     }
 }
 
-/// The behaviours of tower-http's limit, each with ours.
+/// Tests the behaviours of `RequestBodyLimitLayer` with our limit layer.
 mod as_tower_http_has_it {
     use std::convert::Infallible;
 
@@ -676,7 +677,7 @@ mod as_tower_http_has_it {
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
-    /// A transport that lets more come than was declared is bounded all the same.
+    /// A body is limited even if the transport yields more than was declared.
     #[tokio::test]
     async fn a_body_longer_than_it_declares_is_bounded() {
         let service = ServiceBuilder::new()
@@ -703,7 +704,7 @@ mod as_tower_http_has_it {
     }
 }
 
-/// Each of the framings meets the limit of its route on the wire.
+/// Both framings meet the limit of their route on the wire.
 #[test]
 fn a_routes_limit_on_the_wire() {
     let limit = Limit::max(1000).route("/bytes", 2000);
@@ -719,7 +720,7 @@ fn a_routes_limit_on_the_wire() {
     }
 }
 
-/// A body that says no length is looked at even where not one byte is allowed.
+/// A body without a declared length is wrapped even if the limit is 0.
 #[tokio::test]
 async fn a_hint_does_not_hide_a_byte() {
     let hint = |request: Request<Body>| async move {
@@ -768,7 +769,7 @@ fn wrong_limit_for_a_grpc_method_panics_at_its_line() {
     }
 }
 
-/// What was captured is of one type, and nobody is told that there is nothing.
+/// The captured value has one type. Asking for another type panics instead of returning `None`.
 #[test]
 fn captured_of_another_type_panics_at_its_line() {
     let refusal = || Refusal::new(RefusalKind::BadLength, 1).with_captured("path".to_owned());

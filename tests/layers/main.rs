@@ -1,4 +1,4 @@
-//! Tests of the layers and their options, and of what the documentation says.
+//! Tests of the layers, their options, and the claims of the documentation.
 
 #[cfg(feature = "axum")]
 #[path = "../support/server.rs"]

@@ -1,5 +1,5 @@
-//! A refusal leaves nothing reserved: no permit of a concurrency limit, no slot of
-//! a buffer. And what the service is handed is what was polled ready.
+//! A refusal reserves nothing: no permit of a concurrency limit, and no slot of a buffer. The
+//! service that is called is the one that was polled ready.
 #![cfg(feature = "axum")]
 
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn a_concurrency_limit_outside_the_guard() {
 
 #[tokio::test]
 async fn a_buffer_inside_the_guard() {
-    // The buffer's worker needs this runtime; the clients block.
+    // The worker of `Buffer` needs this runtime. The clients block.
     let app = counting().layer(
         ServiceBuilder::new()
             .layer(BodyGuardLayer::new(MIB))

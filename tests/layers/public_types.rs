@@ -1,4 +1,4 @@
-//! What users store, send to other tasks and print.
+//! Types that users store, send to other tasks, and print.
 
 use std::fmt::Debug;
 

@@ -1,5 +1,5 @@
-//! Refusals as users write them: in words, as JSON, as a page, by a closure, with
-//! the limit kept secret, or left to the handler.
+//! Refusals as users write them: as text, as JSON, as a page, by a closure, with the limit hidden,
+//! or left to the handler.
 #![cfg(feature = "axum")]
 
 use std::sync::{
@@ -40,7 +40,7 @@ fn streamed() -> Request<Body> {
     Request::post("/").body(Body::from_stream(frames)).unwrap()
 }
 
-async fn answer(app: Router, request: Request<Body>) -> (Response<()>, String) {
+async fn respond(app: Router, request: Request<Body>) -> (Response<()>, String) {
     let response = app.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, 100_000).await.unwrap();
@@ -55,7 +55,7 @@ fn kind(response: &Response<()>) -> &str {
 #[tokio::test]
 async fn problem_json_has_its_members() {
     let app = || counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(ProblemJson));
-    let (response, text) = answer(app(), declared("*/*")).await;
+    let (response, text) = respond(app(), declared("*/*")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(kind(&response), "application/problem+json");
     let detail = "Upload too large: 2 KiB. The limit is 1000 bytes.";
@@ -65,7 +65,7 @@ async fn problem_json_has_its_members() {
     });
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
 
-    let (_, text) = answer(app(), streamed()).await;
+    let (_, text) = respond(app(), streamed()).await;
     let problem: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&problem["limit"], &problem["received"]),
@@ -78,7 +78,7 @@ async fn problem_json_has_its_members() {
 async fn problem_json_of_other_kinds_names_no_limit() {
     let guard = BodyGuardLayer::new(LIMIT).require_content_length();
     let app = counting().layer(guard.refusal_response(ProblemJson));
-    let (response, text) = answer(app, streamed()).await;
+    let (response, text) = respond(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::LENGTH_REQUIRED);
     let problem: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(problem["title"], "Length Required");
@@ -88,7 +88,7 @@ async fn problem_json_of_other_kinds_names_no_limit() {
 #[tokio::test]
 async fn a_page_is_html() {
     let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(HtmlPage));
-    let (response, text) = answer(app, declared("*/*")).await;
+    let (response, text) = respond(app, declared("*/*")).await;
     assert_eq!(kind(&response), "text/html; charset=utf-8");
     assert!(text.starts_with("<!doctype html>"), "{text}");
     assert!(text.contains("The limit is 1000 bytes"), "{text}");
@@ -102,14 +102,14 @@ async fn the_client_chooses() {
         ("*/*", "text/plain; charset=utf-8"),
     ] {
         let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
-        let (response, text) = answer(app, declared(accept)).await;
+        let (response, text) = respond(app, declared(accept)).await;
         assert_eq!(kind(&response), expected);
         assert_eq!(response.headers()["vary"], "accept");
         assert_eq!(response.headers()["content-length"], text.len().to_string());
     }
 }
 
-/// The closure that the documentation shows, as it stands there.
+/// The closure is a copy of the one in the documentation.
 #[tokio::test]
 async fn a_closure_answers_in_the_services_own_body() {
     let guard = BodyGuardLayer::new(LIMIT).refusal_response(|r: &Refusal| {
@@ -117,7 +117,7 @@ async fn a_closure_answers_in_the_services_own_body() {
     });
     let app = counting().layer(guard);
     for request in [declared("*/*"), streamed()] {
-        let (response, text) = answer(app.clone(), request).await;
+        let (response, text) = respond(app.clone(), request).await;
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(text, r#"{"limit":1000}"#);
         assert!(response.extensions().get::<Refusal>().is_some());
@@ -134,7 +134,7 @@ async fn a_secret_limit_is_kept() {
     ] {
         let guard = BodyGuardLayer::new(LIMIT).hide_limit();
         let app = counting().layer(guard.refusal_response(Negotiated));
-        let (response, text) = answer(app, request).await;
+        let (response, text) = respond(app, request).await;
         assert!(!text.contains("1000"), "{text}");
         let refusal = response.extensions().get::<Refusal>().unwrap();
         assert_eq!(refusal.limit(), Some(LIMIT), "logs may have it");
@@ -153,11 +153,11 @@ async fn what_was_captured_is_there_when_the_body_proves_too_long() {
         });
     let app = counting().layer(guard);
     for request in [declared("*/*"), streamed()] {
-        assert_eq!(answer(app.clone(), request).await.1, "/");
+        assert_eq!(respond(app.clone(), request).await.1, "/");
     }
 }
 
-/// Not for requests that nothing can be wrong with any more.
+/// The head is not captured for requests that can no longer be refused.
 #[tokio::test]
 async fn a_head_is_captured_where_it_may_be_needed() {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -168,11 +168,11 @@ async fn a_head_is_captured_where_it_may_be_needed() {
     for guard in [guard.clone(), guard.keep_handler_response()] {
         let app = counting().layer(guard);
         for body in [Body::empty(), Body::from("hello")] {
-            answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+            respond(app.clone(), Request::post("/").body(body).unwrap()).await;
         }
         assert_eq!(calls.swap(0, Ordering::SeqCst), 0);
         for request in [declared("*/*"), streamed()] {
-            answer(app.clone(), request).await;
+            respond(app.clone(), request).await;
         }
         assert_eq!(calls.swap(0, Ordering::SeqCst), 2);
     }
@@ -181,16 +181,16 @@ async fn a_head_is_captured_where_it_may_be_needed() {
 #[tokio::test]
 async fn outer_layers_see_the_refusal() {
     let app = counting().layer(BodyGuardLayer::new(LIMIT));
-    let (response, _) = answer(app.clone(), declared("*/*")).await;
+    let (response, _) = respond(app.clone(), declared("*/*")).await;
     let refusal = response.extensions().get::<Refusal>().unwrap();
     assert_eq!(refusal.kind(), RefusalKind::Declared { length: 2000 });
     assert_eq!((refusal.declared(), refusal.received()), (Some(2000), None));
-    let (response, _) = answer(app, streamed()).await;
+    let (response, _) = respond(app, streamed()).await;
     let refusal = response.extensions().get::<Refusal>().unwrap();
     assert_eq!((refusal.declared(), refusal.received()), (None, Some(2000)));
 }
 
-async fn own_answer(
+async fn own_response(
     Extension(over): Extension<BodyLimitStatus>,
     body: Result<Bytes, BytesRejection>,
 ) -> (StatusCode, String) {
@@ -204,7 +204,7 @@ async fn own_answer(
             );
             (
                 StatusCode::IM_A_TEAPOT,
-                format!("no more than {}", over.limit().unwrap_or_default()),
+                format!("at most {}", over.limit().unwrap_or_default()),
             )
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, String::new()),
@@ -214,16 +214,16 @@ async fn own_answer(
 #[test]
 fn a_handler_may_answer_for_itself() {
     let app = Router::new()
-        .route("/", post(own_answer))
+        .route("/", post(own_response))
         .layer(BodyGuardLayer::axum(MIB).keep_handler_response());
     for server in Server::both(&app) {
         let upload = SendFirst::post("/", testkit::client::Framing::Chunked, LARGE);
         let response = upload.to(server.addr).assert_delivered(418);
-        assert_eq!(response.body, "no more than 1048576");
+        assert_eq!(response.body, "at most 1048576");
         let small =
             SendFirst::post("/", testkit::client::Framing::Chunked, 5).header("Connection: close");
         assert_eq!(small.to(server.addr).assert_delivered(200).body, "5");
-        // What is declared never reaches the handler.
+        // An upload with a declared length never reaches the handler.
         SendFirst::post("/", testkit::client::Framing::ContentLength, LARGE)
             .to(server.addr)
             .assert_delivered(413);
@@ -233,14 +233,14 @@ fn a_handler_may_answer_for_itself() {
 #[tokio::test]
 async fn a_kept_answer_has_the_refusal_in_its_extensions() {
     let app = Router::new()
-        .route("/", post(own_answer))
+        .route("/", post(own_response))
         .layer(BodyGuardLayer::axum(LIMIT).keep_handler_response());
-    let (response, _) = answer(app, streamed()).await;
+    let (response, _) = respond(app, streamed()).await;
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert!(response.extensions().get::<Refusal>().is_some());
 }
 
-/// HTTP 200 is for clients that can read a gRPC status.
+/// Only clients that can read a gRPC status get HTTP 200.
 #[tokio::test]
 async fn grpc_status_is_only_for_grpc_clients() {
     let guard = || BodyGuardLayer::new(LIMIT);
@@ -256,18 +256,18 @@ async fn grpc_status_is_only_for_grpc_clients() {
         (guard(), Version::HTTP_11, "application/grpc-web-text", 200),
     ] {
         let off = guard.clone().grpc_refusals(false);
-        let (response, _) = answer(counting().layer(guard), call(version, kind)).await;
+        let (response, _) = respond(counting().layer(guard), call(version, kind)).await;
         assert_eq!(response.status(), status, "{kind} over {version:?}");
         let has_status = response.headers().contains_key("grpc-status");
         assert_eq!(has_status, status == 200, "{kind} over {version:?}");
 
-        let (response, _) = answer(counting().layer(off), call(version, kind)).await;
+        let (response, _) = respond(counting().layer(off), call(version, kind)).await;
         assert_eq!(response.status(), 413, "{kind} over {version:?}");
         assert!(!response.headers().contains_key("grpc-status"));
     }
 }
 
-/// On the wire, whoever made the answer.
+/// Every kind of refusal response arrives on the wire.
 #[test]
 fn each_kind_of_answer_arrives() {
     let custom =
@@ -288,15 +288,15 @@ fn each_kind_of_answer_arrives() {
     }
 }
 
-/// A handler that asks for it finds it with every request.
+/// The `BodyLimitStatus` extension is present in every request.
 #[tokio::test]
 async fn a_request_without_a_body_has_its_over_limit_too() {
     for limit in [Limit::max(LIMIT), Limit::unlimited()] {
         let app = Router::new()
-            .route("/", post(own_answer))
+            .route("/", post(own_response))
             .layer(BodyGuardLayer::axum(limit).keep_handler_response());
         for body in [Body::empty(), Body::from("hello")] {
-            let (response, _) = answer(app.clone(), Request::post("/").body(body).unwrap()).await;
+            let (response, _) = respond(app.clone(), Request::post("/").body(body).unwrap()).await;
             assert_eq!(response.status(), StatusCode::OK);
         }
     }
@@ -310,7 +310,7 @@ async fn accept_may_come_in_lines() {
         .append("accept", "application/json".parse().unwrap());
     let app = counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated));
     assert_eq!(
-        kind(&answer(app, request).await.0),
+        kind(&respond(app, request).await.0),
         "application/problem+json"
     );
 }

@@ -1,4 +1,4 @@
-//! Tests that start their own executable again, in another role: as a server, or as clients in
+//! Tests that start their own executable again in another role: as a server, or as clients in
 //! another network namespace.
 
 #[cfg(target_os = "linux")]

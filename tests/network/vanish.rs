@@ -1,12 +1,14 @@
-//! Clients that leave, in every state of an upload: they reset, they close, or nothing is
-//! heard of them any more. What is left of them is nothing: no linger, no drain, no task, no
-//! descriptor, and no turn of the processor.
+//! Clients that leave in every state of an upload: they reset, they close, or they vanish silently.
+//! The server must keep nothing of them: no lingering connection, no drain, no task, no file
+//! descriptor, and no CPU time.
 //!
-//! Those that vanish do so across a cable between two network namespaces, which takes root.
-//! Not among their states is the head: whoever vanishes within it is the server's
-//! (`header_read_timeout` of hyper), as is one within a body, unless a `min_rate` is set, as
-//! it is here. An answer that is under way then, or a connection of HTTP/2, ends when the
-//! kernel gives up, which the namespace has do so sooner.
+//! Vanishing takes a cable between two network namespaces, which needs root. These cases differ:
+//!
+//! - Within the request head, hyper's `header_read_timeout` ends the connection. This state is not
+//!   tested here.
+//! - Within a body, the server is responsible, too, unless a `min_rate` is set. It is set here.
+//! - While a response is in progress, or over HTTP/2, the connection ends when the kernel gives up.
+//!   The namespace is configured to give up sooner.
 
 mod leaving;
 mod network;
@@ -21,7 +23,7 @@ pub(crate) use leaving::trials;
 pub(crate) fn plays_a_role() -> bool {
     let role = std::env::var_os(subject::ROLE);
     if let Some(role) = &role {
-        leaving::play(role.to_str().expect("it is one of ours"));
+        leaving::play(role.to_str().expect("a known role"));
     }
     role.is_some()
 }

@@ -1,12 +1,11 @@
-//! Across a network of 100 ms and 20 Mbit/s, where a reset overtakes the answer:
-//! the server's kernel counts the resets it sends. None with the hook, and more
-//! than none without it, by the same meter. And browsers over TLS, which is HTTP/2:
-//! they show the refusal of a large upload long before it could have been sent.
+//! A network with 100 ms and 20 Mbit/s, where a reset overtakes the response. The server's kernel
+//! counts the resets that it sends. With `LingerIo` there are none. Without it there are some,
+//! which is the negative control. Browsers connect over TLS, so they use HTTP/2. They show the
+//! refusal of a large upload long before it could have been sent.
 //!
-//! Needs root for its network namespaces, and a program that runs a command
-//! between two of them: `WAN` names it, with `--rtt`, `--rate` and `--` as its
-//! arguments, and `WAN_CLIENT`, `WAN_SERVER`, `WAN_SERVER_IP` set for the command.
-//! For the browsers see `browsers.rs`.
+//! Needs root for its network namespaces, and a program that runs a command between two of them.
+//! `WAN` names the program. Its arguments are `--rtt`, `--rate` and `--`. It sets `WAN_CLIENT`,
+//! `WAN_SERVER` and `WAN_SERVER_IP` for the command. For the browsers see `browsers.rs`.
 
 use std::{
     env,
@@ -22,13 +21,13 @@ use testkit::outside::{Form, Need, Trial, file_of, find, repository, succeed, tr
 /// The tries of each client in one run.
 const TRIES: usize = 3;
 
-/// What a browser sends.
+/// The upload size of a browser.
 const UPLOAD: u32 = 200_000_000;
 
-/// In Mbit/s.
+/// The rate in Mbit/s.
 const RATE: u32 = 20;
 
-/// In ms.
+/// The round trip in ms.
 const ROUND_TRIP: u32 = 100;
 
 /// Plays the role that this process was started for inside the network. Returns whether there is
@@ -64,8 +63,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("with_the_hook_no_reset_is_sent", &needs, || {
             let seen = Seen::across("hooked")?;
-            match (seen.answers, seen.resets) {
-                (answers, 0) if answers == seen.tries => Ok(()),
+            match (seen.responses, seen.resets) {
+                (responses, 0) if responses == seen.tries => Ok(()),
                 _ => Err(format!("{seen:?}").into()),
             }
         }),
@@ -90,8 +89,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The refusal is on the page in less than a quarter of the time that the upload would take,
-/// with the form's script and without.
+/// Tests that the page shows the refusal in less than a quarter of the upload's time, with the
+/// form's script and without.
 fn refused_early(browser: &'static str, programs: &[&str], network: &[Need]) -> Trial {
     let driver = [
         Need::program("node"),
@@ -127,7 +126,7 @@ fn emulator() -> PathBuf {
 #[derive(Debug)]
 struct Seen {
     tries: usize,
-    answers: usize,
+    responses: usize,
     resets: usize,
 }
 
@@ -137,7 +136,7 @@ impl Seen {
         let seen = || {
             Some(Self {
                 tries: figure(&said, "tries")?,
-                answers: figure(&said, "answers")?,
+                responses: figure(&said, "responses")?,
                 resets: figure(&said, "resets")?,
             })
         };
@@ -145,7 +144,7 @@ impl Seen {
     }
 }
 
-/// The word after the name.
+/// Returns the word after the name.
 fn figure<T: FromStr>(said: &str, name: &str) -> Option<T> {
     let mut words = said.split_whitespace().skip_while(|word| *word != name);
     words.nth(1)?.parse().ok()
@@ -161,7 +160,7 @@ fn across(mode: &str) -> Result<String, Failed> {
     )
 }
 
-/// Inside the network: a form with TLS in the server's namespace, a browser in the other.
+/// Runs inside the network: a form with TLS in the server's namespace, a browser in the other.
 fn browse_inside(browser: &str) -> Result<String, Failed> {
     let [client, server, ip] = ["WAN_CLIENT", "WAN_SERVER", "WAN_SERVER_IP"].map(env::var);
     let (client, server, ip) = (client?, server?, ip?);
@@ -179,7 +178,7 @@ fn browse_inside(browser: &str) -> Result<String, Failed> {
     succeed(&mut driver)
 }
 
-/// Inside the network: a form in the server's namespace, clients in the other.
+/// Runs inside the network: a form in the server's namespace, clients in the other.
 fn upload_inside(mode: &str) -> Result<String, Failed> {
     let [client, server, ip] = ["WAN_CLIENT", "WAN_SERVER", "WAN_SERVER_IP"].map(env::var);
     let (client, server, ip) = (client?, server?, ip?);
@@ -198,7 +197,7 @@ fn upload_inside(mode: &str) -> Result<String, Failed> {
     let raw = format!("{}/raw", form.url);
     let python = repository("tests/clients/upload.py");
     let mut tries = 0;
-    let mut answers = 0;
+    let mut responses = 0;
     for _ in 0..TRIES {
         let mut curl = within(&client);
         curl.args([
@@ -222,11 +221,13 @@ fn upload_inside(mode: &str) -> Result<String, Failed> {
             let out = upload.output()?;
             let said = [out.stdout, out.stderr].concat();
             tries += 1;
-            answers += usize::from(String::from_utf8_lossy(&said).contains("413"));
+            responses += usize::from(String::from_utf8_lossy(&said).contains("413"));
         }
     }
     let resets = resets(&server)? - resets_before;
-    Ok(format!("tries {tries} answers {answers} resets {resets}"))
+    Ok(format!(
+        "tries {tries} responses {responses} resets {resets}"
+    ))
 }
 
 fn within(namespace: &str) -> Command {
@@ -235,7 +236,7 @@ fn within(namespace: &str) -> Command {
     ip
 }
 
-/// `TcpOutRsts` of the namespace's kernel counters.
+/// Returns `TcpOutRsts` of the namespace's kernel counters.
 fn resets(namespace: &str) -> Result<usize, Failed> {
     let said = succeed(within(namespace).args(["nstat", "-asz", "TcpOutRsts"]))?;
     let line = said.lines().find(|line| line.starts_with("TcpOutRsts"));

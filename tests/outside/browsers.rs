@@ -1,9 +1,9 @@
-//! The upload form in headless browsers, driven by `tests/browser/form.mjs`: over
-//! HTTP/1.1, and what has to do with the connection over TLS, too, by HTTP/2. A few scenarios
-//! have an nginx in front of the form, whose limit is smaller than the form's.
+//! The upload form in headless browsers, driven by `tests/browser/form.mjs`. The scenarios run over
+//! HTTP/1.1. Those that concern the connection also run over TLS, with HTTP/2. A few scenarios put
+//! an nginx in front of the form, with a smaller limit than the form's.
 //!
-//! `npm ci --prefix tests/browser` installs the driver; Chromium and Firefox come
-//! from the system. Screenshots go to the folder that `SHOTS` names.
+//! `npm ci --prefix tests/browser` installs the driver. Chromium and Firefox come from the system.
+//! Screenshots go to the folder that `SHOTS` names.
 
 use std::{
     env,
@@ -18,7 +18,7 @@ use testkit::{
     proxy::{Kind, Proxy},
 };
 
-/// By the names that form.mjs has for them, and those of their programs.
+/// The browsers by their names in form.mjs, with the names of their programs.
 const BROWSERS: [(&str, &[&str]); 2] = [
     (
         "chromium",
@@ -30,7 +30,7 @@ const BROWSERS: [(&str, &[&str]); 2] = [
 struct Forms {
     http: Form,
     https: Form,
-    /// In front of `http`. None if this machine has no nginx.
+    /// The proxy in front of `http`. `None` if this machine has no nginx.
     nginx: Option<Proxy>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             missing: !repository("tests/browser/node_modules/puppeteer-core").exists(),
         },
     ];
-    // Dropped with the last of the trials, which ends its processes.
+    // The last trial drops them, which ends their processes.
     let forms = Arc::new(LazyLock::new(Forms::start as _));
     BROWSERS
         .into_iter()

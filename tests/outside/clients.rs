@@ -1,6 +1,6 @@
-//! Clients from outside against the upload form: each reads "413" and why, for
-//! 20 MB and for 64 MB, in each of so many tries (`TRIES`, 3 if not set). Over
-//! HTTP/1.1 and HTTP/2, with TLS and without.
+//! Programs from outside against the upload form. Each reads "413" and the reason, for 20 MB and
+//! for 64 MB, in each of several tries (`TRIES`, 3 if not set). They run over HTTP/1.1 and HTTP/2,
+//! with TLS and without.
 
 use std::{
     env,
@@ -17,7 +17,7 @@ use testkit::outside::{self, Form, Need, Trial, interpreter, repository, succeed
 enum Over {
     Http1,
     Http1Tls,
-    /// By prior knowledge: without TLS nothing is negotiated.
+    /// With prior knowledge, because nothing is negotiated without TLS.
     Http2,
     Http2Tls,
 }
@@ -38,8 +38,8 @@ impl Over {
         }
     }
 
-    /// Of a stream no more than 64 MiB are read on after its answer, and of a connection
-    /// of HTTP/1 any number.
+    /// Returns the upload sizes. After the response, the server drains at most 64 MiB of a stream,
+    /// and any number of bytes of an HTTP/1 connection.
     fn sizes(self) -> &'static [usize] {
         match self {
             Http1 | Http1Tls => &[MB_20, MB_64],
@@ -47,8 +47,8 @@ impl Over {
         }
     }
 
-    /// What is said of the answer by clients that could speak either version.
-    fn answer(self) -> &'static str {
+    /// Returns the status as clients print it that could speak either version.
+    fn status_line(self) -> &'static str {
         match self {
             Http1 | Http1Tls => "413",
             Http2 | Http2Tls => "413 over HTTP/2",
@@ -68,10 +68,10 @@ struct Client {
 
 const MB_20: usize = 20_000_000;
 const MB_64: usize = 64 << 20;
-/// For many streams at once.
+/// The size of each of many concurrent uploads.
 const MB_1: usize = 1_000_000;
 
-/// One form without TLS and one with it.
+/// One form without TLS and one with TLS.
 struct Forms {
     http: Form,
     https: Form,
@@ -95,9 +95,10 @@ impl Forms {
 
 struct Fixture {
     forms: Forms,
-    /// For clients that stop at nothing, which the usual 2 s of a stream are too short for.
+    /// Forms for clients that never stop sending, for which the default 2 s of a stream are too
+    /// short.
     patient: Forms,
-    /// For uploads of 1 MB.
+    /// Forms for uploads of 1 MB.
     small: Forms,
     files: tempfile::TempDir,
 }
@@ -121,7 +122,7 @@ impl Fixture {
     }
 }
 
-/// Started by the first of the trials, and dropped with the last, which ends its processes.
+/// Started by the first trial. The last trial drops it, which ends its processes.
 type Shared = Arc<LazyLock<Fixture>>;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -190,7 +191,7 @@ fn clients() -> Vec<Client> {
     ]
 }
 
-/// These send everything before they look at what has come.
+/// Returns the clients that send everything before they look at what has arrived.
 fn patient_clients() -> Vec<Client> {
     let httpx = |name, upload| Client {
         name,
@@ -234,7 +235,7 @@ fn tries() -> usize {
 fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Failed> {
     for _ in 0..tries() {
         let said = run_once(&mut upload())?;
-        for expected in [over.answer(), "limit is 4 MiB"] {
+        for expected in [over.status_line(), "limit is 4 MiB"] {
             if !said.contains(expected) {
                 return Err(format!("no {expected} in: {said}").into());
             }
@@ -243,8 +244,9 @@ fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Fail
     Ok(())
 }
 
-/// A refused upload leaves its connection to the next. With TLS only: by prior knowledge
-/// curl 7.88 fails with any second request on a connection, whatever the first was.
+/// Tests that the connection of a refused upload serves the next one. This runs with TLS only: with
+/// prior knowledge, curl 7.88 fails with any second request on a connection, whatever the first
+/// was.
 fn one_connection(fixture: &Shared) -> Trial {
     let fixture = Arc::clone(fixture);
     let name = "h2_tls_curl_twice_on_one_connection";
@@ -252,15 +254,15 @@ fn one_connection(fixture: &Shared) -> Trial {
         let url = fixture.forms.url(Http2Tls);
         for _ in 0..tries() {
             let mut curl = curl_raw(Http2Tls, url, &fixture.file(MB_20), "Expect:");
-            // Otherwise the exit status is that of the last.
+            // Otherwise the exit status is that of the last transfer.
             curl.args([&format!("{url}/raw"), "--fail-early"]);
             let said = succeed(&mut curl)?;
-            let answers: Vec<_> = said.lines().filter(|line| line.contains("over")).collect();
+            let statuses: Vec<_> = said.lines().filter(|line| line.contains("over")).collect();
             let both = [
                 "413 over HTTP/2, connections made: 1",
                 "413 over HTTP/2, connections made: 0",
             ];
-            if answers != both {
+            if statuses != both {
                 return Err(format!("not {both:?}: {said}").into());
             }
         }
@@ -268,8 +270,8 @@ fn one_connection(fixture: &Shared) -> Trial {
     })
 }
 
-/// Each of 300 uploads is answered, on three connections. A reset after the answer does
-/// not count with h2load; one before it does, and so does the end of a connection.
+/// Tests that each of 300 uploads gets a response, on three connections. h2load does not count a
+/// reset after the response. It counts a reset before the response, and the end of a connection.
 fn many_streams(fixture: &Shared, over: Over) -> Trial {
     let name = format!("{}h2load_300_uploads", over.prefix());
     let fixture = Arc::clone(fixture);
@@ -292,7 +294,7 @@ fn many_streams(fixture: &Shared, over: Over) -> Trial {
     })
 }
 
-/// wget exits with 8 when the server answered with an error.
+/// Runs the command. wget exits with 8 if the server responded with an error.
 fn run_once(command: &mut Command) -> Result<String, Failed> {
     if command.get_program() != "wget" {
         return succeed(command);
@@ -333,7 +335,7 @@ fn curl_raw(over: Over, url: &str, file: &Path, expect: &str) -> Command {
     curl
 }
 
-/// From a pipe, whose length curl cannot know.
+/// Sends from a pipe, whose length curl cannot know.
 fn curl_chunked(over: Over, url: &str, file: &Path) -> Command {
     let mut curl = curl(over, &format!("{url}/raw"));
     curl.args([

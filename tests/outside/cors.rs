@@ -1,5 +1,5 @@
-//! What a page's script gets to know of a refusal by another origin, in headless
-//! Chromium, driven by `tests/browser/cors.mjs`.
+//! The part of a refusal that a script of another origin can read, in headless Chromium, driven by
+//! `tests/browser/cors.mjs`.
 //!
 //! `npm ci --prefix tests/browser` installs the driver; Chromium comes from the system.
 
@@ -56,8 +56,7 @@ fn outside(name: &str, needs: &[Need], kind: &'static str) -> Trial {
     })
 }
 
-/// The meter measures: nothing but the order is another, and the script learns
-/// nothing.
+/// Negative control: only the order of the layers differs, and the script can read nothing.
 fn hidden() -> Result<(), Failed> {
     let stack = ServiceBuilder::new()
         .layer(guard())
@@ -69,7 +68,7 @@ fn hidden() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What a script of another origin sees of an upload of 20 MB.
+/// Uploads 20 MB from another origin and returns what the script sees.
 fn upload(server: &Server, kind: &str) -> Result<Value, Failed> {
     let page = Server::plain(Router::new().route("/", get(|| async { Html("<!doctype html>") })));
     let mut node = Command::new("node");

@@ -1,10 +1,10 @@
-//! Random clients, each played to the upload form and to nginx with the same limit: the
-//! form refuses what nginx refuses, loses no answer that nginx delivers, and no client's
-//! write fails. Over TCP, over TLS, and by HTTP/2 over TLS.
+//! Plays random clients to the upload form and to nginx with the same limit. The form refuses what
+//! nginx refuses, loses no response that nginx delivers, and no client's write fails. The clients
+//! use TCP, TLS, and HTTP/2 over TLS.
 //!
-//! `SCRIPTS` says how many, `CLIENTS` how many of them at once. `SEED` has the same ones drawn
-//! again, and `SCRIPT` plays one of them alone: what fails says both. With `--plain` scripts of
-//! the same kind fail, so that the meter is known to measure.
+//! `SCRIPTS` sets the number of scripts, and `CLIENTS` how many are played concurrently. `SEED`
+//! draws the same scripts again, and `SCRIPT` plays a single one of them. A failure prints both. As
+//! a negative control, scripts of the same kind must fail with `--plain`.
 
 mod compare;
 mod http1;
@@ -30,7 +30,7 @@ const COMPARISON: Effort = Effort {
     shrinks: 100,
 };
 
-/// The first difference is enough.
+/// One difference is enough.
 const CONTROL: Effort = Effort {
     scripts: 1000,
     shrinks: 0,
@@ -38,7 +38,7 @@ const CONTROL: Effort = Effort {
 
 const TLS: &str = "--tls";
 const HOOK: &str = "--hook-only";
-/// HTTP/2 only: a client that cannot stop is read to its end on the slowest machine.
+/// For HTTP/2 only: with this, a client that cannot stop is read to its end on the slowest machine.
 const PATIENT: [&str; 2] = ["--stream-linger", "60s"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -69,7 +69,7 @@ fn fares<V: Version>(served: &str, flags: &[&'static str]) -> Trial {
     )
 }
 
-/// Only what the same oracle says of a server that resets.
+/// Tests that the same comparison finds a difference in a server that resets.
 fn does_not<V: Version>(served: &str, flags: &[&'static str]) -> Trial {
     let flags = [flags, &["--plain"]].concat();
     trial(

@@ -1,5 +1,5 @@
-//! The upload form, as an executable: what it stores and what it leaves behind, who
-//! may send, what each of its flags does.
+//! The upload form as an executable: what it stores and leaves behind, who may send, and what each
+//! flag does.
 
 mod flags;
 mod parts;

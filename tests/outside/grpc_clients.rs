@@ -1,6 +1,6 @@
-//! Clients of gRPC against the example `grpc_upload`, both as executables: each reads
-//! `RESOURCE_EXHAUSTED`, and why, in each of so many calls of 20 MB (`TRIES`, 5 if not
-//! set), and then has a smaller one counted: grpcio all over one connection.
+//! gRPC clients against the example `grpc_upload`, both as executables. Each reads
+//! `RESOURCE_EXHAUSTED` and the reason, in each of several calls of 20 MB (`TRIES`, 5 if not set).
+//! Then the server counts a smaller call. grpcio makes all its calls over one connection.
 
 use std::{
     env,
@@ -19,12 +19,12 @@ const LIMIT: &str = "limit is 4 MiB";
 
 type Test = fn(&Form) -> Result<(), Failed>;
 
-/// Started by the first of the trials, and dropped with the last.
+/// Started by the first trial, and dropped with the last.
 struct Server(Form);
 
 impl Server {
     fn start() -> Self {
-        // What runs the form runs any example that says where it listens.
+        // This starts any example that prints its address.
         let program = Command::new(program());
         Self(Form::start_by(program, "127.0.0.1:0", &["--limit", "4MiB"]))
     }
@@ -46,7 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// It exits with 1 where it is refused.
+/// The client exits with 1 if it is refused.
 fn the_example(server: &Form) -> Result<(), Failed> {
     let client = |size| {
         let mut client = Command::new(program());
@@ -81,7 +81,7 @@ fn grpcio(server: &Form) -> Result<(), Failed> {
     Ok(())
 }
 
-/// In good order, though a client would stay connected.
+/// The server stops in good order, even though a client stays connected.
 fn the_server_stops(_: &Form) -> Result<(), Failed> {
     let server = Form::start_by(Command::new(program()), "127.0.0.1:0", &[]);
     let runtime = tokio::runtime::Runtime::new()?;
@@ -92,7 +92,7 @@ fn the_server_stops(_: &Form) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The example's executable, beside that of the form.
+/// Returns the example's executable, which is beside the form's.
 fn program() -> PathBuf {
     let program = Form::program().with_file_name("grpc_upload");
     assert!(

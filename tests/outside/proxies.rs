@@ -1,8 +1,8 @@
-//! The upload form behind nginx and `HAProxy`: each of so many refused uploads (`TRIES`, 10
-//! if not set) is answered with the form's own words and not with a 502, and in between
-//! the same proxy passes on what is within the limit.
+//! The upload form behind nginx and `HAProxy`. Each of several refused uploads (`TRIES`, 10 if not
+//! set) gets the form's own text and not a 502. In between, the same proxy forwards uploads within
+//! the limit.
 //!
-//! With `--plain` the same proxies lose answers, so that the meter is known to measure.
+//! As a negative control, the same proxies lose responses with `--plain`.
 
 mod upload;
 
@@ -23,15 +23,15 @@ use self::upload::{Shape, get, is_reset, send_small};
 const MB_20: usize = 20_000_000;
 const MB_3: usize = 3_000_000;
 
-/// How many uploads without this crate are tried until an answer is lost: seldom more than
-/// three are.
+/// How many uploads without this crate are tried until a response is lost. It rarely takes more
+/// than three.
 const UNTIL_LOST: usize = 200;
 
 struct Refusal {
     name: &'static str,
     flags: &'static [&'static str],
     status: &'static str,
-    /// By which it is known to be the form's, and no proxy's.
+    /// Text that identifies a response as the form's, and not a proxy's.
     words: &'static str,
 }
 
@@ -46,7 +46,7 @@ const REFUSALS: [Refusal; 2] = [
         name: "401",
         flags: &["--limit", "4MiB", "--token", "open-sesame"],
         status: "401",
-        words: "Only those who know the token may send here",
+        words: "Uploads need a token",
     },
 ];
 
@@ -96,8 +96,8 @@ fn tries() -> usize {
     env::var("TRIES").map_or(10, |tries| tries.parse().expect("a number"))
 }
 
-/// Every refusal arrives, and between them uploads succeed over the same proxy, which may
-/// keep their connections.
+/// Tests that every refusal arrives. In between, uploads succeed through the same proxy, which may
+/// keep its connections.
 fn refused(files: &Arc<Files>, kind: Kind, refusal: &'static Refusal, shape: Shape) -> Trial {
     let name = format!("{}_{}_{}", kind.name(), refusal.name, shape.name());
     let needs = [kind.need(), shape.need(), Need::program("curl")];
@@ -107,20 +107,20 @@ fn refused(files: &Arc<Files>, kind: Kind, refusal: &'static Refusal, shape: Sha
         let proxy = Proxy::start(kind, &[form.addr()]);
         let url = proxy.url();
         for n in 0..tries() {
-            let answer = shape.send(&url, &files.large)?;
-            if !answer.has(refusal.status, refusal.words) {
-                return Err(format!("try {n}: {answer:?}\n{}", proxy.said()).into());
+            let response = shape.send(&url, &files.large)?;
+            if !response.has(refusal.status, refusal.words) {
+                return Err(format!("try {n}: {response:?}\n{}", proxy.said()).into());
             }
-            let answer = send_small(&url, &files.small)?;
-            if !answer.has("200", "") {
-                return Err(format!("after try {n}: {answer:?}\n{}", proxy.said()).into());
+            let response = send_small(&url, &files.small)?;
+            if !response.has("200", "") {
+                return Err(format!("after try {n}: {response:?}\n{}", proxy.said()).into());
             }
         }
         Ok(())
     })
 }
 
-/// Without this crate: a 502, or a reset in the place of an answer.
+/// Without this crate, the client gets a 502, or a reset instead of a response.
 fn lost_without(files: &Arc<Files>, kind: Kind) -> Trial {
     let name = format!("{}_loses_answers_without_this_crate", kind.name());
     let files = Arc::clone(files);
@@ -132,9 +132,9 @@ fn lost_without(files: &Arc<Files>, kind: Kind) -> Trial {
         let proxy = Proxy::start(kind, &[form.addr()]);
         for n in 0..UNTIL_LOST {
             match shapes[n % shapes.len()].send(&proxy.url(), &files.large) {
-                Ok(answer) if answer.has("413", "") => {}
-                Ok(answer) if answer.has("502", "") => return Ok(()),
-                Ok(answer) => return Err(format!("neither 413 nor 502: {answer:?}").into()),
+                Ok(response) if response.has("413", "") => {}
+                Ok(response) if response.has("502", "") => return Ok(()),
+                Ok(response) => return Err(format!("neither 413 nor 502: {response:?}").into()),
                 Err(failed) if is_reset(&failed) => return Ok(()),
                 Err(failed) => return Err(failed),
             }
@@ -143,16 +143,16 @@ fn lost_without(files: &Arc<Files>, kind: Kind) -> Trial {
     })
 }
 
-/// Whether pages are still served after so many uploads that are refused. Where nginx has
-/// more than one server, a lost answer counts against the server that gave it (`max_fails`,
-/// 1 by default), and nobody is sent there for 10 s.
+/// Returns whether pages are still served after this many refused uploads. With more than one
+/// server, nginx counts a lost response against the server that sent it (`max_fails`, 1 by
+/// default), and sends that server no request for 10 s.
 fn two_servers(files: &Files, flags: &[&str], uploads: usize) -> Result<bool, Failed> {
     let forms = [Form::start(flags), Form::start(flags)];
     let proxy = Proxy::start(Kind::NginxBare, &[forms[0].addr(), forms[1].addr()]);
     let url = proxy.url();
     for _ in 0..uploads {
         Shape::Form.send(&url, &files.large)?;
-        // Twice, for the servers take turns.
+        // Two requests, because the servers take turns.
         for _ in 0..2 {
             if !get(&url)?.has("200", "") {
                 return Ok(false);
@@ -162,8 +162,8 @@ fn two_servers(files: &Files, flags: &[&str], uploads: usize) -> Result<bool, Fa
     Ok(true)
 }
 
-/// How the proxy's first response begins, to a client that waits for one before it sends
-/// what the form refuses.
+/// Tests how the proxy's first response begins for a client that waits for one before it sends an
+/// upload that the form refuses.
 fn interim(kind: Kind, does: &str, begins: &'static str) -> Trial {
     trial(
         format!("{}_{does}", kind.name()),
@@ -183,7 +183,7 @@ fn interim(kind: Kind, does: &str, begins: &'static str) -> Trial {
     )
 }
 
-/// nginx lingers after a 413 of its own.
+/// nginx lingers after its own 413.
 fn own_413(files: &Arc<Files>) -> Trial {
     let kind = Kind::NginxLimited;
     let needs = [kind.need(), Shape::SentFirst.need()];
@@ -192,16 +192,16 @@ fn own_413(files: &Arc<Files>) -> Trial {
         let form = Form::start(REFUSALS[0].flags);
         let proxy = Proxy::start(kind, &[form.addr()]);
         for n in 0..tries() {
-            let answer = Shape::SentFirst.send(&proxy.url(), &files.large)?;
-            if !answer.has("413", "") {
-                return Err(format!("try {n}: {answer:?}").into());
+            let response = Shape::SentFirst.send(&proxy.url(), &files.large)?;
+            if !response.has("413", "") {
+                return Err(format!("try {n}: {response:?}").into());
             }
         }
         Ok(())
     })
 }
 
-/// `HAProxy` below 3.0 closes.
+/// `HAProxy` below 3.0 closes after its own 413.
 fn own_413_lost(files: &Arc<Files>) -> Trial {
     let kind = Kind::HaproxyLimited;
     let needs = [kind.need(), Shape::SentFirst.need()];
@@ -213,7 +213,7 @@ fn own_413_lost(files: &Arc<Files>) -> Trial {
             match Shape::SentFirst.send(&proxy.url(), &files.large) {
                 Err(failed) if is_reset(&failed) => {}
                 Err(failed) => return Err(failed),
-                Ok(answer) => return Err(format!("try {n}: {answer:?}").into()),
+                Ok(response) => return Err(format!("try {n}: {response:?}").into()),
             }
         }
         Ok(())

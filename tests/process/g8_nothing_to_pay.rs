@@ -1,5 +1,5 @@
-//! G8: nothing to pay when nothing is refused. Allocations are counted over a plain
-//! tower service, lingers by their counter.
+//! G8: no cost when nothing is refused. Allocations are counted over a plain tower service,
+//! lingering connections by their counter.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -24,7 +24,7 @@ use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, Limit};
 
 use crate::server::Server;
 
-/// Reads the body frame by frame, and answers without one.
+/// Reads the body frame by frame and sends an empty response.
 async fn read<B>(request: Request<B>) -> Result<Response<Empty<Bytes>>, Infallible>
 where
     B: Body + Unpin,
@@ -34,7 +34,8 @@ where
     Ok(Response::new(Empty::new()))
 }
 
-/// A body in one piece, which says its length or, as with chunked coding, does not.
+/// A body in one piece. Its framing decides whether its length is declared, as with chunked coding
+/// it is not.
 struct Content {
     inner: Full<Bytes>,
     framing: Framing,
@@ -63,7 +64,7 @@ impl Body for Content {
     }
 }
 
-/// How many allocations a request costs, from the call to the dropped response.
+/// Returns how many allocations a request costs, from the call to the dropped response.
 fn allocations<S, ReqB, ResB>(service: &mut S, body: ReqB) -> u64
 where
     S: Service<Request<ReqB>, Response = Response<ResB>, Error = Infallible>,
@@ -105,7 +106,7 @@ fn the_meter_counts() {
     assert_eq!(allocations(&mut one, content(Framing::Chunked)), 1);
 }
 
-/// A body that says that it is within the limit has nothing to be refused for.
+/// A body that declares a length within the limit cannot be refused.
 #[test]
 fn a_guard_costs_one_allocation_where_the_length_is_unknown() {
     let mut guarded = BodyGuardLayer::new(1 << 20).layer(service_fn(read));
@@ -149,7 +150,7 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     let mut none = service_fn(read);
     let guarded = BodyGuardLayer::axum(1 << 20);
     let mut guarded = guarded.layer(service_fn(read));
-    // Whether the limit is known beforehand or not.
+    // The limit is known in advance in one case and not in the other.
     let by_head = BodyGuardLayer::axum(Limit::from_fn(|_| Limit::max(1 << 20)));
     let mut by_head = by_head.layer(service_fn(read));
     for guarded in [
@@ -158,14 +159,16 @@ fn axums_own_bodies_are_handed_on_where_there_is_nothing_to_count() {
     ] {
         assert_eq!(guarded, allocations(&mut none, axum::body::Body::empty()));
     }
-    // Three are an extension's if there is none yet: axum's limit is lifted by one.
+    // The first extension of a request costs three allocations. The layer lifts axum's limit with
+    // an extension.
     let one = || axum::body::Body::from(vec![0; 1000]);
     let unlimited = BodyGuardLayer::axum(Limit::unlimited());
     let mut unlimited = unlimited.layer(service_fn(read));
     let plain = allocations(&mut none, one());
     assert_eq!(allocations(&mut unlimited, one()), plain + 3);
     assert_eq!(allocations(&mut guarded, one()), plain + 3 + 1);
-    // With extensions there, one for another, and one to see whether a layer has set a limit.
+    // If extensions exist, the layer allocates once for its own and once to see whether a layer has
+    // set a limit.
     let mut among_others = service_fn(|mut request: Request<axum::body::Body>| {
         request.extensions_mut().insert("of another layer");
         unlimited.call(request)
@@ -192,13 +195,13 @@ fn clean(addr: SocketAddr, framing: Framing) {
 }
 
 fn refused(addr: SocketAddr) {
-    // As small as a refusal that closes can be, for there are many.
+    // The smallest upload whose refusal closes, because there are many.
     SendFirst::post("/early", Framing::ContentLength, (1 << 20) + 1)
         .to(addr)
         .assert_delivered(401);
 }
 
-/// A linger is skipped on positive evidence only, and then it is.
+/// The server skips the linger only if it has evidence that everything was read.
 #[test]
 fn clean_closes_make_no_linger_and_refusals_make_one_each() {
     let server = Server::joined(app());
@@ -211,7 +214,7 @@ fn clean_closes_make_no_linger_and_refusals_make_one_each() {
     for _ in 0..MANY {
         refused(server.addr);
     }
-    // A linger begins once the server is done, which may be after the client is.
+    // A linger begins when the server is done, which may be after the client.
     let start = std::time::Instant::now();
     while server.linger.stats().delivered < MANY {
         assert!(start.elapsed() < PATIENCE, "{:?}", server.linger);
@@ -221,7 +224,7 @@ fn clean_closes_make_no_linger_and_refusals_make_one_each() {
     assert_eq!(server.linger.stats().cut, 0);
 }
 
-/// Bodiless requests, the most frequent of all.
+/// Requests without a body are the most frequent ones.
 #[test]
 fn gets_make_no_linger() {
     let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
@@ -234,7 +237,7 @@ fn gets_make_no_linger() {
     assert_eq!(server.linger.stats().started, 0);
 }
 
-/// The counter is no constant: alone, the hook knows less.
+/// This proves that the counter can change: without delivery, `LingerIo` knows less.
 #[test]
 fn alone_the_hook_lingers_on_every_close_of_the_server() {
     let server = Server::hooked(app());

@@ -1,4 +1,4 @@
-//! Tests that replace something of the whole process: its allocator, its subscriber and its
+//! Tests that replace something global to the process: its allocator, its subscriber or its
 //! recorder.
 
 #[cfg(feature = "axum")]

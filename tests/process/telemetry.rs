@@ -1,4 +1,4 @@
-//! What `tracing` and `metrics` are told.
+//! Events as `tracing` and `metrics` receive them.
 #![cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
 
 use std::sync::{Arc, Mutex, mpsc};
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::server::{Server, counting};
 
-/// What was written.
+/// The bytes that were written.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -32,7 +32,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// One process has one subscriber and one recorder: hence one test.
+/// A process has one subscriber and one recorder, hence one test.
 #[test]
 fn both_are_told() {
     let lines = Lines::default();
@@ -45,7 +45,7 @@ fn both_are_told() {
     let recorded = recorder.snapshotter();
     recorder.install().unwrap();
 
-    // The last of them says that the others have been told.
+    // When the last observer is called, the others have been.
     let (tell, told) = mpsc::channel();
     let tell = Mutex::new(tell);
     let last = Observer::new(move |event| {

@@ -1,6 +1,6 @@
-//! Servers in a runtime of their own, stopped when they are dropped.
+//! Servers for the tests. Each runs on its own runtime and stops when it is dropped.
 //!
-//! Each binary is its own crate, and uses a part of this module.
+//! Each test binary is a separate crate and uses only a part of this module.
 #![allow(dead_code, unreachable_pub)]
 
 use std::{future::Future, net::SocketAddr};
@@ -20,13 +20,12 @@ use tower_http::limit::RequestBodyLimitLayer;
 pub struct Server {
     pub addr: SocketAddr,
     pub linger: Linger,
-    // Behind an `Option` for the drop only: without waiting, for the clients of a
-    // test may still have connections open.
+    // Dropped by `Drop` without waiting, because a test's clients may still have open connections.
     runtime: Option<Runtime>,
 }
 
 impl Server {
-    /// Runs what `serve` makes of a listener.
+    /// Runs the future that `serve` makes from a listener.
     pub fn run<F>(serve: impl FnOnce(TcpListener, Linger) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -52,14 +51,14 @@ impl Server {
         }
     }
 
-    /// axum's own `serve`, with the hook around its listener.
+    /// Runs axum's own `serve` with the socket wrapper around its listener.
     pub fn hooked(app: Router) -> Self {
         Self::run(|listener, linger| async move {
             axum::serve(linger.listener(listener), app).await.unwrap();
         })
     }
 
-    /// axum's own `serve`, with hook and delivery joined.
+    /// Runs our `axum::serve`: delivery and linger combined.
     pub fn joined(app: Router) -> Self {
         Self::run(|listener, linger| async move {
             tower_bodyguard::axum::serve(listener, app)
@@ -69,12 +68,12 @@ impl Server {
         })
     }
 
-    /// One of each kind.
+    /// Returns one server of each kind.
     pub fn both(app: &Router) -> [Self; 2] {
         [Self::hooked(app.clone()), Self::joined(app.clone())]
     }
 
-    /// axum's own `serve`, and nothing of ours around its listener.
+    /// Runs axum's own `serve` without this crate.
     pub fn plain(app: Router) -> Self {
         Self::run(|listener, _| async move {
             axum::serve(listener, app).await.unwrap();
@@ -90,7 +89,8 @@ impl Drop for Server {
     }
 }
 
-/// `/` says how many bytes came, reading frame by frame; `/bytes` with an extractor.
+/// Returns an app that responds with the length of the body. `/` reads frame by frame, `/bytes`
+/// uses an extractor.
 pub fn counting() -> Router {
     Router::new()
         .route("/", any(count))
@@ -110,18 +110,18 @@ async fn count(body: Body) -> Result<String, String> {
     Ok(sum.to_string())
 }
 
-/// The counting app behind a guard.
+/// Returns the counting app behind the limit layer.
 pub fn guarded(limit: u64) -> Router {
     counting().layer(BodyGuardLayer::new(limit))
 }
 
-/// The same behind what axum's users have today.
+/// Returns the counting app behind tower-http's limit, which axum's users have today.
 pub fn limited(limit: usize) -> Router {
     counting().layer(RequestBodyLimitLayer::new(limit))
 }
 
-/// Says how many bytes the parts have; an error of the form is 418, which nobody else
-/// answers.
+/// Responds with the total length of the parts. An error of the form becomes 418, a status that
+/// nothing else here returns.
 pub async fn multipart(mut form: Multipart) -> Result<String, StatusCode> {
     let mut sum = 0;
     while let Some(field) = form

@@ -1,5 +1,5 @@
-//! Combined mode is never worse than a stock server: it cuts no response that stock delivers,
-//! keeps the connections that stock keeps, and both run side by side here.
+//! Combined mode is never worse than a stock server. It cuts no response that stock delivers, and
+//! it keeps the connections that stock keeps. Both servers run side by side here.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -40,21 +40,22 @@ use tower_bodyguard::{Drain, Linger, LingerConfig};
 
 use crate::server::Server;
 
-/// Far above what the sockets' buffers take.
+/// Far more than the socket buffers hold.
 const LONG: u64 = 16 * MIB;
 
-/// Of a client's steady reading, which takes more than a second for [`LONG`].
+/// A client that reads steadily reads pieces of this size with this pause. [`LONG`] takes it more
+/// than a second.
 const PIECE: usize = 192 * 1024;
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// Bounds that are over long before the client has read [`LONG`].
+/// Returns timeouts that elapse long before the client has read [`LONG`].
 fn short() -> LingerConfig {
     LingerConfig::new()
         .drain(Drain::new().timeout(Duration::from_millis(50)))
         .stall_timeout(Duration::from_millis(400))
 }
 
-/// A streamed response of [`LONG`] bytes.
+/// Returns a streamed response of [`LONG`] bytes.
 fn long() -> Response {
     let piece = BytesMut::zeroed(64 * 1024).freeze();
     let pieces = LONG / piece.len() as u64;
@@ -76,13 +77,13 @@ fn app() -> Router {
         )
 }
 
-/// Reads a frame, and drops the rest.
+/// Reads one frame and drops the remaining body.
 async fn partly(body: Body) -> Response {
     let _ = body.into_data_stream().next().await;
     long()
 }
 
-/// Holds the body while the response is under way, as a reverse proxy does, and then drops it.
+/// Holds the body while the response is in progress, as a reverse proxy does, and then drops it.
 async fn holds(body: Body) -> Response {
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -91,21 +92,21 @@ async fn holds(body: Body) -> Response {
     long()
 }
 
-/// Reads until something is wrong, and then responds at length.
+/// Reads until an error occurs, and then sends a long response.
 async fn fails(body: Body) -> Response {
     let error = axum::body::to_bytes(body, usize::MAX).await;
     assert!(error.is_err(), "the body is malformed");
     long()
 }
 
-/// Reads until something is wrong, and says so.
+/// Reads until an error occurs, and reports it.
 async fn says(body: Body) -> String {
     let read = axum::body::to_bytes(body, usize::MAX).await;
     read.map_or("failed", |_| "read").to_owned()
 }
 
 trait Socket: Read + Write + Send {
-    /// Says that nothing more comes.
+    /// Closes the sending side of the connection.
     fn half_close(&mut self) -> io::Result<()>;
 }
 
@@ -127,7 +128,7 @@ impl Socket for TlsClient {
     }
 }
 
-/// A server, and how to get there.
+/// A server with the transport to reach it.
 struct Served {
     name: &'static str,
     server: Server,
@@ -160,7 +161,7 @@ fn combined(linger: Linger) -> Server {
     })
 }
 
-/// hyper over rustls, with this crate beneath or without it.
+/// Runs hyper over rustls, with or without this crate beneath.
 fn over_tls(certificate: &Certificate, linger: Option<Linger>) -> Server {
     let acceptor = certificate.acceptor();
     Server::run(move |listener: TcpListener, _| async move {
@@ -238,14 +239,15 @@ fn stock_and_combined(linger: &Linger) -> Vec<Served> {
     ]
 }
 
-/// Reads in pieces, with a pause before each; between them it may send something.
+/// Reads in pieces and pauses before each one. `meanwhile` runs between the reads
+/// and may send.
 fn read_steadily(socket: &mut dyn Socket, mut meanwhile: impl FnMut(&mut dyn Socket)) -> Vec<u8> {
     let mut received = Vec::new();
     let mut piece = vec![0; PIECE];
     while !received.ends_with(b"\r\n0\r\n\r\n") {
         meanwhile(socket);
         thread::sleep(PAUSE);
-        // TLS gives a record at a time.
+        // A TLS read returns at most one record.
         let mut left = PIECE;
         while left > 0 {
             match socket.read(&mut piece[..left]) {
@@ -274,8 +276,8 @@ fn head(path: &str, framing: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n")
 }
 
-/// A way to leave a request unfinished while its response is read: the path, the framing, how
-/// the body begins, and what comes of it between any two reads.
+/// A request that stays unfinished while its response is read: the path, the framing, the first
+/// bytes of the body, and the bytes sent between any two reads.
 type Unfinished = (&'static str, &'static str, &'static [u8], &'static [u8]);
 
 const UNFINISHED: [Unfinished; 5] = [
@@ -304,11 +306,11 @@ const UNFINISHED: [Unfinished; 5] = [
 fn read_unfinished(served: &Served, case: &Unfinished) -> Vec<u8> {
     let (path, framing, begin, meanwhile) = *case;
     let mut socket = served.connect();
-    // In one write: stock resets a connection whose socket holds bytes that it has not read.
+    // One write sends both: stock resets a connection whose socket holds unread bytes.
     let request = [head(path, framing).as_bytes(), begin].concat();
     socket.write_all(&request).unwrap();
     read_steadily(&mut *socket, |socket| {
-        // A server that does not read it may have closed its side of the connection.
+        // A server that does not read these bytes may have closed its side of the connection.
         let _ = socket.write_all(meanwhile);
     })
 }
@@ -319,7 +321,7 @@ fn long_response_that_is_read_steadily_is_never_cut() {
     thread::scope(|scope| {
         for served in &servers {
             for case in &UNFINISHED {
-                // What comes meanwhile is unread when stock closes: it resets the end.
+                // When stock closes, these bytes are unread, so it resets the end of the response.
                 if served.name.starts_with("stock") && !case.3.is_empty() {
                     continue;
                 }
@@ -339,7 +341,7 @@ fn long_response_that_is_read_steadily_is_never_cut() {
     });
 }
 
-/// The end of a shutdown's grace does not cut it either.
+/// The end of the shutdown's grace period does not cut a response that is read steadily, either.
 #[test]
 fn long_response_that_is_read_steadily_outlives_the_grace() {
     let linger = Linger::new(short().shutdown_timeout(Duration::from_millis(100)));
@@ -364,7 +366,7 @@ fn long_response_that_is_read_steadily_outlives_the_grace() {
         .unwrap();
     socket.write_all(b"five.").unwrap();
     let received = read_steadily(&mut socket, |_| {
-        // Not before the connection was accepted.
+        // The connection has been accepted by the second read.
         if reads == 1 {
             stop.take().unwrap().send(()).unwrap();
         }
@@ -375,7 +377,7 @@ fn long_response_that_is_read_steadily_outlives_the_grace() {
     has_ended.blocking_recv().unwrap();
 }
 
-/// One that only sends is: the response makes no progress, and holds nothing up.
+/// This response is cut, because it makes no progress and nothing waits for it.
 #[test]
 fn long_response_to_a_client_that_only_sends_is_cut() {
     let server = combined(Linger::new(short()));
@@ -392,7 +394,7 @@ fn long_response_to_a_client_that_only_sends_is_cut() {
         }
         thread::sleep(Duration::from_millis(5));
     };
-    // And not a write that found no room, for the client's patience.
+    // A write that timed out in the client would be another kind of error.
     let is_cut = matches!(
         error.kind(),
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
@@ -400,8 +402,8 @@ fn long_response_to_a_client_that_only_sends_is_cut() {
     assert!(is_cut, "{error}");
 }
 
-/// Linux reports room in a socket only when a third of its buffer is free, and that takes this
-/// client longer than a stall may last.
+/// Linux reports a socket as writable only when a third of its buffer is free. For this client,
+/// that takes longer than the stall timeout.
 #[cfg(target_os = "linux")]
 #[test]
 fn long_response_that_is_read_slowly_is_never_cut() {
@@ -420,7 +422,7 @@ fn long_response_that_is_read_slowly_is_never_cut() {
     assert_long(&received);
 }
 
-/// The client sends a whole request, closes its side of the connection, and reads only then.
+/// The client sends a whole request, closes its side of the connection, and only then reads.
 #[test]
 fn client_that_half_closes_gets_what_a_stock_server_sends() {
     let servers = stock_and_combined(&Linger::default());
@@ -445,7 +447,7 @@ fn client_that_half_closes_gets_what_a_stock_server_sends() {
             .map(|served| {
                 let arrives = || {
                     let mut socket = served.connect();
-                    // A server may have reset it by now.
+                    // A server may have reset the connection by now.
                     let _ = socket.write_all(request).and_then(|()| socket.half_close());
                     read_response(&mut socket).is_ok_and(|response| response.status == 401)
                 };
@@ -454,7 +456,7 @@ fn client_that_half_closes_gets_what_a_stock_server_sends() {
             .collect();
         println!("{} bytes: {arrived:?} of 10", request.len());
         for pair in arrived.chunks_exact(2) {
-            // Where stock loses some, its end comes in a race with its request.
+            // If stock loses some responses, its close races with the rest of the request.
             let (stock, combined) = (pair[0], pair[1]);
             assert!(
                 combined == 10 || stock < 10,
@@ -507,8 +509,8 @@ fn http10_connection_that_is_to_be_kept_is_kept() {
     }
 }
 
-/// Reads the response to the end of the connection, and then sends another request in two
-/// segments: whether the second finds the connection broken.
+/// Reads the response to the end of the connection, and then sends another request in two segments.
+/// Returns whether a write fails.
 fn is_broken_behind(server: SocketAddr, request: &[u8]) -> bool {
     let mut socket = connect(server);
     socket.set_nodelay(true).unwrap();
@@ -525,7 +527,7 @@ fn is_broken_behind(server: SocketAddr, request: &[u8]) -> bool {
 fn request_behind_a_close_of_the_servers_meets_no_broken_pipe() {
     let request = b"GET /close HTTP/1.1\r\nHost: test\r\n\r\n";
     let stock = Server::plain(app());
-    // Whether the reset comes between the two segments is a race.
+    // It is a race whether the reset comes between the two segments.
     assert!((0..500).any(|_| is_broken_behind(stock.addr, request)));
     let combined = combined(Linger::default());
     for _ in 0..50 {
@@ -544,7 +546,7 @@ fn send_first(server: SocketAddr, request: &str) -> Vec<u8> {
     let mut received = Vec::new();
     let mut piece = vec![0; PIECE];
     while !received.ends_with(b"\r\n0\r\n\r\n") {
-        let read = socket.read(&mut piece).expect("the response goes on");
+        let read = socket.read(&mut piece).expect("the response continues");
         assert_ne!(read, 0, "the response is whole");
         received.extend_from_slice(&piece[..read]);
     }

@@ -1,4 +1,5 @@
-//! `tower_bodyguard::axum::serve`: it takes what axum's takes, and does what it says beyond that.
+//! `tower_bodyguard::axum::serve` accepts what axum's `serve` accepts. Its own additions are tested
+//! here, too.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -139,7 +140,7 @@ fn settings_of_hyper_can_be_changed() {
     assert_eq!(read_response(&mut socket).unwrap().status, 431);
 }
 
-/// An upload that was refused, and whose client has not closed.
+/// Returns the client of a refused upload that has not closed.
 fn refused(server: &Server, linger: &Linger) -> TcpStream {
     let before = linger.stats().lingering();
     let upload = SendFirst::post("/", Framing::ContentLength, 16 * MIB);
@@ -220,8 +221,8 @@ fn signal_ends_idle_connections_and_lets_requests_finish() {
     assert!(ended.recv_timeout(PATIENCE).unwrap(), "it waited");
 }
 
-/// Connections in memory, which paused time does not disturb. Its addresses are of no kind that
-/// axum knows.
+/// A listener of in-memory connections, which work with paused time. axum does not know its address
+/// type.
 struct InMemory(channel::Receiver<DuplexStream>);
 
 impl Listener for InMemory {
@@ -240,8 +241,8 @@ impl Listener for InMemory {
     }
 }
 
-/// How long a client may be silent: one that has sent nothing, half a head, half a request, or a
-/// whole one. `None` if that is an hour.
+/// Returns how long the server keeps a silent client that has sent nothing, half a head, half a
+/// request, or a whole request. `None` means at least an hour.
 async fn lifetimes<S>(server: S, connect: channel::Sender<DuplexStream>) -> [Option<Duration>; 4]
 where
     S: IntoFuture<IntoFuture: Future + Send + 'static, Output = io::Result<()>>,
@@ -295,7 +296,7 @@ async fn client_without_a_request_is_kept_without_a_header_timeout() {
     assert_eq!(lifetimes(server, connect).await, [None; 4]);
 }
 
-/// hyper's own timeout needs a timer, which is there.
+/// hyper's own timeout needs a timer. Our `serve` sets one.
 #[tokio::test(start_paused = true)]
 async fn idle_connection_is_closed_after_hypers_timeout() {
     let (connect, listener) = in_memory();

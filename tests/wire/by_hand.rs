@@ -1,5 +1,5 @@
-//! An accept loop of one's own, with hyper's HTTP/1 and hyper-util's automatic
-//! builder: socket and service joined by `Linger::wrap`.
+//! A custom accept loop with hyper's HTTP/1 builder and hyper-util's automatic builder.
+//! `Linger::wrap` combines socket and service.
 #![cfg(feature = "axum")]
 
 use std::io::Write;
@@ -48,7 +48,7 @@ fn servers() -> [Server; 2] {
             tokio::spawn(async move {
                 let service = TowerToHyperService::new(service);
                 let builder = auto::Builder::new(TokioExecutor::new());
-                // How a connection ended is the client's to assert.
+                // The client asserts how the connection ended.
                 let _ = builder
                     .serve_connection_with_upgrades(TokioIo::new(io), service)
                     .await;

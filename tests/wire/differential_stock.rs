@@ -1,10 +1,10 @@
-//! Random clients, each played to a stock axum server and to the combined mode: every
-//! response that stock delivers whole arrives, and every connection that stock keeps is
-//! kept. If stock delivers a response while its client waits with the rest of its body unsent,
-//! the combined mode does so, too.
+//! Plays random clients to a stock axum server and to the combined mode. Every response that stock
+//! delivers whole must arrive, and every connection that stock keeps must be kept. If stock
+//! responds while its client waits with a part of its body unsent, the combined mode must do so,
+//! too.
 //!
-//! `SCRIPTS` sets the number of scripts, and `CLIENTS` how many are played at the same time.
-//! `SEED` draws the same ones again, and `SCRIPT` plays one of them alone.
+//! `SCRIPTS` sets the number of scripts, and `CLIENTS` how many are played concurrently. `SEED`
+//! draws the same scripts again, and `SCRIPT` plays a single one of them.
 #![cfg(feature = "axum")]
 
 mod play;
@@ -61,19 +61,19 @@ use self::{
 };
 use crate::server::Server;
 
-/// Scripts that are played at the same time, by default. They wait more than they compute.
+/// The number of scripts that are played concurrently by default. They mostly wait.
 const CLIENTS: u64 = 16;
 
-/// A difference counts if as many more runs differ, too.
+/// A difference counts if this many further runs differ, too.
 const REPEATS: usize = 3;
 
-/// So many differences are enough to report.
+/// Enough differences for a report.
 const MANY: usize = 10;
 
-/// Longer than any test.
+/// Longer than any test takes.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// The length of a long response in bytes: larger than the socket buffers of the client.
+/// The length of a long response in bytes: larger than the client's socket buffers.
 const LONG: usize = 3 << 20;
 
 fn app() -> Router {
@@ -96,13 +96,13 @@ async fn all(body: Bytes) -> String {
     body.len().to_string()
 }
 
-/// Reads one frame, and drops the rest.
+/// Reads one frame and drops the remaining body.
 async fn frame(body: Body) -> &'static str {
     let _ = body.into_data_stream().next().await;
     "one frame"
 }
 
-/// Drops the body some time after the request came.
+/// Drops the body some time after the request arrived.
 async fn hold(body: Body) -> &'static str {
     sleep(Duration::from_millis(5)).await;
     drop(body);
@@ -116,15 +116,15 @@ fn long() -> Response {
     (length, Body::from_stream(parts)).into_response()
 }
 
-/// A mode that never gives up on a body that it reads: a response that waits for that body
-/// waits for its client.
+/// Returns a mode that never gives up a body that it reads. A response that waits for that body
+/// waits until the client has sent it.
 fn patient() -> Linger {
     let drain = Drain::new().timeout(FOREVER);
     let streams = StreamLinger::new().timeout(FOREVER).idle_timeout(FOREVER);
     Linger::new(LingerConfig::new().drain(drain).stream_linger(streams))
 }
 
-/// The app without this crate.
+/// Runs the app without this crate.
 fn stock(app: Router, certificate: Option<&Certificate>) -> Server {
     match certificate {
         None => Server::plain(app),
@@ -134,7 +134,7 @@ fn stock(app: Router, certificate: Option<&Certificate>) -> Server {
     }
 }
 
-/// The app in the combined mode.
+/// Runs the app in the combined mode.
 fn combined(app: Router, certificate: Option<&Certificate>, linger: Linger) -> Server {
     match certificate {
         None => Server::run_with(linger, |listener, linger| async move {
@@ -149,7 +149,8 @@ fn combined(app: Router, certificate: Option<&Certificate>, linger: Linger) -> S
     }
 }
 
-/// An HTTPS server: hyper above tokio-rustls, around what `connect` makes of a socket.
+/// Runs an HTTPS server: hyper over tokio-rustls, with the socket and service that `connect`
+/// returns.
 fn tls<I, S, B>(
     certificate: &Certificate,
     linger: Linger,
@@ -174,7 +175,7 @@ where
                 };
                 let service = TowerToHyperService::new(service);
                 let builder = Builder::new(TokioExecutor::new());
-                // A client that has gone ends its connection with an error.
+                // The connection fails if its client has left.
                 let _ = builder.serve_connection(TokioIo::new(io), service).await;
             });
         }
@@ -192,7 +193,7 @@ enum Version {
     Http2,
 }
 
-/// What a script is played over.
+/// The HTTP version and the transport that a script is played over.
 #[derive(Clone)]
 struct Transport {
     version: Version,
@@ -206,7 +207,7 @@ impl Transport {
         Self { version, tls, kind }
     }
 
-    /// Returns what the client saw.
+    /// Plays the script and returns what the client saw.
     async fn play(&self, seed: u64, number: u64, addr: SocketAddr, patience: &Patience) -> Seen {
         match &self.tls {
             None => self.over(seed, number, connect(addr).await, patience).await,
@@ -247,9 +248,9 @@ impl Transport {
     }
 }
 
-const LATER: &str = "a response waits for the rest of the body";
+const LATER: &str = "a response waits for the second half of the body";
 
-/// Returns what ours did worse, if anything. Only what stock delivers binds ours.
+/// Returns what ours did worse, if anything. Ours has to match only what stock delivers.
 fn difference(closes_by_design: bool, ours: &Seen, stock: &Seen) -> Option<&'static str> {
     let owed = if closes_by_design { 1 } else { usize::MAX };
     let mut both = stock.responses.iter().enumerate().take(owed);
@@ -275,8 +276,8 @@ fn difference(closes_by_design: bool, ours: &Seen, stock: &Seen) -> Option<&'sta
     None
 }
 
-/// Plays scripts until `most` of them differ, and returns the differences that do not go away.
-/// `owed` is how long a client waits for what stock has delivered.
+/// Plays scripts until `most` of them differ, and returns the differences that repeat. `owed` is
+/// how long a client waits for a response that stock has delivered.
 fn differences(
     transport: &Transport,
     ours: &Server,
@@ -286,10 +287,10 @@ fn differences(
 ) -> Vec<String> {
     let seed = number("SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
     let scripts = number("SCRIPTS").unwrap_or(match transport.kind {
-        // The first difference is enough.
+        // One difference is enough here.
         _ if most == 1 => 1000,
         Kind::All => 150,
-        // If stock does not respond, they wait in vain.
+        // If stock does not respond, these clients wait until a timeout.
         Kind::Waiting => 50,
     });
     let numbers = match number("SCRIPT") {
@@ -350,7 +351,7 @@ fn differences(
     found
 }
 
-/// The responses of stock.
+/// Counts the responses of stock.
 #[derive(Default)]
 struct Tally {
     whole: AtomicUsize,
@@ -367,7 +368,7 @@ fn assert_none(found: &[String]) {
     );
 }
 
-/// Plays to the combined mode and to stock.
+/// Plays to the combined mode and to stock, and expects no difference.
 #[track_caller]
 fn assert_fares_as_stock(version: Version, certificate: Option<&Certificate>) {
     let ours = combined(app(), certificate, Linger::default());
@@ -376,7 +377,7 @@ fn assert_fares_as_stock(version: Version, certificate: Option<&Certificate>) {
     assert_none(&differences(&transport, &ours, &stock, PATIENCE, MANY));
 }
 
-/// The negative control: the roles are swapped.
+/// Negative control: plays with the roles swapped, and expects a difference.
 #[track_caller]
 fn assert_stock_fares_worse(version: Version, certificate: Option<&Certificate>) {
     let ours = stock(app(), certificate);
@@ -386,7 +387,7 @@ fn assert_stock_fares_worse(version: Version, certificate: Option<&Certificate>)
     assert!(!found.is_empty(), "no difference");
 }
 
-/// Every client waits for its response before it sends the rest of its body.
+/// Plays clients that each wait for the response before they send the second half of the body.
 #[track_caller]
 fn assert_responds_as_early_as_stock(version: Version, certificate: Option<&Certificate>) {
     let ours = combined(app(), certificate, patient());
@@ -395,7 +396,7 @@ fn assert_responds_as_early_as_stock(version: Version, certificate: Option<&Cert
     assert_none(&differences(&transport, &ours, &stock, PATIENCE, MANY));
 }
 
-/// The negative control: a server that reads the whole body before its handler responds.
+/// Negative control: plays to a server that reads the whole body before its handler responds.
 #[track_caller]
 fn assert_held_back_is_later(version: Version, certificate: Option<&Certificate>) {
     let ours = stock(app().layer(from_fn(read_first)), certificate);
@@ -414,7 +415,7 @@ async fn read_first(request: Request<Body>, next: Next) -> Response {
     }
 }
 
-/// The four tests over one version of HTTP, with or without TLS.
+/// Defines the four tests for one HTTP version, with or without TLS.
 macro_rules! compare {
     ($over:ident, $version:ident, $certificate:expr) => {
         mod $over {

@@ -1,7 +1,10 @@
-//! hyper drops a socket without shutting it down after a panic, an error of the service
-//! or of a response's body, and a header that does not come in time. What was answered
-//! before arrives, to a client that writes 64 MiB before it reads; what broke off does
-//! not look whole.
+//! hyper drops a socket without shutting it down in three cases:
+//! - after a panic,
+//! - after an error of the service or of a response body,
+//! - when a request head does not arrive in time.
+//!
+//! Responses sent before that must arrive, even if the client writes 64 MiB before it reads. An
+//! aborted response must not look whole.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -32,7 +35,7 @@ use tower_bodyguard::Linger;
 
 use crate::server::Server;
 
-/// A response that breaks off after its first words.
+/// Returns a response body that fails after its first words.
 async fn broken() -> Body {
     let words = [Ok("as far as "), Err(io::Error::other("broken"))];
     Body::from_stream(stream::iter(words))
@@ -46,13 +49,13 @@ fn app() -> Router {
 }
 
 async fn panics() {
-    panic!("as the test wants it");
+    panic!("deliberate failure");
 }
 
-/// A GET that is answered, then an upload, then everything is read: the first answer,
-/// and what follows it.
+/// Sends a GET whose response arrives, then an upload, and then reads everything. Checks the first
+/// response and returns what follows it.
 #[track_caller]
-fn behind_an_answer(addr: SocketAddr, path: &'static str) -> Vec<u8> {
+fn behind_a_response(addr: SocketAddr, path: &'static str) -> Vec<u8> {
     let mut socket = connect(addr);
     let first = b"GET /here HTTP/1.1\r\nHost: test\r\n\r\n";
     socket.write_all(first).unwrap();
@@ -60,7 +63,7 @@ fn behind_an_answer(addr: SocketAddr, path: &'static str) -> Vec<u8> {
     upload.write(&mut socket).unwrap();
     let (received, ended) = read_to_end(&mut socket);
     assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
-    let (response, rest) = Response::parse(&received).expect("the first answer is whole");
+    let (response, rest) = Response::parse(&received).expect("the first response is whole");
     assert_eq!(response.body, "here");
     rest.to_vec()
 }
@@ -68,20 +71,20 @@ fn behind_an_answer(addr: SocketAddr, path: &'static str) -> Vec<u8> {
 #[test]
 fn after_a_panic() {
     for server in Server::both(&app()) {
-        assert!(behind_an_answer(server.addr, "/panic").is_empty());
+        assert!(behind_a_response(server.addr, "/panic").is_empty());
     }
 }
 
 #[test]
 fn after_an_error_of_a_responses_body() {
     for server in Server::both(&app()) {
-        let rest = behind_an_answer(server.addr, "/broken");
+        let rest = behind_a_response(server.addr, "/broken");
         assert!(Response::parse(&rest).is_none(), "it looks whole");
     }
 }
 
-/// Of HTTP/1.0 the end of the connection is the end of the response: where the client
-/// has sent more, at least, it is a reset, as it is without the hook.
+/// In HTTP/1.0 the end of the connection ends the response. If the client has sent more, the server
+/// must reset the connection, as it does without `LingerIo`.
 #[test]
 fn what_breaks_off_over_http_1_0_does_not_look_whole() {
     for server in Server::both(&app()) {
@@ -104,7 +107,7 @@ fn after_an_error_of_the_service() {
             let (socket, _) = listener.accept().await.unwrap();
             let fails = service_fn(|request: Request<_>| async {
                 match request.uri().path() {
-                    "/fails" => Err(io::Error::other("as the test wants it")),
+                    "/fails" => Err(io::Error::other("deliberate failure")),
                     _ => Ok(app().oneshot(request).await.unwrap()),
                 }
             });
@@ -113,10 +116,10 @@ fn after_an_error_of_the_service() {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(io), service));
         }
     });
-    assert!(behind_an_answer(server.addr, "/fails").is_empty());
+    assert!(behind_a_response(server.addr, "/fails").is_empty());
 }
 
-/// Half a head, and no more: the server gives up, and the client is a slow reader.
+/// The client sends half a head, so the server times out. The client reads slowly.
 #[test]
 fn after_a_header_timeout() {
     let server = Server::run(|listener, linger| async move {
@@ -145,7 +148,7 @@ fn after_a_header_timeout() {
     assert_eq!(response.body, "here");
 }
 
-/// The meter measures: without the hook the answer before the panic is lost.
+/// Negative control: without `LingerIo`, the response before the panic is lost.
 #[test]
 fn without_the_hook_they_are_reset() {
     let server = Server::plain(app());
@@ -159,9 +162,9 @@ fn without_the_hook_they_are_reset() {
     assert!(sent.is_err() || matches!(ended, Ended::Badly(_)));
 }
 
-/// All of the upload is there, and the end of what the client sends behind it. hyper gives
-/// up a connection that ends before its answer is there, so that end has to wait. (Of an
-/// upload that it reads in one go, hyper sees the end before it asks for an answer.)
+/// The whole upload has arrived, and so has the client's FIN. hyper aborts a connection that ends
+/// before its response is ready, so `LingerIo` must hold the FIN back. (If hyper reads the upload
+/// in one go, it sees the FIN before it polls for a response.)
 #[tokio::test]
 async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
     for length in [20_000, 100_000, 1 << 20] {
@@ -175,14 +178,17 @@ async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
         let service = TowerToHyperService::new(service);
         let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
         serving.await.unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 405 "), "{length}: {answer:?}");
+        let mut response = String::new();
+        client.read_to_string(&mut response).await.unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 405 "),
+            "{length}: {response:?}"
+        );
     }
 }
 
-/// A long answer that waits for room, while the end of its request is read, and the next
-/// request: hyper does not ask for that one's answer when there is room again.
+/// A long response waits for room in the socket while hyper reads the end of its request and the
+/// next request. When there is room again, hyper does not poll for the second response by itself.
 #[tokio::test]
 async fn a_request_that_comes_while_the_answer_before_it_waits() {
     let long = Router::new().route("/long", post(|| async { vec![b'.'; 70_000] }));
@@ -193,7 +199,7 @@ async fn a_request_that_comes_while_the_answer_before_it_waits() {
         let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
         tokio::spawn(async move { serving.await.unwrap() });
 
-        let (mut answers, mut requests) = tokio::io::split(client);
+        let (mut responses, mut requests) = tokio::io::split(client);
         let writes = tokio::spawn(async move {
             let head = format!("POST /long HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
             requests.write_all(head.as_bytes()).await.unwrap();
@@ -203,9 +209,9 @@ async fn a_request_that_comes_while_the_answer_before_it_waits() {
             requests
         });
         let mut received = Vec::new();
-        let all = answers.read_to_end(&mut received);
+        let all = responses.read_to_end(&mut received);
         let all = tokio::time::timeout(PATIENCE, all).await;
-        all.expect("both are answered").unwrap();
+        all.expect("both responses arrive").unwrap();
         let (first, rest) = Response::parse(&received).expect("the first is whole");
         assert_eq!((first.status, first.body.len()), (200, 70_000));
         let (next, _) = Response::parse(rest).expect("the second is whole");
@@ -214,8 +220,8 @@ async fn a_request_that_comes_while_the_answer_before_it_waits() {
     }
 }
 
-/// The client leaves in the midst of a small upload that is answered early: at once, and
-/// not when the drain's time is over.
+/// The client leaves in the middle of a small upload that gets an early response. The server closes
+/// immediately and does not wait for the drain timeout.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_in_mid_body_is_not_waited_for() {
     let (mut client, server) = tokio::io::duplex(2 << 20);
@@ -228,10 +234,10 @@ async fn a_client_that_leaves_in_mid_body_is_not_waited_for() {
     let (io, service) = Linger::default().wrap(server, app());
     let service = TowerToHyperService::new(service);
     let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
-    // hyper says that the message was incomplete, which it was.
+    // hyper reports an incomplete message, which is correct.
     let _ = serving.await;
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer:?}");
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 405 "), "{response:?}");
     assert_eq!(start.elapsed(), Duration::ZERO);
 }

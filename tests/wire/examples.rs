@@ -1,5 +1,5 @@
-//! The examples, as executables: each holds the limit that it sets, and no smaller one of
-//! axum's. The example of the front page is `minimal`.
+//! Runs the examples as executables. Each enforces the limit that it sets, and no smaller limit of
+//! axum's applies. `minimal` is the example of the front page.
 #![cfg(all(feature = "axum", feature = "axum-server", feature = "tonic"))]
 
 use std::{fs, process::Command};
@@ -16,7 +16,7 @@ const MB_3: u64 = 3_000_000;
 
 fn start(name: &str, flags: &[&str]) -> Form {
     let mut command = Command::new(example(name));
-    // Colours would stand between the words of a line.
+    // Colour codes would split the words of a line.
     command.env("NO_COLOR", "1");
     Form::start_with(command, flags)
 }
@@ -34,8 +34,8 @@ fn post(running: &Form, framing: Framing, length: u64, status: u16) -> Response 
     outcome.assert_delivered(status)
 }
 
-/// A body above 2 MB passes, and one of just the limit. The limit layer refuses a byte more,
-/// in its own words.
+/// Sends a body above 2 MB and one of exactly the limit, which must pass. One byte more must be
+/// refused, in the words of the limit layer.
 #[track_caller]
 fn holds(running: &Form, limit: u64, limit_in_words: &str) {
     for framing in FRAMINGS {
@@ -110,7 +110,7 @@ fn minimal_413_has_cors_headers_and_a_log_line() {
     assert!(line.contains("method=POST"), "{line}");
 }
 
-/// With its comments, in the README and in the documentation of the crate.
+/// The README and the crate documentation show the app with its comments.
 #[test]
 fn front_page_shows_the_app_of_minimal() {
     let read = |file| fs::read_to_string(repository(file)).unwrap();

@@ -1,5 +1,5 @@
-//! G1: the answer arrives. Clients write 64 MiB before they read, no write
-//! fails, the whole response comes, and the connection ends in a clean EOF.
+//! G1: the response arrives. Clients write 64 MiB before they read. No write fails, the whole
+//! response arrives, and the connection ends with a clean EOF.
 #![cfg(feature = "axum")]
 
 use std::{io::Write, net::Shutdown, time::Duration};
@@ -35,8 +35,8 @@ fn a_refusal_arrives_whatever_the_framing() {
     }
 }
 
-/// The meter measures: the same clients on a stock server, in the same run. What
-/// hyper does there is what the hook is for; should this fail, hyper has changed.
+/// Negative control: the same clients on a stock server, in the same run. `LingerIo` exists because
+/// of this reset. If this test fails, hyper has changed.
 #[test]
 fn without_the_hook_the_same_clients_are_reset() {
     let server = Server::plain(limited(4 << 20));
@@ -46,7 +46,7 @@ fn without_the_hook_the_same_clients_are_reset() {
     }
 }
 
-/// The guard's answer needs the hook as any other does.
+/// Without `LingerIo`, the limit layer's response is lost like any other.
 #[test]
 fn without_the_hook_the_guard_does_no_better() {
     let server = Server::plain(guarded(4 * MIB));
@@ -54,7 +54,7 @@ fn without_the_hook_the_guard_does_no_better() {
     assert!(outcome.was_reset(), "{outcome:?}");
 }
 
-/// The hook mends an existing app, whatever limits it has.
+/// `LingerIo` alone fixes an existing app, with any limit layer.
 #[test]
 fn the_hook_alone_delivers_for_any_limit() {
     for server in Server::both(&limited(4 << 20)) {
@@ -66,7 +66,7 @@ fn the_hook_alone_delivers_for_any_limit() {
     }
 }
 
-/// Sockets that the kernel does not discard for us.
+/// On a Unix socket the kernel does not discard data for us.
 #[cfg(unix)]
 #[test]
 fn a_refusal_arrives_over_a_unix_socket() {
@@ -88,12 +88,12 @@ fn a_refusal_arrives_over_a_unix_socket() {
     }
 }
 
-/// A layer that answers by itself, and so never meets a guard inside it.
+/// Responds from a layer, so that no limit layer inside it is called.
 async fn deny(_: Request, _: Next) -> Response {
     (StatusCode::UNAUTHORIZED, "who are you?").into_response()
 }
 
-/// Answers for whatever is wrong with a service that can fail.
+/// Converts any error of a fallible service to a response.
 async fn overloaded(_: BoxError) -> StatusCode {
     StatusCode::SERVICE_UNAVAILABLE
 }
@@ -110,9 +110,9 @@ async fn no() -> (StatusCode, &'static str) {
     (StatusCode::UNPROCESSABLE_ENTITY, "no")
 }
 
-/// Early answers of every giver, none of which reads the body. The first of each
-/// pair is the path, the second the status.
-fn givers() -> (Router, [(&'static str, u16); 10]) {
+/// Returns an app with early responses from many sources, none of which reads the body. Each pair
+/// is a path and its status.
+fn early_responses() -> (Router, [(&'static str, u16); 10]) {
     let shedding = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(overloaded))
         .load_shed()
@@ -133,7 +133,7 @@ fn givers() -> (Router, [(&'static str, u16); 10]) {
         .route("/timeout", post(never).layer(timeout))
         .route("/panic", post(panics).layer(CatchPanicLayer::new()))
         .route("/busy", post(|| async { StatusCode::TOO_MANY_REQUESTS }));
-    let answers = [
+    let responses = [
         ("/guard", 413),
         ("/auth", 401),
         ("/handler", 422),
@@ -145,15 +145,15 @@ fn givers() -> (Router, [(&'static str, u16); 10]) {
         ("/panic", 500),
         ("/busy", 429),
     ];
-    (app, answers)
+    (app, responses)
 }
 
 #[test]
 fn early_answers_arrive_whoever_gave_them() {
-    let (app, answers) = givers();
+    let (app, responses) = early_responses();
     for server in Server::both(&app) {
-        for (path, status) in answers {
-            // Without a body limit in the way of it, a guard lets this one through.
+        for (path, status) in responses {
+            // Without a declared length, the limit layer lets this upload through.
             for framing in FRAMINGS {
                 if (path, framing) == ("/guard", Framing::Chunked) {
                     continue;
@@ -166,13 +166,13 @@ fn early_answers_arrive_whoever_gave_them() {
     }
 }
 
-/// The meter again, for each of these givers: should one of them pass, hyper, axum
-/// or tower-http has learnt to deliver it.
+/// Negative control for each source. If one of them passes, hyper, axum or tower-http now delivers
+/// it.
 #[test]
 fn early_answers_are_lost_on_a_stock_server() {
-    let (app, answers) = givers();
+    let (app, responses) = early_responses();
     let server = Server::plain(app);
-    for (path, _) in answers {
+    for (path, _) in responses {
         let outcome = SendFirst::post(path, Framing::ContentLength, LARGE).to(server.addr);
         assert!(outcome.was_reset(), "{path}: {outcome:?}");
     }
@@ -181,10 +181,10 @@ fn early_answers_are_lost_on_a_stock_server() {
     assert!(outcome.was_reset(), "{outcome:?}");
 }
 
-/// Answers that hyper gives by itself, to what never becomes a request.
+/// hyper itself responds to bytes that never become a request.
 #[test]
 fn hypers_own_answers_arrive() {
-    let (app, _) = givers();
+    let (app, _) = early_responses();
     for server in Server::both(&app) {
         let bad = SendFirst::post("/", Framing::ContentLength, LARGE).header("no colon");
         bad.to(server.addr).assert_delivered(400);
@@ -196,8 +196,8 @@ fn hypers_own_answers_arrive() {
     }
 }
 
-/// More than the buffers of both sockets take, to a client that does not read
-/// before it has sent everything: somebody has to read meanwhile.
+/// The response exceeds both socket buffers, and the client sends everything before it reads. The
+/// server must read in the meantime.
 #[test]
 fn a_long_answer_gets_past_a_client_that_sends_first() {
     const PAGE: usize = 4 << 20;
@@ -218,7 +218,7 @@ fn a_long_answer_gets_past_a_client_that_sends_first() {
 
 #[test]
 fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
-    let (app, _) = givers();
+    let (app, _) = early_responses();
     for server in Server::both(&app) {
         let mut socket = connect(server.addr);
         let head = SendFirst::post("/auth", Framing::ContentLength, LARGE).head();
@@ -229,12 +229,12 @@ fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
     }
 }
 
-/// For those who can only add layers: within the drain's time, no answer is lost.
+/// This is for users who can only add layers: within the drain timeout, no response is lost.
 #[test]
 fn delivery_as_a_layer_delivers_without_a_hook() {
-    let (app, answers) = givers();
+    let (app, responses) = early_responses();
     let server = Server::plain(app.layer(DeliveryLayer::default()));
-    for (path, status) in answers {
+    for (path, status) in responses {
         SendFirst::post(path, Framing::ContentLength, LARGE)
             .to(server.addr)
             .assert_delivered(status);

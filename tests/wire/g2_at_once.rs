@@ -1,5 +1,5 @@
-//! G2: the answer is never held back until the body has been drained. Clients
-//! that send a part, or nothing, and then wait: the answer comes all the same.
+//! G2: the response is never held back until the body has been drained. Clients that send part of
+//! the body, or none of it, and then wait still get the response.
 #![cfg(feature = "axum")]
 
 use std::{io::Write, net::SocketAddr};
@@ -21,14 +21,14 @@ fn waits_after(addr: SocketAddr, request: &SendFirst, part: usize) -> Response {
         Framing::ContentLength => socket.write_all(&part).unwrap(),
         Framing::Chunked => write_chunk(&mut socket, &part).unwrap(),
     }
-    read_response(&mut socket).expect("an answer before the body")
+    read_response(&mut socket).expect("a response before the body")
 }
 
 #[test]
 fn a_declared_length_is_refused_before_the_body_comes() {
     for server in Server::both(&guarded(MIB)) {
         for part in [0, 1, 100_000] {
-            // To be closed, and to be drained.
+            // One length makes the server close, the other is drained.
             for length in [LARGE, MIB + 100_001] {
                 let upload = SendFirst::post("/", Framing::ContentLength, length);
                 assert_eq!(waits_after(server.addr, &upload, part).status, 413);

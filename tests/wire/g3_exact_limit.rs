@@ -13,7 +13,7 @@ use crate::server::{Server, guarded};
 
 const LIMIT: u64 = 1000;
 
-/// Sends the pieces, flushed one by one; its answer.
+/// Sends the pieces, each flushed separately, and returns the response.
 fn send(addr: SocketAddr, framing: Framing, pieces: &[usize]) -> Response {
     let mut socket = connect(addr);
     socket.set_nodelay(true).unwrap();
@@ -67,7 +67,7 @@ fn a_limit_of_nothing_admits_nothing() {
     }
 }
 
-/// The model: the sum of the pieces against the limit.
+/// The model compares the sum of the pieces with the limit.
 #[test]
 fn random_splits_agree_with_the_sum() {
     for server in Server::both(&guarded(LIMIT)) {

@@ -1,4 +1,4 @@
-//! G4: over the limit the answer is the refusal, whatever the handler did.
+//! G4: over the limit, the response is the refusal, whatever the handler did.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -26,7 +26,7 @@ use tower_bodyguard::{BodyGuardLayer, Refusal};
 
 use crate::server::{Server, guarded, multipart};
 
-/// A file that is read on after it failed, as a careless handler does.
+/// Keeps polling after an error and ignores it, as a careless handler does.
 async fn swallow(body: Body) -> &'static str {
     let mut frames = body.into_data_stream();
     while let Some(Ok(_)) = frames.next().await {}
@@ -127,7 +127,7 @@ fn no_byte_beyond_the_limit_reaches_the_handler() {
 
 #[test]
 fn a_response_under_way_is_broken_off() {
-    // Answers while it reads; where reading fails, ends as if all were well.
+    // Responds while it reads. If reading fails, it ends the response as if it were complete.
     async fn echo(body: Body) -> Body {
         let frames = body.into_data_stream().take_while(|frame| {
             let ok = frame.is_ok();
@@ -135,7 +135,7 @@ fn a_response_under_way_is_broken_off() {
         });
         Body::from_stream(frames)
     }
-    // Promises a length, and then has less.
+    // Declares a length, and then sends less.
     async fn promise(body: Body) -> ([(&'static str, &'static str); 1], Body) {
         ([("content-length", "67108864")], echo(body).await)
     }
@@ -148,7 +148,7 @@ fn a_response_under_way_is_broken_off() {
         for (path, last_chunk_or_length) in [("/chunked", "0\r\n\r\n"), ("/promise", "")] {
             let mut socket = connect(server.addr);
             let mut writer = socket.try_clone().unwrap();
-            // On a thread of its own, for an echo needs somebody who reads.
+            // The upload runs on its own thread, because an echo needs a client that reads.
             let writes = std::thread::spawn(move || {
                 let _ = SendFirst::post(path, Framing::Chunked, 2 * MIB).write(&mut writer);
             });

@@ -1,5 +1,5 @@
-//! G5: an early answer says `Connection: close`, or the same connection serves the
-//! next request. What was not read is never taken for a request.
+//! G5: either an early response is sent with `Connection: close`, or the same connection serves the
+//! next request. Unread body bytes are never parsed as a request.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -27,8 +27,8 @@ use testkit::{
 
 use crate::server::Server;
 
-/// `/early` answers unread, `/first` after one frame; `/count` says how often it
-/// was asked before.
+/// Returns the app. `/early` responds without reading, `/first` after one frame, and `/count` with
+/// the number of its earlier calls.
 fn app() -> Router {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = move || async move { asked.fetch_add(1, Ordering::SeqCst).to_string() };
@@ -41,7 +41,7 @@ fn app() -> Router {
         .route("/count", get(count))
 }
 
-/// Each with a count of its own.
+/// Returns two servers, each with its own count.
 fn both() -> [Server; 2] {
     [Server::hooked(app()), Server::joined(app())]
 }
@@ -53,7 +53,7 @@ fn exchange(socket: &mut TcpStream, request: &SendFirst) -> Response {
     read_response(socket).unwrap()
 }
 
-/// RFC 9112 §9.3: read the whole body, or close after the answer.
+/// RFC 9112 §9.3: the server reads the whole body, or closes after the response.
 #[test]
 fn five_early_answers_travel_on_one_connection() {
     let server = Server::joined(app());
@@ -67,7 +67,7 @@ fn five_early_answers_travel_on_one_connection() {
     assert_eq!(server.linger.stats().started, 0);
 }
 
-/// The same where the body comes late, so that it is drained in the background.
+/// The connection is also kept if the body arrives late and is drained in the background.
 #[test]
 fn a_rest_that_comes_later_keeps_the_connection() {
     let server = Server::joined(app());
@@ -82,7 +82,8 @@ fn a_rest_that_comes_later_keeps_the_connection() {
     assert_eq!(read_response(&mut socket).unwrap().body, "0");
 }
 
-/// Extractors stop there. Stock hyper keeps such a connection, and so must we.
+/// Extractors stop before the terminator. Stock hyper keeps such a connection, so we must keep it,
+/// too.
 #[test]
 fn five_unread_terminators_travel_on_one_connection() {
     for server in Server::both(&app())
@@ -105,7 +106,7 @@ fn five_unread_terminators_travel_on_one_connection() {
     }
 }
 
-/// Here the terminator is held back until the answer is there.
+/// The client holds the terminator back until the response has arrived.
 #[test]
 fn a_late_terminator_keeps_the_connection() {
     let server = Server::joined(app());
@@ -148,7 +149,7 @@ fn a_request_behind_a_closed_one_gets_no_answer() {
             let (received, ended) = read_to_end(&mut socket);
             assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
             let (_, rest) = Response::parse(&received).unwrap();
-            assert_eq!(rest, b"", "a second answer");
+            assert_eq!(rest, b"", "a second response");
         }
         assert_never_counted(server.addr);
     }
@@ -160,35 +161,35 @@ fn a_request_hidden_in_a_refused_body_is_never_answered() {
         for framing in FRAMINGS {
             for length in [1000, 100_000, 3 << 20] {
                 let mut upload = SendFirst::post("/early", framing, length);
-                // Wherever a careless server goes on to parse, a request begins.
+                // A request begins at every offset where a careless server could start to parse.
                 upload.prefix = COUNT.repeat(length as usize / COUNT.len()).into_bytes();
                 upload.prefix.resize(length as usize, b'\n');
                 let mut socket = connect(server.addr);
                 upload.write(&mut socket).unwrap();
                 assert_eq!(read_response(&mut socket).unwrap().status, 401);
-                // What is left of the connection: nothing, or an honest one.
+                // Either nothing follows on the connection, or it ends properly.
                 let _ = socket.shutdown(std::net::Shutdown::Write);
                 let mut rest = Vec::new();
                 let _ = socket.read_to_end(&mut rest);
-                assert_eq!(rest, b"", "a second answer");
+                assert_eq!(rest, b"", "a second response");
             }
         }
         assert_never_counted(server.addr);
     }
 }
 
-/// By a request of its own, the first to be counted.
+/// Sends a request to `/count` and expects it to be the first one counted.
 fn assert_never_counted(addr: SocketAddr) {
     let mut socket = connect(addr);
     socket.write_all(COUNT.as_bytes()).unwrap();
     assert_eq!(
         read_response(&mut socket).unwrap().body,
         "0",
-        "it was answered"
+        "a smuggled request was served"
     );
 }
 
-/// The clients' own wishes: RFC 9112 §9.3.
+/// RFC 9112 §9.3: the server follows the client's wish to close.
 #[test]
 fn a_client_that_closes_is_closed() {
     let server = Server::joined(app());
@@ -208,7 +209,7 @@ fn a_client_that_closes_is_closed() {
     assert_eq!(Response::parse(&received).unwrap().0.status, 401);
 }
 
-/// `h2c` comes with bodies; asking for it makes no tunnel.
+/// `h2c` upgrade requests may have bodies. The request alone makes no tunnel.
 #[test]
 fn a_post_that_asks_for_an_upgrade_is_like_any_other() {
     let server = Server::joined(app());
@@ -227,8 +228,8 @@ fn a_post_that_asks_for_an_upgrade_is_like_any_other() {
         .assert_delivered(401);
 }
 
-/// A drain that gives up may be overtaken by hyper, which reads once more and may find
-/// the end: then the connection goes on, and nothing of it may be discarded.
+/// hyper may read again after a drain has given up, and may then find the end of the body. In that
+/// case the connection is kept, and no byte on it may be discarded.
 #[test]
 fn a_connection_that_outlives_its_drain_is_whole() {
     const ECHO: u64 = 16 << 20;
@@ -242,7 +243,8 @@ fn a_connection_that_outlives_its_drain_is_whole() {
         socket.write_all(head.as_bytes()).unwrap();
         write_chunk(&mut socket, b"the handler reads this").unwrap();
         assert_eq!(read_response(&mut socket).unwrap().status, 200);
-        // The rest in small chunks, so that the budget is passed by the very last.
+        // The remaining body is sent in small chunks, so that only the last one exceeds the drain
+        // limit.
         let chunk = [0; 2000];
         let mut body = Vec::new();
         let mut left = rest;
@@ -252,7 +254,7 @@ fn a_connection_that_outlives_its_drain_is_whole() {
             left -= part;
         }
         body.extend_from_slice(b"0\r\n\r\n");
-        // It may be closed, for it was more than the connection is worth.
+        // The server may close, because the body exceeds the drain limit.
         let Ok(()) = socket.write_all(&body) else {
             continue;
         };
@@ -265,9 +267,9 @@ fn a_connection_that_outlives_its_drain_is_whole() {
         });
         let (received, ended) = read_to_end(&mut socket);
         let wrote = writes.join().unwrap();
-        // Served whole, or not at all.
+        // The second request is served whole or not at all.
         if !received.is_empty() {
-            wrote.expect("what is served is read");
+            wrote.expect("a request that is served is read");
             assert!(matches!(ended, Ended::Cleanly), "{rest}: {ended:?}");
             let (response, rest) = Response::parse(&received).expect("a whole response");
             assert_eq!((response.content.len() as u64, rest.len()), (ECHO, 0));

@@ -1,5 +1,5 @@
-//! G6: `Expect: 100-continue` is never answered with 100 when the head already
-//! decides (RFC 9110 §10.1.1). The first bytes on the wire are the final status.
+//! G6: the server never sends a 100 to `Expect: 100-continue` if the head already decides the
+//! response (RFC 9110 §10.1.1). The first bytes on the wire are the final status.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -42,7 +42,7 @@ fn ask(addr: SocketAddr, request: &SendFirst) -> TcpStream {
 fn the_final_status_comes_first() {
     for server in servers() {
         for (path, length, status) in [("/", LARGE, 413), ("/denied", 100_000, 401)] {
-            // It waits, and never sends: what it gets is one answer, and an end.
+            // The client waits and never sends. It gets one response and the end of the connection.
             let mut socket = ask(server.addr, &expecting(path, length));
             let response = read_response(&mut socket).unwrap();
             assert_eq!(response.status, status);
@@ -59,7 +59,7 @@ fn joined_it_says_that_it_closes() {
     assert_eq!(response.header("connection"), Some("close"));
 }
 
-/// Clients do not wait for ever: curl a second, and some not at all.
+/// Clients do not wait indefinitely: curl waits a second, and some do not wait.
 #[test]
 fn a_client_that_does_not_wait_gets_the_answer_too() {
     for server in servers() {
@@ -71,7 +71,7 @@ fn a_client_that_does_not_wait_gets_the_answer_too() {
     }
 }
 
-/// The test above must not pass for want of any 100 at all.
+/// The test above must not pass just because the server never sends a 100.
 #[test]
 fn a_body_that_is_wanted_is_asked_for() {
     for server in servers() {

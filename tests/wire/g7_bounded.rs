@@ -1,5 +1,5 @@
-//! G7: whatever is read only to be thrown away is bounded. The bounds themselves
-//! are tested under paused time beside the code; here they end real connections.
+//! G7: all reading that only discards is limited. Unit tests beside the code check the limits under
+//! paused time. Here the limits end real connections.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -39,7 +39,7 @@ fn refused(server: &Server, length: u64) -> TcpStream {
     socket
 }
 
-/// Until no connection lingers; what there is to see are the counters.
+/// Waits until this many lingering connections were cut. Only the counters show it.
 fn until_cut(server: &Server, cut: u64) {
     let start = Instant::now();
     while server.linger.stats().cut < cut {
@@ -57,7 +57,11 @@ fn a_silent_client_is_left() {
             .timeout(hours),
     ));
     let mut socket = refused(&server, LARGE);
-    assert_eq!(socket.read(&mut [0]).unwrap(), 0, "the FIN comes at once");
+    assert_eq!(
+        socket.read(&mut [0]).unwrap(),
+        0,
+        "the FIN comes immediately"
+    );
     until_cut(&server, 1);
 }
 
@@ -65,7 +69,7 @@ fn a_silent_client_is_left() {
 fn a_client_that_sends_for_ever_is_cut_at_the_total() {
     let bounded = LingerConfig::new()
         .timeout(Duration::from_millis(300))
-        // However fast it sends.
+        // The rate does not extend the timeout.
         .extended_timeout(0, None);
     let server = with(Linger::new(bounded));
     let mut socket = refused(&server, 1 << 60);
@@ -81,11 +85,11 @@ fn a_flood_is_cut_at_the_byte_bound() {
     while socket.write_all(&[0; 64 * 1024]).is_ok() {}
     until_cut(&server, 1);
     let discarded = server.linger.stats().discarded_bytes;
-    // One read past it at most.
+    // The overshoot is one read at most.
     assert!((8 << 20..9 << 20).contains(&discarded), "{discarded}");
 }
 
-/// A drain that takes too long is a connection that closes.
+/// A drain that exceeds its timeout closes the connection.
 #[test]
 fn a_drain_that_stalls_ends() {
     let drain = Drain::new().timeout(Duration::from_millis(100));
@@ -110,7 +114,7 @@ fn drain_beyond_max_connections_evicts_another() {
             thread::yield_now();
         }
     }
-    // hyper closes the connection of the first.
+    // hyper closes the first connection.
     assert_eq!(sockets[0].read(&mut [0]).unwrap(), 0);
     for socket in &mut sockets[1..] {
         socket.write_all(&[0; 100_000]).unwrap();
@@ -139,7 +143,7 @@ fn drain_without_slots_is_evicted_at_once() {
     );
 }
 
-/// Chunked coding says no length: the drain is bounded by what comes.
+/// Chunked coding declares no length, so the drain is limited by the bytes that arrive.
 #[test]
 fn a_drain_without_an_end_ends() {
     use axum::body::Body;
@@ -153,7 +157,7 @@ fn a_drain_without_an_end_ends() {
         .assert_delivered(200);
 }
 
-/// The answer stands still, the client sends on: that is bounded, too.
+/// The response is blocked and the client keeps sending. A timeout ends that, too.
 #[test]
 fn discarding_beside_a_stalled_answer_ends() {
     let page = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
@@ -175,16 +179,20 @@ fn discarding_beside_a_stalled_answer_ends() {
             break error;
         }
     };
-    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it went on");
-    // There is no second linger after it.
+    assert_ne!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "discarding continued"
+    );
+    // No second linger follows.
     until_cut(&server, 1);
     let stats = server.linger.stats();
     assert_eq!((stats.started, stats.lingering()), (1, 0));
     assert!(stats.discarded_bytes > 0);
 }
 
-/// The same where nothing was said of a close: the drain reads past its bounds for the
-/// answer's sake, and not for ever. A client that goes on to read gets it whole.
+/// Without `Connection: close`, the drain reads beyond its limits to get the response out, but not
+/// permanently. A client that then reads gets the whole response.
 #[test]
 fn a_long_answer_behind_a_drain_gets_out() {
     use axum::body::Body;

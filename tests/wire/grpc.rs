@@ -1,5 +1,5 @@
-//! gRPC: a refused call ends in `RESOURCE_EXHAUSTED`, and no call beside it is hurt. By
-//! tonic's own client, and by frames.
+//! gRPC: a refused call ends in `RESOURCE_EXHAUSTED`, and other calls on the connection are
+//! unaffected. The tests use tonic's own client and raw frames.
 #![cfg(feature = "tonic")]
 
 mod calls;

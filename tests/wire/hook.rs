@@ -1,4 +1,4 @@
-//! The hook by itself: what it forwards, when it lingers, when it does not.
+//! `LingerIo` alone: what it forwards, when it lingers, and when it does not.
 
 use std::{
     future::poll_fn,
@@ -41,15 +41,15 @@ async fn the_socket_outlives_its_wrapper() {
     let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
-    server.write_all(b"answer").await.unwrap();
+    server.write_all(b"response").await.unwrap();
     server.shutdown().await.unwrap();
     drop(server);
     assert_eq!(linger.stats().lingering(), 1);
 
     client.write_all(&vec![0; 16 << 20]).await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "answer");
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert_eq!(response, "response");
     drop(client);
     until_none_linger(&linger).await;
     let stats = linger.stats();
@@ -95,7 +95,7 @@ async fn a_client_that_is_gone_does_no_harm() {
     let linger = Linger::default();
     let (client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
-    // Closed with unread data in it, so that the kernel resets.
+    // The server's socket holds unread data when it is closed, so the kernel resets.
     server.write_all(b"unread").await.unwrap();
     client.readable().await.unwrap();
     drop(client);
@@ -109,7 +109,7 @@ async fn a_client_that_is_gone_does_no_harm() {
     assert_eq!(linger.stats().lingering(), 0);
 }
 
-/// hyper drops without a shutdown on some paths, and an answer may be out there.
+/// hyper drops the socket without a shutdown on some paths, and a response may be on its way.
 #[tokio::test]
 async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
     let linger = Linger::default();
@@ -119,15 +119,15 @@ async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
     drop(server);
     assert_eq!(linger.stats().lingering(), 1);
     client.write_all(&vec![0; 16 << 20]).await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer, "HTTP/1.1 500 \r\n");
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert_eq!(response, "HTTP/1.1 500 \r\n");
     drop(client);
     until_none_linger(&linger).await;
     assert_eq!(linger.stats().delivered, 1);
 }
 
-/// There the end of the connection may be the end of the answer.
+/// In HTTP/1.0 the end of the connection may be the end of the response.
 #[tokio::test]
 async fn an_answer_of_http_1_0_that_broke_off_does_not_look_whole() {
     let linger = Linger::default();
@@ -163,7 +163,7 @@ async fn into_inner_gives_the_socket_back_for_good() {
     assert_eq!(linger.stats().started, 0);
 }
 
-/// Counts how it is written to and read from; there is nothing to read.
+/// Counts reads and writes. There is nothing to read.
 #[derive(Debug, Default)]
 struct Writes {
     reads: Arc<AtomicUsize>,
@@ -230,7 +230,7 @@ async fn vectored_writes_pass_through() {
     assert!(io.get_ref().flushed_before_shutdown);
 }
 
-/// Most connections are closed by the client: that must not cost a system call.
+/// Clients close most connections, so this must not cost a system call.
 #[tokio::test]
 async fn a_client_that_closed_is_not_asked_again() {
     let writes = Writes::default();
@@ -272,7 +272,7 @@ fn a_runtime_that_ends_cuts_its_lingering() {
     assert_eq!((stats.started, stats.cut), (1, 1));
 }
 
-/// What a server awaits after its graceful shutdown.
+/// A server awaits `closed` after its graceful shutdown.
 #[tokio::test]
 async fn closed_waits_for_the_last_linger() {
     let linger = Linger::default();
@@ -280,7 +280,7 @@ async fn closed_waits_for_the_last_linger() {
     let (client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
     server.shutdown().await.unwrap();
-    // From the half-close on, before there is a task.
+    // The connection lingers from the half-close on, before there is a task.
     assert!(linger.closed().now_or_never().is_none());
     drop(server);
     let closed = tokio::spawn({

@@ -1,4 +1,4 @@
-//! HTTP/2: a stream lingers, too. A client of frames, with prior knowledge.
+//! HTTP/2 streams linger, too. The client sends frames with prior knowledge.
 #![cfg(feature = "axum")]
 
 use std::{convert::Infallible, time::Duration};
@@ -56,7 +56,7 @@ async fn serving(linger: Linger, app: Router) -> Server {
                 .unwrap();
         })
     };
-    // It blocks on a runtime of its own.
+    // The server blocks on its own runtime.
     tokio::task::spawn_blocking(start).await.unwrap()
 }
 
@@ -65,7 +65,7 @@ async fn connect(server: &Server) -> Client {
     over(socket).await
 }
 
-/// The account of the connection's window: what was refused is not missing from it.
+/// Asserts that refused bytes were returned to the connection's window.
 async fn assert_unharmed(client: &Client) {
     let seen = upload(client, "/", 8 * MIB).await;
     assert_eq!((seen.status, seen.reset), (StatusCode::OK, None));
@@ -85,7 +85,7 @@ async fn a_client_that_sends_everything_gets_its_answer() {
     assert_unharmed(&client).await;
 }
 
-/// RFC 9113 §8.1: the answer's end, and then a reset with `NO_ERROR`.
+/// RFC 9113 §8.1: the response ends, and then a reset with `NO_ERROR` follows.
 #[tokio::test]
 async fn a_client_that_sends_on_is_reset_without_an_error() {
     let server = server_with(StreamLinger::new().timeout(Duration::from_millis(100))).await;
@@ -120,7 +120,7 @@ async fn a_hundred_refused_in_a_row_do_no_harm() {
     assert_unharmed(&client).await;
 }
 
-/// More than may linger at once: the others are held for a moment, and reset.
+/// More streams are refused than may linger. The others are held for a moment and then reset.
 #[tokio::test]
 async fn a_hundred_refused_at_once_do_no_harm() {
     let server = server_with(StreamLinger::new().max_streams(10)).await;
@@ -150,9 +150,8 @@ async fn other_streams_go_on() {
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
 
-/// Small frames cost h2 a budget of their own, which only reading restores: some 2000
-/// of them may wait unread (h2 0.4.20, `proto/streams/counts.rs`). A stream that nobody
-/// read would use it up.
+/// h2 has a budget for small frames, which only reading restores: some 2000 of them may wait unread
+/// (h2 0.4.20, `proto/streams/counts.rs`). A stream that is not read would exhaust it.
 #[tokio::test]
 async fn thousands_of_small_frames_do_not_end_the_connection() {
     let server = server_with(StreamLinger::new().timeout(PATIENCE)).await;
@@ -163,9 +162,11 @@ async fn thousands_of_small_frames_do_not_end_the_connection() {
     for _ in 0..20 {
         for _ in 0..500 {
             let message = Bytes::from_static(b"ten bytes!");
-            stream.send_data(message, false).expect("it is read on");
+            stream
+                .send_data(message, false)
+                .expect("the stream is read");
         }
-        // Its answer comes when the server has taken in what was sent before.
+        // This response arrives when the server has received everything sent before.
         let seen = upload(&client, "/", 1).await;
         assert_eq!(
             (seen.status, seen.body.as_ref()),
@@ -207,7 +208,7 @@ async fn trailers_of_accepted_bodies_pass() {
     );
 }
 
-/// Over the limit while it streams: the guard's answer, whole.
+/// The limit is exceeded while the body streams: the limit layer's response arrives whole.
 #[tokio::test]
 async fn a_streamed_overrun_is_answered() {
     let server = server().await;
@@ -219,7 +220,8 @@ async fn a_streamed_overrun_is_answered() {
     assert_unharmed(&client).await;
 }
 
-/// A response that had begun when the limit was passed does not end as if all were well.
+/// The limit is exceeded after the response began. The response must not end as if it were
+/// complete.
 #[tokio::test]
 async fn a_response_under_way_is_broken_off() {
     let server = server().await;
@@ -266,7 +268,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
     let request = Request::post("http://test/unread").body(()).unwrap();
     let mut sender = client.clone().ready().await.unwrap();
     let (unread, stream) = sender.send_request(request, false).unwrap();
-    // All of hyper's window.
+    // This fills hyper's whole window.
     assert_eq!(send(stream, MIB, None).await, None);
 
     let paced = tokio::spawn({
@@ -279,7 +281,7 @@ async fn min_rate_spares_a_client_that_other_streams_hold_up() {
             (response.await.unwrap().status(), reset)
         }
     });
-    // Longer than the rate allows: it is a bound, and nothing comes before it.
+    // This is longer than the rate allows. But the rate counts only while the client can send.
     tokio::time::sleep(4 * grace).await;
     assert!(!paced.is_finished(), "it has room in the window");
     release.send(true).unwrap();
@@ -304,14 +306,14 @@ async fn min_rate_refuses_a_slow_client_over_http2() {
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
 }
 
-/// Its request is never finished, and comes to the bounds of what is read for it several times:
-/// whatever becomes of that, the response goes on.
+/// The client never finishes its request. Several times, the server reaches the limits for reading
+/// the request. The response continues each time.
 #[tokio::test]
 async fn response_is_whole_though_its_request_is_never_finished() {
     const PIECES: u64 = 64;
     let respond = || async {
         let pieces = stream::unfold(0, |piece| async move {
-            // As slow as a client that reads steadily would have it.
+            // As slow as a response that a client reads steadily.
             tokio::time::sleep(Duration::from_millis(20)).await;
             (piece < PIECES).then(|| {
                 (

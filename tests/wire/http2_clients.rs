@@ -1,4 +1,4 @@
-//! HTTP/2: Rust's own clients, hyper's connection and reqwest, read why they are refused.
+//! HTTP/2: Rust clients (hyper's connection and reqwest) can read why an upload was refused.
 #![cfg(feature = "axum")]
 
 use std::{convert::Infallible, error::Error as _};
@@ -32,7 +32,7 @@ async fn server() -> Server {
         .unwrap()
 }
 
-/// Pieces of an upload whose length nobody says.
+/// Returns the pieces of an upload with no declared length.
 fn pieces() -> impl Iterator<Item = Bytes> {
     std::iter::repeat_n(Bytes::from(vec![0; UPLOAD / 100]), 100)
 }

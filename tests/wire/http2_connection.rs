@@ -1,5 +1,5 @@
-//! HTTP/2: what the connection itself does for an early answer: its end lingers, an
-//! answer leaves in one piece, and tunnels are left alone.
+//! HTTP/2: how the connection treats an early response. The connection's end lingers, a response
+//! leaves in one piece, and tunnels are left alone.
 #![cfg(feature = "axum")]
 
 use std::{convert::Infallible, future::poll_fn, io::Write, time::Duration};
@@ -32,15 +32,15 @@ use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
 
 use crate::server::{Server, counting};
 
-/// RFC 9113 §3.4, and a SETTINGS frame of nothing.
+/// The client preface of RFC 9113 §3.4 with an empty SETTINGS frame.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A frame of DATA for stream 0, which ends the connection (§6.1).
+/// A DATA frame for stream 0, which is a connection error (§6.1).
 const FATAL: &[u8] = b"\0\0\0\0\0\0\0\0\0";
 
 const GOAWAY: u8 = 7;
 
-/// Breaks the protocol, sends on, and only then reads.
+/// Breaks the protocol, keeps sending, and only then reads.
 fn break_it(server: &Server) -> (Option<std::io::Error>, Vec<u8>, Ended) {
     let mut socket = connect(server.addr);
     let zeros = vec![0; MIB as usize];
@@ -81,19 +81,19 @@ fn without_the_hook_the_same_client_is_reset() {
     assert!(write_error.is_some() || matches!(ended, Ended::Badly(_)));
 }
 
-/// 401, whose words come so many milliseconds after their head.
+/// Returns an app that responds 401. The text follows the head after the given milliseconds.
 fn late() -> Router {
-    async fn answer(path: axum::extract::Path<u64>) -> (StatusCode, Body) {
+    async fn response(path: axum::extract::Path<u64>) -> (StatusCode, Body) {
         let words = stream::once(async move {
             sleep(Duration::from_millis(path.0)).await;
             Ok::<_, Infallible>("who are you?")
         });
         (StatusCode::UNAUTHORIZED, Body::from_stream(words))
     }
-    Router::new().route("/late/{milliseconds}", any(answer))
+    Router::new().route("/late/{milliseconds}", any(response))
 }
 
-/// A connection by pipe: where time is paused, it passes when all have to wait.
+/// Connects through an in-memory pipe. Paused time advances when all tasks wait.
 async fn piped(app: Router) -> SendRequest<Bytes> {
     piped_with(&Linger::default(), app, &h2::client::Builder::new()).await
 }
@@ -115,8 +115,8 @@ async fn piped_with(
     client
 }
 
-/// A client that takes no answer, and fills the connection's window: there is no place for
-/// its stream, and yet it is read, for others are on the connection.
+/// The client accepts no response and fills the connection's window. Its stream has no slot, but
+/// the server reads it all the same, because other streams share the connection.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_takes_no_answer_does_not_starve_others() {
     let linger = Linger::new(LingerConfig::new().stream_linger(StreamLinger::new().max_streams(0)));
@@ -127,7 +127,7 @@ async fn a_stream_that_takes_no_answer_does_not_starve_others() {
 
     let refused = Request::post("http://test/late/0").header("content-length", 5 * MIB);
     poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
-    let (_answer, mut stream) = client
+    let (_response, mut stream) = client
         .send_request(refused.body(()).unwrap(), false)
         .unwrap();
     stream.send_data(vec![0; 3 << 20].into(), false).unwrap();
@@ -142,8 +142,8 @@ async fn a_stream_that_takes_no_answer_does_not_starve_others() {
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
-/// What curl 7.88 does: it stops at the head of an error, and ends its stream short of
-/// the length that it has declared.
+/// Behaves like curl 7.88: stops at the head of an error response, and ends its stream short of the
+/// declared length.
 async fn ends_short(client: &mut SendRequest<Bytes>, path: &str) -> Result<Vec<u8>, h2::Error> {
     let request = Request::post(format!("http://test{path}"))
         .header("content-length", 20 * MIB)
@@ -154,24 +154,24 @@ async fn ends_short(client: &mut SendRequest<Bytes>, path: &str) -> Result<Vec<u
     stream.send_data(vec![0; 1000].into(), false)?;
     let mut body = response.await?.into_body();
     stream.send_data(Bytes::new(), true)?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     while let Some(part) = body.data().await {
-        answer.extend_from_slice(&part?);
+        response.extend_from_slice(&part?);
     }
-    Ok(answer)
+    Ok(response)
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_leaves_in_one_piece() {
     let mut client = piped(late()).await;
     for path in ["/late/0", "/late/1"] {
-        let answer = ends_short(&mut client, path).await;
-        assert_eq!(answer.unwrap(), b"who are you?");
+        let response = ends_short(&mut client, path).await;
+        assert_eq!(response.unwrap(), b"who are you?");
     }
 }
 
-/// The rest of the connection waits no longer than for that. Such a client then loses
-/// the answer: h2 resets its stream (RFC 9113 §8.1.1).
+/// The connection is held up for no longer than that. Such a client then loses the response: h2
+/// resets its stream (RFC 9113 §8.1.1).
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_comes_later_is_not_waited_for() {
     let mut client = piped(late()).await;
@@ -180,7 +180,7 @@ async fn an_answer_that_comes_later_is_not_waited_for() {
     assert!(ends_short(&mut client, "/late/0").await.is_ok());
 }
 
-/// RFC 8441: a tunnel has neither content nor an end that anybody waits for.
+/// RFC 8441: a tunnel has no content to drain and no end to wait for.
 #[tokio::test]
 async fn extended_connect_is_left_alone() {
     let app = Router::new().route(
@@ -217,7 +217,7 @@ async fn extended_connect_is_left_alone() {
     let response = timeout(PATIENCE, response).await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 
-    // FIN and text, masked with zeros, so many times that a linger would be over.
+    // A WebSocket text frame with FIN and a mask of zeros. A thousand exceed any linger limit.
     let mut body = response.into_body();
     for _ in 0..1000 {
         stream
@@ -230,7 +230,7 @@ async fn extended_connect_is_left_alone() {
     }
 }
 
-/// What was sent before it has come by then, the server's settings among it.
+/// Waits until everything sent before has arrived, the server's settings included.
 async fn round_trip(mut settings: h2::PingPong) {
     let pong = settings.ping(h2::Ping::opaque());
     timeout(PATIENCE, pong).await.unwrap().unwrap();

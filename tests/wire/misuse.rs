@@ -1,4 +1,4 @@
-//! Wrong use that would lose the guarantee is a panic, or one line in the log.
+//! Wrong use that would lose the guarantee panics or logs one line.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -33,7 +33,7 @@ async fn wrapping_twice_panics() {
     assert!(message.contains("wrapped already"), "{message}");
 }
 
-/// Stands for TLS: the wrapper knows it by the name of the type.
+/// A stand-in for a TLS stream. The wrapper recognises TLS by the name of the type.
 mod tls {
     use std::{
         io::Result,
@@ -107,7 +107,7 @@ fn shutdown_of_another_handle_is_reported_once() {
         "{log}"
     );
 
-    // A server that had no client yet is none of these.
+    // A server that had no client yet does not count as misuse.
     let idle = logged(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let app = axum::Router::<()>::new();
@@ -120,7 +120,8 @@ fn shutdown_of_another_handle_is_reported_once() {
     assert!(idle.is_empty(), "{idle}");
 }
 
-/// Sends the beginning of a body to a server that responds at once and closes; the response.
+/// Sends the first bytes of a body to a server that responds immediately and closes. Returns the
+/// client after it has read the response.
 async fn refused(linger: &Linger) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -140,7 +141,8 @@ fn shutdown_that_is_forgotten_is_reported_once() {
     let forgotten = logged(async {
         let linger = Linger::default();
         let _clients = (refused(&linger).await, refused(&linger).await);
-        // What has shown its end lingers by now, or will before the runtime ends.
+        // Each connection whose client has read the end lingers by now, or will before the runtime
+        // ends.
         while linger.stats().lingering() < 2 {
             tokio::task::yield_now().await;
         }

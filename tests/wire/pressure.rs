@@ -1,4 +1,5 @@
-//! Bounds of the process: how many linger at once, who gives way, and what is told of it.
+//! Limits of the process: how many connections linger, which one is evicted, and what an observer
+//! sees.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -35,7 +36,7 @@ fn early() -> Router {
     Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }))
 }
 
-/// A refused upload whose client has sent nothing of it, and is heard of no more.
+/// Returns the client of a refused upload that sends no body byte and stays silent.
 fn refused(server: &Server) -> TcpStream {
     let mut socket = connect(server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, LARGE);
@@ -70,7 +71,7 @@ fn the_longest_silent_gives_way() {
         thread::yield_now();
     }
     assert_eq!(server.linger.stats().lingering(), 2);
-    // It is the first that is gone, and the others are not.
+    // The first connection is closed, and the others are not.
     while sockets[0].write(&[0]).is_ok() {
         thread::yield_now();
     }
@@ -98,7 +99,7 @@ fn with_no_place_there_is_no_linger() {
     assert!(outcome.was_reset(), "{outcome:?}");
 }
 
-/// What came of each, in one word.
+/// Returns an observer that records each event in one word.
 fn told(words: &Arc<Mutex<Vec<String>>>) -> Observer {
     let words = Arc::clone(words);
     Observer::new(move |event: &Event<'_>| {
@@ -118,12 +119,12 @@ fn one_observer_is_told_of_all() {
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(5 * MIB).observer(told(&words)));
     let server = served(Linger::new(LingerConfig::new().observer(told(&words))), app);
-    // Over the outer limit, and over the inner one, which tells nobody.
+    // One upload exceeds the outer limit. The other exceeds the inner one, which has no observer.
     for length in [LARGE, 5 * MIB] {
         let upload = SendFirst::post("/", Framing::ContentLength, length);
         upload.to(server.addr).assert_delivered(413);
     }
-    // Drained, and the connection kept.
+    // This body is drained and the connection kept.
     let mut socket = connect(server.addr);
     let upload = SendFirst::post("/nowhere", Framing::ContentLength, 1000);
     upload.write(&mut socket).unwrap();
@@ -146,7 +147,7 @@ fn one_observer_is_told_of_all() {
 
 #[test]
 fn an_observer_that_panics_harms_nobody() {
-    let observer = || Observer::new(|_| panic!("as the test wants it"));
+    let observer = || Observer::new(|_| panic!("deliberate failure"));
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
     let server = served(Linger::new(LingerConfig::new().observer(observer())), app);
@@ -157,7 +158,8 @@ fn an_observer_that_panics_harms_nobody() {
     }
 }
 
-/// Ten bytes, and then nothing: 408, and delivered like any other early answer.
+/// The client sends ten bytes and then nothing. It gets 408, delivered like any other early
+/// response.
 #[test]
 fn a_slow_upload_is_refused() {
     let kinds = Arc::new(Mutex::new(Vec::new()));
@@ -169,7 +171,7 @@ fn a_slow_upload_is_refused() {
             }
         }
     });
-    // The latter is no limit to speak of: only the rate counts.
+    // The second limit is practically none, so that only the rate counts.
     for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
         let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
         let app = crate::server::counting().layer(guard.observer(observer.clone()));
@@ -186,7 +188,7 @@ fn a_slow_upload_is_refused() {
             "{}",
             response.body
         );
-        // It wakes up, and sends the rest.
+        // The client wakes up and sends the remaining body.
         socket.write_all(&vec![0; 16 << 20]).unwrap();
         assert_eq!(socket.read(&mut [0]).unwrap(), 0);
     }
@@ -196,7 +198,8 @@ fn a_slow_upload_is_refused() {
     );
 }
 
-/// tower-http's ways: the error is the handler's to answer, and what it answers arrives.
+/// With tower-http's body timeouts, the handler decides the response to the error. That response
+/// arrives.
 #[test]
 fn other_ways_to_be_too_slow_are_told_as_well() {
     const BRIEF: Duration = Duration::from_millis(100);
@@ -219,7 +222,7 @@ fn other_ways_to_be_too_slow_are_told_as_well() {
     }
 }
 
-/// At full speed it is fast enough, whatever the rate.
+/// At full speed an upload is fast enough for any rate.
 #[test]
 fn a_fast_upload_is_not() {
     let guard = BodyGuardLayer::new(LARGE).min_rate(1000, Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! What the RFCs ask of an early answer, section by section. Where a guarantee has
-//! its own file, the rest of it is there.
+//! Requirements of the RFCs for early responses, section by section. A guarantee that has its own
+//! file is tested there.
 #![cfg(feature = "axum")]
 
 use std::io::{Read, Write};
@@ -30,8 +30,8 @@ fn early() -> Router {
 
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// "A server MUST NOT send a 100 (Continue) response to an HTTP/1.0 client", even
-/// where the handler wants the body.
+/// "A server MUST NOT send a 100 (Continue) response to an HTTP/1.0 client", even if the handler
+/// reads the body.
 #[test]
 fn rfc9110_10_1_1_no_100_to_http_1_0() {
     for server in Server::both(&guarded(MIB)) {
@@ -46,8 +46,8 @@ fn rfc9110_10_1_1_no_100_to_http_1_0() {
     }
 }
 
-/// "If a server responds with a final status code instead of 100, it ought to say
-/// whether it closes the connection or reads on."
+/// A server that responds with a final status instead of 100 ought to indicate whether it closes
+/// the connection or reads the body. This one sends `Connection: close`.
 #[test]
 fn rfc9110_10_1_1_a_final_status_says_that_it_closes() {
     let server = Server::joined(early());
@@ -60,7 +60,7 @@ fn rfc9110_10_1_1_a_final_status_says_that_it_closes() {
     assert_eq!(response.header("connection"), Some("close"));
 }
 
-/// 413 "MAY terminate the request"; on HTTP/1 that is a close, and it is said.
+/// 413 "MAY terminate the request": on HTTP/1 the server closes, and sends `Connection: close`.
 #[test]
 fn rfc9110_15_5_14_content_too_large_closes_where_it_does_not_read_on() {
     let server = Server::joined(guarded(MIB));
@@ -72,14 +72,14 @@ fn rfc9110_15_5_14_content_too_large_closes_where_it_does_not_read_on() {
     }
     let mut socket = connect(server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, MIB + 1);
-    // One byte above the drain as well, which is 1 MiB.
+    // The body is one byte above the drain limit of 1 MiB, too.
     upload.write(&mut socket).unwrap();
     let response = read_response(&mut socket).unwrap();
     assert_eq!(response.header("connection"), Some("close"));
 }
 
-/// "A server MUST read the entire request message body or close the connection
-/// after sending its response": here it reads.
+/// "A server MUST read the entire request message body or close the connection after sending its
+/// response": this server reads it.
 #[test]
 fn rfc9112_9_3_a_body_within_the_drain_is_read() {
     let server = Server::joined(guarded(1000));
@@ -95,7 +95,7 @@ fn rfc9112_9_3_a_body_within_the_drain_is_read() {
     }
 }
 
-/// Pipelined behind a body that is drained: served, in order, after it.
+/// A request pipelined behind a drained body is served after it, in order.
 #[test]
 fn rfc9112_9_3_2_a_pipelined_request_behind_a_drained_body_is_served() {
     let server = Server::joined(early());
@@ -111,8 +111,8 @@ fn rfc9112_9_3_2_a_pipelined_request_behind_a_drained_body_is_served() {
     assert!(matches!(ended, Ended::Cleanly) && rest.is_empty());
 }
 
-/// "A client that sends a close connection option MUST NOT send further requests".
-/// One that does so all the same does not lose the answer it is owed.
+/// "A client that sends a close connection option MUST NOT send further requests". A client that
+/// does so nevertheless still gets the response it is owed.
 #[test]
 fn rfc9112_9_6_what_follows_a_clients_close_does_no_harm() {
     for server in Server::both(&early()) {
@@ -120,7 +120,7 @@ fn rfc9112_9_6_what_follows_a_clients_close_does_no_harm() {
         let mut requests = NEXT
             .replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
             .into_bytes();
-        // In one segment with the first, so that the server reads both at once.
+        // Both requests are in one segment, so that the server reads them together.
         requests.extend(
             SendFirst::post("/early", Framing::ContentLength, LARGE)
                 .head()
@@ -138,7 +138,7 @@ fn rfc9112_9_6_what_follows_a_clients_close_does_no_harm() {
     }
 }
 
-/// The server half-closes, reads until the client closes, then closes.
+/// The server half-closes, reads until the client closes, and then closes.
 #[test]
 fn rfc9112_9_6_close_in_stages() {
     for server in Server::both(&early()) {
@@ -148,7 +148,7 @@ fn rfc9112_9_6_close_in_stages() {
         let (received, ended) = read_to_end(&mut socket);
         assert_eq!(Response::parse(&received).unwrap().0.status, 401);
         assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
-        // The FIN is here, and still everything that is sent is taken.
+        // The FIN has arrived, and the server still takes everything that the client sends.
         for _ in 0..LARGE / 65536 {
             socket.write_all(&[0; 65536]).expect("the server reads");
         }
@@ -156,7 +156,7 @@ fn rfc9112_9_6_close_in_stages() {
     }
 }
 
-/// RFC 9110 §9.3.2: the answer to HEAD has no body, and the connection stays in step.
+/// RFC 9110 §9.3.2: the response to HEAD has no body, and the connection stays in step.
 #[test]
 fn rfc9110_9_3_2_head_keeps_in_step() {
     let server = Server::joined(guarded(1000).merge(early()));
@@ -172,7 +172,7 @@ fn rfc9110_9_3_2_head_keeps_in_step() {
     assert_eq!(read_response(&mut socket).unwrap().body, "served");
 }
 
-/// RFC 9112 §7.1.2: trailers pass both parts, and those of a drained body are read.
+/// RFC 9112 §7.1.2: trailers pass both layers, and the trailers of a drained body are read.
 #[test]
 fn rfc9112_7_1_2_trailers_pass() {
     async fn trailer(body: Body) -> String {
@@ -204,7 +204,7 @@ fn rfc9112_7_1_2_trailers_pass() {
     }
 }
 
-/// Interim answers are hyper's: 100 for a body that is wanted, and then the rest.
+/// hyper sends the interim responses: 100 for a body that the handler reads, and then the response.
 #[test]
 fn rfc9110_15_2_an_interim_answer_does_not_end_the_exchange() {
     let app = Router::new().route(

@@ -1,4 +1,4 @@
-//! Runtimes of other shapes: one thread, tasks that never leave it, none at all.
+//! Unusual runtimes: one thread, tasks that never leave their thread, and no runtime at all.
 #![cfg(feature = "axum")]
 
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread};
@@ -24,8 +24,7 @@ fn app() -> Router {
         .route("/long", post(long))
 }
 
-/// Runs `serve` on a thread of its own, until the clients have been answered; then the
-/// runtime ends.
+/// Runs `serve` on its own thread until the clients have their responses. Then the runtime ends.
 fn on_one_thread<F>(serve: impl FnOnce(TcpListener, Linger) -> F + Send + 'static)
 where
     F: Future<Output = ()> + 'static,
@@ -80,15 +79,15 @@ fn a_local_set() {
             let service = TowerToHyperService::new(service);
             let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
             spawn_local(async move {
-                // How a connection ended is the client's to assert.
+                // The client asserts how the connection ended.
                 let _ = connection.await;
             });
         }
     });
 }
 
-/// A runtime without timers could not linger: said where a server starts, and not with the first
-/// refused upload.
+/// A runtime without timers cannot linger. The panic comes when the server starts, and not with the
+/// first refused upload.
 #[test]
 fn runtime_without_timers_panics_at_start() {
     let runtime = Builder::new_current_thread().enable_io().build().unwrap();

@@ -1,5 +1,5 @@
-//! Every server that users of tower run, with delivery and the hook joined: clients
-//! that write 64 MiB before they read, over TCP, TLS and Unix sockets.
+//! Every server that tower users run, with delivery and linger combined. Clients write 64 MiB
+//! before they read, over TCP, TLS and Unix sockets.
 #![cfg(all(feature = "axum", feature = "axum-server"))]
 
 use std::{
@@ -56,7 +56,7 @@ fn app() -> Router {
     others(guarded(4 * MIB))
 }
 
-/// To be around all of the app.
+/// Returns a limit layer that wraps the whole app.
 fn guard() -> BodyGuardLayer<PlainText, AxumService> {
     let limit = Limit::from_fn(|head| match head.uri.path() {
         "/early" => Limit::unlimited(),
@@ -74,7 +74,7 @@ fn others(app: Router) -> Router {
         )
 }
 
-/// A server, and how to get there.
+/// A server with the transport to reach it.
 struct Served {
     name: &'static str,
     server: Server,
@@ -88,7 +88,7 @@ enum Way {
 }
 
 trait Socket: Read + Write {
-    /// Says that the client will send no more.
+    /// Closes the sending side of the connection.
     fn finish(&self) -> io::Result<()>;
 }
 
@@ -155,8 +155,8 @@ fn tls(
 fn servers() -> Vec<Served> {
     let mut servers = vec![
         tcp("axum::serve", Server::hooked(app())),
-        tcp("axum::serve of ours", Server::joined(app())),
-        tcp("axum::serve of ours, the guard around the app", around()),
+        tcp("our axum::serve", Server::joined(app())),
+        tcp("our axum::serve, the limit layer around the app", around()),
         unix(),
         tcp("http1", accepting(by_http1)),
         tcp("auto", accepting(by_auto)),
@@ -170,10 +170,10 @@ fn servers() -> Vec<Served> {
     servers
 }
 
-/// A second TLS library, which is OpenSSL on Linux: only in the package `native-tls/`, for
-/// nobody should need OpenSSL's headers to run the other tests.
+/// Returns a server with a second TLS library, which is OpenSSL on Linux. It is built only in the
+/// package `native-tls/`, so that the other tests do not need OpenSSL's headers.
 fn native_tls() -> Option<Served> {
-    // As a server, native-tls has no other version with OpenSSL.
+    // With OpenSSL, native-tls supports no other version on the server side.
     #[cfg(bodyguard_native_tls)]
     return Some(tls("tokio-native-tls, TLS 1.2", &TLS12, over_native_tls));
     #[cfg(not(bodyguard_native_tls))]
@@ -190,7 +190,7 @@ fn around() -> Server {
     })
 }
 
-/// An accept loop, whose connections are joined.
+/// Runs an accept loop that combines delivery and linger on each connection.
 fn accepting<F>(serve: fn(TcpStream, Linger) -> F) -> Server
 where
     F: Future<Output = ()> + Send + 'static,
@@ -207,7 +207,7 @@ async fn by_http1(socket: TcpStream, linger: Linger) {
     let (io, service) = linger.wrap(socket, app());
     let service = TowerToHyperService::new(service);
     let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
-    // How a connection ended is the client's to assert.
+    // The client asserts how the connection ended.
     let _ = connection.await;
 }
 
@@ -239,7 +239,7 @@ fn unix() -> Served {
         }
     });
     Served {
-        name: "axum::serve of ours over a Unix socket",
+        name: "our axum::serve over a Unix socket",
         server,
         way: Way::Unix {
             path,
@@ -327,7 +327,7 @@ fn ten_requests_travel_on_one_connection() {
     }
 }
 
-/// A close where everything was read is no linger.
+/// A close does not linger if everything was read.
 #[test]
 fn a_client_that_says_close_is_closed() {
     for served in servers() {
@@ -368,7 +368,8 @@ fn an_app_within_a_guard_knows_its_peers() {
     assert_eq!(who, socket.local_addr().unwrap().to_string());
 }
 
-/// As in axum: what a layer holds for a connection, or for all of them, outlives a request.
+/// As in axum, a layer inside keeps its state for longer than a request: for a connection, or for
+/// all connections.
 #[test]
 fn an_app_within_a_guard_is_made_for_each_connection() {
     let layered = |made: &Arc<AtomicUsize>| {
@@ -411,7 +412,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     };
     assert_eq!(asked(&Server::run(around), &made), 0);
 
-    // Where nobody makes it for each connection, its state does it once.
+    // Without a maker that runs for each connection, `with_state` builds the app once.
     let once = guard().layer(layered(&made).with_state::<()>(()));
     let server = Server::run(move |listener, linger| async move {
         loop {
@@ -425,7 +426,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
     assert_eq!(asked(&server, &made), 0);
 }
 
-/// Each stream of its own, and the connection goes on.
+/// Each refusal has its own stream, and the connection continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_arrive_over_http2() {
     let servers = tokio::task::spawn_blocking(servers).await.unwrap();
@@ -442,13 +443,13 @@ async fn refusals_arrive_over_http2() {
         let within = upload(&client, "/", 1_000_000).await;
         assert_eq!(within.body, "1000000");
     }
-    // They block until their runtimes are gone.
+    // The servers block until their runtimes have ended.
     tokio::task::spawn_blocking(move || drop(servers))
         .await
         .unwrap();
 }
 
-/// hyper-util's own graceful shutdown, and then the lingers.
+/// hyper-util's own graceful shutdown runs first, and then the lingering connections finish.
 #[test]
 fn graceful_shutdown_lets_the_refused_finish() {
     let (signal, stop) = oneshot::channel::<()>();

@@ -1,4 +1,4 @@
-//! G10: a shutdown waits for what is read on, and no longer than it is told to.
+//! G10: a shutdown waits for lingering connections and drains, but no longer than configured.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -19,7 +19,7 @@ use tower_bodyguard::{Drain, Linger, LingerConfig};
 
 use crate::server::Server;
 
-/// The bound of a shutdown that is to be cut short.
+/// The timeout of a shutdown that is cut short.
 const SOON: Duration = Duration::from_millis(200);
 
 struct Stopping {
@@ -33,7 +33,7 @@ impl Stopping {
         self.signal.take().unwrap().send(()).unwrap();
     }
 
-    /// Returns how many lingering connections had their response, and how many were cut.
+    /// Returns how many lingering connections delivered their response, and how many were cut.
     fn outcome(&self) -> (u64, u64) {
         self.ended.recv_timeout(PATIENCE).unwrap();
         let stats = self.server.linger.stats();
@@ -42,7 +42,7 @@ impl Stopping {
     }
 }
 
-/// A server that waits for a signal.
+/// Returns a server that shuts down on a signal.
 fn stopping(linger: Linger) -> Stopping {
     let app = Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }));
     let (signal, stop) = oneshot::channel::<()>();
@@ -64,7 +64,7 @@ fn stopping(linger: Linger) -> Stopping {
 
 const HALF: usize = 8 * MIB as usize;
 
-/// A refused upload in the middle of its sending; the server has let go of it.
+/// Returns clients in the middle of refused uploads whose sockets hyper has already dropped.
 fn refused(server: &Server, connections: u64) -> Vec<TcpStream> {
     let upload = SendFirst::post("/", Framing::ContentLength, 2 * HALF as u64);
     let sockets = (0..connections).map(|_| {
@@ -87,8 +87,8 @@ fn ten_refused_uploads_in_mid_sending_finish() {
     stopping.stop();
     for socket in &mut clients {
         socket.write_all(&vec![0; HALF]).unwrap();
-        let (answer, ended) = read_to_end(socket);
-        assert!(answer.starts_with(b"HTTP/1.1 401 "), "{answer:?}");
+        let (response, ended) = read_to_end(socket);
+        assert!(response.starts_with(b"HTTP/1.1 401 "), "{response:?}");
         assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
     }
     drop(clients);
@@ -105,7 +105,7 @@ fn those_that_do_not_are_cut_at_the_bound() {
     assert!(late.is_err() || matches!(read_to_end(&mut clients[0]).1, Ended::Badly(_)));
 }
 
-/// axum waits for its connections without a bound, and a drain holds one up.
+/// axum waits for its connections without a timeout, and a drain delays them.
 #[test]
 fn a_drain_ends_when_the_grace_is_over() {
     let drain = Drain::new().timeout(PATIENCE * 2);
@@ -118,19 +118,19 @@ fn a_drain_ends_when_the_grace_is_over() {
     let mut socket = connect(stopping.server.addr);
     let upload = SendFirst::post("/", Framing::ContentLength, 1000);
     socket.write_all(upload.head().as_bytes()).unwrap();
-    let mut answer = [0; 12];
-    socket.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 401");
+    let mut response = [0; 12];
+    socket.read_exact(&mut response).unwrap();
+    assert_eq!(&response, b"HTTP/1.1 401");
     stopping.stop();
-    // What was refused in the drain's time lingers like any other.
+    // An upload refused within the drain timeout lingers like any other.
     let (_, ended) = read_to_end(&mut socket);
     assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
     drop(socket);
     assert_eq!(stopping.outcome(), (1, 0));
 }
 
-/// Servers that share a handle: the end of one leaves the other's drains and lingering
-/// connections alone.
+/// The end of one server leaves the drains and lingering connections of another server with the
+/// same handle alone.
 #[test]
 fn shutdown_of_a_server_leaves_others_of_its_handle_alone() {
     let drain = Drain::new().timeout(PATIENCE * 2);

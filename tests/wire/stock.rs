@@ -1,5 +1,5 @@
-//! What a stock axum server does, on the same meter: the reason for this crate, and
-//! what it builds on. A test that fails here says that hyper has changed.
+//! The behaviour of a stock axum server under the same tests. This is the reason for this crate,
+//! and its foundation. A failure here means that hyper has changed.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -22,7 +22,7 @@ fn stock() -> Server {
     Server::plain(Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED })))
 }
 
-/// Whether anything but a close follows.
+/// Returns whether nothing but the end of the connection follows.
 fn is_closed(socket: &mut TcpStream) -> bool {
     !matches!(socket.read(&mut [0]), Ok(1..))
 }
@@ -60,7 +60,7 @@ fn it_closes_without_having_said_so_after_a_body_over_a_limit() {
     assert!(is_closed(&mut socket));
 }
 
-/// Each side waits for the other to read. A write that makes no progress shows it.
+/// Each side waits for the other to read. A write that makes no progress reveals it.
 #[test]
 fn a_long_answer_and_a_client_that_sends_first_block_each_other() {
     // More than the buffers of both sides may grow to.
@@ -129,12 +129,12 @@ fn it_answers_nothing_behind_a_refused_body() {
         let mut socket = connect(server.addr);
         let mut upload = SendFirst::post("/", framing, 3 << 20);
         upload.prefix = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n".repeat(1000);
-        // Reset on the way, most often.
+        // The server usually resets the connection during this write.
         let _ = upload.write(&mut socket);
         let _ = SendFirst::post("/", Framing::ContentLength, 0).write(&mut socket);
         let (received, _) = read_to_end(&mut socket);
         let rest = Response::parse(&received).map(|(_, rest)| rest.len());
-        assert!(matches!(rest, None | Some(0)), "a second answer");
+        assert!(matches!(rest, None | Some(0)), "a second response");
     }
 }
 
@@ -149,7 +149,7 @@ fn it_answers_a_client_that_half_closed_in_mid_body() {
     assert_eq!(read_response(&mut socket).unwrap().status, 401);
 }
 
-/// `mid_message_detect_eof`: a client that half-closes is taken for one that left.
+/// `mid_message_detect_eof`: hyper treats a client that half-closes as a client that left.
 #[test]
 fn it_has_no_late_answer_for_a_client_that_half_closed() {
     let late = |_: axum::body::Bytes| std::future::pending::<()>();

@@ -1,4 +1,4 @@
-//! Upgraded connections are let alone, and `ConnectInfo` goes on working.
+//! Upgraded connections are left alone, and `ConnectInfo` still works.
 #![cfg(feature = "axum")]
 
 use std::{
@@ -31,8 +31,8 @@ use tower_bodyguard::axum::LingerListener;
 
 use crate::server::Server;
 
-/// A tunnel whose server says goodbye, closes its sending side, and reads on: it tells
-/// how many bytes it read in all.
+/// Returns an app with a tunnel. The server says goodbye, closes its sending side, reads to the
+/// end, and reports how many bytes it read.
 fn tunnel() -> (Router, mpsc::Receiver<usize>) {
     let (told, tells) = mpsc::channel();
     let told = Arc::new(Mutex::new(told));
@@ -121,7 +121,7 @@ fn web_socket() -> Router {
     Router::new().route("/", get(upgrade))
 }
 
-/// Both directions at once, and a close that says why, by either side.
+/// Both directions work, and either side can close with a reason.
 #[tokio::test]
 async fn a_web_socket_is_untouched() {
     use tokio_tungstenite::tungstenite::{self, protocol::frame::coding::CloseCode};
@@ -158,14 +158,14 @@ async fn a_web_socket_is_untouched() {
                 panic!("no close with a reason");
             };
             assert_eq!(close.code, expected);
-            // Only then the connection, and that with a FIN.
+            // The connection closes only after that, and with a FIN.
             let end = timeout(PATIENCE, socket.next()).await.unwrap();
             assert!(end.is_none(), "{end:?}");
         }
     }
 }
 
-/// What a Unix socket's client may be told by.
+/// Identifies a Unix socket's client.
 #[cfg(unix)]
 #[derive(Clone)]
 struct Peer(u32);

@@ -1,4 +1,4 @@
-//! What an accepted request costs more in process, over a plain tower service.
+//! The cost of an accepted request in process, compared with a plain tower service.
 
 use std::{
     convert::Infallible,
@@ -24,14 +24,14 @@ use crate::{
 
 const LIMIT: usize = 4 << 20;
 
-/// What is uploaded.
+/// The size and framing of an upload.
 #[derive(Clone, Copy)]
 struct Upload {
     name: &'static str,
     frames: usize,
     frame: usize,
     chunked: bool,
-    /// Of the guard alone, and of both parts, against tower-http.
+    /// Targets against tower-http: for the limit layer alone, and with delivery.
     targets: (f64, f64),
 }
 
@@ -66,7 +66,7 @@ const UPLOADS: [Upload; 4] = [
     },
 ];
 
-/// Of a server: it knows its length or not, and costs nothing itself.
+/// A body as a server would provide it. It may declare its length, and it costs nothing itself.
 struct Given {
     upload: Upload,
     left: usize,
@@ -100,7 +100,7 @@ impl Body for Given {
     }
 }
 
-/// The least that any limit puts around a body.
+/// The smallest wrapper that a limit needs around a body.
 struct Counted<B> {
     inner: B,
     bytes: usize,
@@ -128,7 +128,7 @@ impl<B: Body + Unpin> Body for Counted<B> {
     }
 }
 
-/// As hyper's: `content-length` is among the headers where there is one.
+/// Returns a request as hyper creates it, with a `content-length` header if the length is declared.
 fn request(upload: Upload, content: &Bytes) -> Request<Given> {
     let mut request = Request::post("/upload").header("host", "cost");
     if !upload.chunked {
@@ -154,18 +154,18 @@ async fn handler<B: Body>(request: Request<B>) -> Result<Response<Empty<Bytes>>,
     Ok(Response::new(Empty::new()))
 }
 
-/// One request to the dropped response.
+/// Makes one request and drops its response.
 fn serve<S, B>(service: &mut S, request: Request<Given>)
 where
     S: Service<Request<Given>, Response = Response<B>>,
 {
     let cx = &mut Context::from_waker(Waker::noop());
-    let mut answer = pin!(service.call(request));
-    let answer = answer.as_mut().poll(cx);
-    assert!(matches!(answer, Poll::Ready(Ok(_))), "it does not wait");
+    let mut response = pin!(service.call(request));
+    let response = response.as_mut().poll(cx);
+    assert!(matches!(response, Poll::Ready(Ok(_))), "it does not wait");
 }
 
-/// Nanoseconds of one request, the making of it not among them.
+/// Returns the nanoseconds of one request, without creating it.
 fn time<S, B>(service: &mut S, upload: Upload, content: &Bytes, times: usize) -> f64
 where
     S: Service<Request<Given>, Response = Response<B>>,
@@ -193,7 +193,7 @@ where
     allocation_counter::measure(|| serve(service, request)).count_total
 }
 
-// Of those that are measured in turn; nothing is the first.
+// The places in the order of measurement. The plain service is the first.
 const TOWER_HTTP: usize = 2;
 const GUARD: usize = 3;
 const JOINED: usize = 4;
@@ -236,8 +236,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "nothing",
             "other types",
             "tower-http",
-            "guard",
-            "guard and delivery",
+            "limit layer",
+            "limit layer and delivery",
         ];
         let added = |subject: usize| Runs::differences(&runs[subject], &runs[0]).median();
         let against = |subject: usize| added(subject) / added(TOWER_HTTP);
@@ -255,16 +255,16 @@ pub(crate) fn measure(effort: Effort) -> Section {
         let (alone, with_delivery) = upload.targets;
         targets.push(Target::at_most(
             alone,
-            format!("{name}: guard / tower-http"),
+            format!("{name}: limit layer / tower-http"),
             against(GUARD),
         ));
-        let what = format!("{name}: guard and delivery / tower-http");
+        let what = format!("{name}: limit layer and delivery / tower-http");
         targets.push(Target::at_most(with_delivery, what, against(JOINED)));
         let most = if upload.frames == 0 { 0.0 } else { 1.0 };
         let of_guard = (counts[GUARD] - counts[0]) as f64;
         targets.push(Target::at_most(
             most,
-            format!("{name}: allocations of the guard"),
+            format!("{name}: allocations of the limit layer"),
             of_guard,
         ));
         let of_delivery = (counts[JOINED] - counts[GUARD]) as f64;
@@ -275,9 +275,9 @@ pub(crate) fn measure(effort: Effort) -> Section {
         title: "An accepted request, in process",
         how: format!(
             "Nanoseconds from the call to the dropped response, median and spread of {} \
-             rounds in turn, over a tower service that reads the body; `RequestBodyLimitLayer` \
-             is of tower-http 0.7. What is added is the median of the differences within each \
-             round.",
+             rounds in turn, over a tower service that reads the body. `RequestBodyLimitLayer` \
+             is that of tower-http 0.7. The added time is the median of the differences within \
+             each round.",
             effort.of(81, 3)
         ),
         head: &[
@@ -291,19 +291,19 @@ pub(crate) fn measure(effort: Effort) -> Section {
         rows,
         targets,
         notes: vec![
-            "What all have to do is to give a request and a response of some hundred bytes other \
-             types: the second row does so, counts the bytes, and looks at nothing. That alone \
-             is a third to a half of what tower-http takes, and a look at `Content-Length` \
-             most of the rest. The guard also looks whether there are several, asks the body what it \
-             promises, and its own answer may have to be written. Two layers change types twice."
+            "Every layer has to change the types of a request and a response of some hundred \
+             bytes. The second row only does that and counts the bytes. That alone takes a third \
+             to a half of tower-http's time, and reading `Content-Length` most of the remaining \
+             time. The limit layer also checks for several lengths, reads the body's size hint, \
+             and may have to write its own response. Two layers change types twice."
                 .to_owned(),
-            "A body of unknown length may go past the limit, and then the service's answer is \
-             replaced. That is the guard's allocation; tower-http has none, and leaves the \
-             answer as it is, 400 or 500 with some extractors. Delivery's is the place where a \
-             body comes back that the service drops."
+            "A body of unknown length may exceed the limit, and then the service's response is \
+             replaced. The limit layer allocates for that. tower-http does not, and leaves the \
+             response as it is, 400 or 500 with some extractors. Delivery allocates the slot to \
+             which a body returns when the service drops it."
                 .to_owned(),
-            "In one layer a frame is handed on without being moved, in two it is not: 11 to 13 \
-             ns for each, of 16 KiB."
+            "One layer passes a frame on without moving it, and two layers do not: that takes 11 \
+             to 13 ns for each frame of 16 KiB."
                 .to_owned(),
         ],
         plots: Vec::new(),

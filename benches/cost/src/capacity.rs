@@ -1,5 +1,5 @@
-//! The model of `docs/CAPACITY.md`: its constants, from a small flow of refused clients,
-//! and what they say of one that is ten times as large.
+//! Checks the model of `docs/CAPACITY.md`. Its constants come from a small flow of refused clients,
+//! and its predictions are compared with a flow ten times as large.
 
 use std::{
     collections::VecDeque,
@@ -18,33 +18,33 @@ use crate::{
     report::{Section, Target},
 };
 
-/// Clients who come at once.
+/// The number of clients that arrive together.
 const COHORT: usize = 10;
-/// Of these, who sends on; the others are silent.
+/// How many of these keep sending. The others are silent.
 const SENDERS: usize = 5;
-/// What a sender writes at once.
+/// The bytes of one write of a sender.
 const PIECE: usize = 16 << 10;
-/// How often a sender writes while it is lingered for.
+/// How often a sender writes while its connection lingers.
 const PIECES: u32 = 9;
 
-/// Refused clients who come evenly, and each of whom lingers for the same time.
+/// Refused clients that arrive evenly. Each connection lingers for the same time.
 #[derive(Clone, Copy)]
 struct Flow {
-    /// From one cohort to the next.
+    /// The time from one cohort to the next.
     every: Duration,
-    /// What each lingers, in seconds.
+    /// How long each connection lingers, in seconds.
     lasts: u32,
     senders: usize,
-    /// For how long it is looked at, in seconds, once as many go as come.
+    /// How long the flow is measured, in seconds, once as many clients leave as arrive.
     look: u32,
 }
 
-/// Of the server; bytes are over what it had before.
+/// Figures of the server. Bytes are in excess of those before the clients.
 struct Seen {
     sockets: f64,
     resident: f64,
     objects: f64,
-    /// Each second: seconds of CPU, refusals, pieces.
+    /// Per second: seconds of CPU, refusals, pieces.
     cpu: f64,
     refusals: f64,
     pieces: f64,
@@ -55,7 +55,7 @@ impl Flow {
         COHORT as f64 / self.every.as_secs_f64()
     }
 
-    /// Pieces in a second.
+    /// Returns the pieces per second.
     fn pieces(&self) -> f64 {
         self.per_second() / COHORT as f64 * (self.senders as u32 * PIECES) as f64
     }
@@ -76,7 +76,7 @@ impl Flow {
     fn run(self, peer: &Peer, resident: f64, kernel: &Kernel) -> Seen {
         let in_second = (1.0 / self.every.as_secs_f64()).round() as usize;
         let lasts = self.lasts as usize * in_second;
-        // Silent clients are left by the server; they look on for a second more.
+        // The server closes silent clients. They stay for another second.
         let stays = lasts + in_second;
         let ticks = stays + self.look as usize * in_second;
         let content = vec![0; PIECE];
@@ -96,7 +96,7 @@ impl Flow {
                 let age = lasts * piece / (PIECES as usize + 1);
                 let cohort = cohorts.get_mut(age).into_iter().flatten();
                 for socket in cohort.take(self.senders) {
-                    socket.write_all(&content).expect("the server reads on");
+                    socket.write_all(&content).expect("the server drains");
                     pieces += 1;
                 }
             }
@@ -119,14 +119,14 @@ impl Flow {
     }
 }
 
-/// Bytes of memory that do not go with the sockets' number, and of each of them.
+/// Bytes of memory: the part independent of the number of sockets, and the part for each socket.
 struct Memory {
     base: f64,
     process: f64,
     kernel: f64,
 }
 
-/// By what more of them take more.
+/// Measures how much more memory a larger number takes.
 fn memory(few: usize) -> Memory {
     let peer = Peer::start("refusing-ours", &[], None);
     let rest = peer.process.resident() as f64;
@@ -172,19 +172,16 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let constant = |what: &str, value: String| vec!["constant".to_owned(), what.to_owned(), value];
     let mut rows = vec![
         constant(
-            "process, MiB, however few",
+            "process, MiB, for any number",
             format!("{:.1}", mib(memory.base)),
         ),
         constant(
-            "process, bytes for each socket",
+            "process, bytes per socket",
             format!("{:.0}", memory.process),
         ),
-        constant(
-            "kernel, bytes for each socket",
-            format!("{:.0}", memory.kernel),
-        ),
-        constant("CPU, µs for each refusal", format!("{:.1}", refusal * 1e6)),
-        constant("CPU, µs for each piece", format!("{:.1}", piece * 1e6)),
+        constant("kernel, bytes per socket", format!("{:.0}", memory.kernel)),
+        constant("CPU, µs per refusal", format!("{:.1}", refusal * 1e6)),
+        constant("CPU, µs per piece", format!("{:.1}", piece * 1e6)),
     ];
     let in_mb = |pieces: f64| pieces * PIECE as f64 / 1e6;
     let (sockets, pieces) = (large.sockets(), large.pieces());
@@ -205,11 +202,11 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let mut notes = Vec::new();
     for (what, predicted, seen) in compared {
         if seen.is_nan() {
-            notes.push(format!("{what}: only root may look."));
+            notes.push(format!("{what}: needs root."));
             continue;
         }
         rows.push(vec![
-            "predicted, and seen".to_owned(),
+            "predicted, and measured".to_owned(),
             what.to_owned(),
             format!("{predicted:.1}, and {seen:.1}"),
         ]);
@@ -219,10 +216,10 @@ pub(crate) fn measure(effort: Effort) -> Section {
     Section {
         title: "Capacity",
         how: format!(
-            "The constants of [the model](../docs/CAPACITY.md), of memory from a small crowd and of \
-             CPU from {:.0} refusals a second that linger for {} s; and what they say of {:.0} a \
-             second that linger for {} s. Half of the clients send a piece of 16 KiB, {PIECES} \
-             times in that time, and end; the others are silent.",
+            "The constants of [the model](../docs/CAPACITY.md). Those of memory come from a small \
+             crowd, and those of CPU from {:.0} refusals a second that linger for {} s. They \
+             predict a flow of {:.0} a second that linger for {} s. Half of the clients send a \
+             piece of 16 KiB, {PIECES} times in that time, and end. The others are silent.",
             sending.per_second(),
             sending.lasts,
             large.per_second(),

@@ -1,4 +1,4 @@
-//! What the close of a connection costs more, where everything was read.
+//! The cost of closing a connection if everything was read.
 
 use crate::{
     Effort,
@@ -30,9 +30,9 @@ pub(crate) fn measure(effort: Effort) -> Section {
     ];
     let (rows, targets) = against_nothing(effort, &AROUND, &loads, Connections::Closed, 0.98);
     Section {
-        title: "Accepted requests, each on a connection of its own",
+        title: "Accepted requests, each on its own connection",
         how: format!(
-            "As before, on axum {}: each request says `Connection: close`, and the client reads \
+            "As before, on axum {}: each request has `Connection: close`, and the client reads \
              to the end. {}",
             version("axum"),
             load::in_words(effort, Cores::find())
@@ -41,7 +41,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
         rows,
         targets,
         notes: vec![
-            "The hook alone does not know whether everything was read, and lingers for each."
+            "The socket wrapper alone does not know whether everything was read, so it always lingers."
                 .to_owned(),
         ],
         plots: Vec::new(),

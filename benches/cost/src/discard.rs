@@ -1,4 +1,4 @@
-//! What it costs to throw away what a refused client still sends.
+//! The cost of discarding the remaining upload of a refused client.
 
 use std::{
     io::Write,
@@ -16,21 +16,21 @@ use crate::{
     report::{Section, Target},
 };
 
-/// Connections at once.
+/// The number of concurrent connections.
 pub(crate) const CONNECTIONS: usize = 8;
-/// What a paced client sends in a second, and in one write: what a network card hands
-/// over as one, at most.
+/// The bytes that a paced client sends per second, and in one write. A network card hands over at
+/// most this many bytes at a time.
 pub(crate) const PACE: f64 = 20e6;
 pub(crate) const PIECE: usize = 64 << 10;
-/// What a client writes at once that does not wait.
+/// The bytes of one write of a client that does not wait.
 const WRITE: usize = 256 << 10;
 
 /// How the clients send.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
-    /// As fast as they can.
+    /// The clients send as fast as they can.
     Saturated,
-    /// [`PACE`], each.
+    /// Each client sends at [`PACE`].
     Paced,
 }
 
@@ -43,7 +43,7 @@ impl Load {
     }
 }
 
-/// Sends so many bytes, and ends.
+/// Sends this many bytes and returns.
 pub(crate) fn send(line: &mut Line, bytes: u64, load: Load) {
     let piece = match load {
         Load::Saturated => WRITE,
@@ -57,12 +57,12 @@ pub(crate) fn send(line: &mut Line, bytes: u64, load: Load) {
             let due = Duration::from_secs_f64(sent as f64 / PACE);
             thread::sleep(due.saturating_sub(start.elapsed()));
         }
-        line.write_all(&content).expect("the server reads on");
+        line.write_all(&content).expect("the server drains");
         sent += piece as u64;
     }
 }
 
-/// CPU seconds of the server per GB, from the first byte after the answers to the end of
+/// Returns the server's CPU seconds per GB, from the first byte after the responses to the end of
 /// the last connection.
 fn cost(peer: &Peer, each: u64, load: Load) -> f64 {
     let cpu = peer.cpu_of(
@@ -73,7 +73,8 @@ fn cost(peer: &Peer, each: u64, load: Load) -> f64 {
     cpu.as_secs_f64() / (each * CONNECTIONS as u64) as f64 * 1e9
 }
 
-/// All that ours was sent was discarded by the hook, and not by hyper or anybody else.
+/// Asserts that `LingerIo` discarded everything that our server was sent, and not hyper or another
+/// part.
 fn assert_lingered(peer: &Peer, sent: u64) {
     let said = peer.said();
     let all = said.discarded as f64 > 0.95 * sent as f64;
@@ -99,9 +100,9 @@ fn measure_on(cores: Option<Cores>, effort: Effort) -> Section {
     let mut shown = Vec::new();
     let mut notes = vec![String::from(
         "The bare loop is `recv` with `MSG_TRUNC` in a tokio task, 256 KiB at most, without \
-         HTTP, bounds or counters: what can at best be had. Of what ours was sent the hook \
-         says that it discarded all. Paced, each piece wakes the server, which is most of what \
-         a piece costs.",
+         HTTP, limits or counters. That is the best possible case. The socket wrapper reports \
+         that it discarded everything that ours was sent. With paced clients, each piece wakes \
+         the server, and the wake-up is most of the cost.",
     )];
     for load in [Load::Saturated, Load::Paced] {
         let each = match load {
@@ -140,7 +141,7 @@ fn measure_on(cores: Option<Cores>, effort: Effort) -> Section {
         if nginx.is_some() {
             targets.push(against(0.333, "ours / nginx", ours, other));
             notes.push(format!(
-                "{}: the bare loop takes {:.2} of what nginx takes, which reads on 4 KiB at a time.",
+                "{}: the bare loop takes {:.2} of what nginx takes, which drains 4 KiB at a time.",
                 load.name(),
                 bare.median() / other.median()
             ));
@@ -156,20 +157,20 @@ fn measure_on(cores: Option<Cores>, effort: Effort) -> Section {
     assert_lingered(&below, sent);
 
     notes.push(
-        "Paced, a third of nginx is out of reach for whoever reads at each wake-up: so \
-         little is left of the cost that is not the wake-up itself. To wake less often \
-         would leave bytes in the kernel, and take a slow sender for a silent one. Beneath \
-         TLS it is at the third itself."
+        "With paced clients, no server that reads at each wake-up can reach a third of nginx, \
+         because the wake-up itself is nearly the whole cost. A server that wakes less often \
+         would leave bytes in the kernel, and would take a slow sender for a silent one. \
+         Beneath TLS, ours just reaches a third."
             .to_owned(),
     );
     if nginx.is_none() {
-        notes.push("nginx is not installed, and so not among them.".to_owned());
+        notes.push("nginx is not installed, so it is missing here.".to_owned());
     }
     Section {
         title: "Discarding",
         how: format!(
             "CPU seconds of the server's process per GB that {CONNECTIONS} refused clients still \
-             send, as fast as they can, and at {} MB/s each in pieces of 64 KiB; median and spread \
+             send: as fast as they can, and at {} MB/s each in pieces of 64 KiB. Median and spread \
              of {rounds} rounds in turn, {}.",
             PACE / 1e6,
             Cores::in_words(cores)
@@ -187,7 +188,7 @@ fn measure_on(cores: Option<Cores>, effort: Effort) -> Section {
     }
 }
 
-/// In the order of the measurements.
+/// The names in the order of measurement.
 const NAMES: [&str; 6] = [
     "ours",
     "bare loop",

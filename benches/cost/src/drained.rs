@@ -1,4 +1,4 @@
-//! A body that delivery drains to keep the connection, against one that a handler reads.
+//! Compares a body that delivery drains to keep the connection with one that a handler reads.
 
 use std::io::Write;
 
@@ -14,14 +14,14 @@ use crate::{
 const CONNECTIONS: usize = 8;
 const BODY: usize = 64 << 20;
 
-/// Uploads one after the other on one connection, which has to be kept.
+/// Sends uploads one after the other on one connection, which must be kept.
 fn upload(line: &mut Line, path: &str, times: usize) {
     let head = format!("POST {path} HTTP/1.1\r\nhost: cost\r\ncontent-length: {BODY}\r\n\r\n");
     let content = vec![0; 256 << 10];
     for _ in 0..times {
         line.write_all(head.as_bytes()).expect("the server reads");
         for _ in 0..BODY / content.len() {
-            line.write_all(&content).expect("the server reads on");
+            line.write_all(&content).expect("the server drains");
         }
         assert_eq!(line.answer(), 200);
     }
@@ -29,7 +29,7 @@ fn upload(line: &mut Line, path: &str, times: usize) {
     assert_eq!(line.answer(), 200);
 }
 
-/// CPU seconds of the server per GB.
+/// Returns the server's CPU seconds per GB.
 fn cost(peer: &Peer, path: &str, times: usize) -> f64 {
     let cpu = peer.cpu_of(
         CONNECTIONS,
@@ -58,16 +58,16 @@ fn measure_on(cores: Option<Cores>, effort: Effort) -> Section {
     Section {
         title: "Draining, to keep a connection",
         how: format!(
-            "CPU seconds of the server's process per GB, of {CONNECTIONS} clients that upload \
-             {} MiB, {times} times on one connection, and read each answer then; median and \
+            "CPU seconds of the server's process per GB. {CONNECTIONS} clients upload {} MiB, \
+             {times} times on one connection, and read each response afterwards. Median and \
              spread of {rounds} rounds in turn, {}. Both are routes of one app.",
             BODY >> 20,
             Cores::in_words(cores)
         ),
-        head: &["what becomes of the body", "CPU s per GB"],
+        head: &["the body", "CPU s per GB"],
         rows: vec![
-            row("a handler reads it, frame by frame", &read),
-            row("delivery drains it", &left),
+            row("read by a handler, frame by frame", &read),
+            row("drained by delivery", &left),
         ],
         targets: vec![Target::at_most(1.05, "drain / handler", against)],
         notes: Vec::new(),

@@ -1,4 +1,4 @@
-//! What a hundred times as many lingering connections take.
+//! Measures what a hundred times as many lingering connections take.
 
 use std::{
     fs, thread,
@@ -14,13 +14,12 @@ use crate::{
     report::{Section, Target},
 };
 
-/// What the kernel has for sockets, this machine's clients among them.
+/// The kernel's memory for sockets, including those of the clients on this machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernel {
-    /// A server's share of the objects behind sockets, in bytes; `None` where only root
-    /// may look.
+    /// The server's share of the objects behind sockets, in bytes. `None` without root.
     pub(crate) objects: Option<f64>,
-    /// What is queued in TCP sockets, both ends, in bytes.
+    /// The bytes queued in TCP sockets, of both ends.
     pub(crate) queued: f64,
 }
 
@@ -33,8 +32,8 @@ impl Kernel {
     }
 }
 
-/// Sockets, their inodes, files and names are of both ends, what waits for them of the
-/// server's only: our clients do not wait.
+/// Returns the bytes of the server's objects. Sockets, inodes, files and names count half, because
+/// they exist at both ends. epoll entries count fully, because our clients do not wait.
 fn objects() -> Option<f64> {
     let slabs = fs::read_to_string("/proc/slabinfo").ok()?;
     let bytes = slabs.lines().filter_map(|line| {
@@ -58,15 +57,15 @@ fn queued() -> Option<f64> {
     Some(fields.nth(1)?.parse::<f64>().ok()? * 4096.0)
 }
 
-/// Of so many.
+/// The figures for one number of connections.
 struct Seen {
     count: usize,
     resident: f64,
     objects: Option<f64>,
     queued: f64,
-    /// CPU, in milliseconds per second.
+    /// The CPU time, in milliseconds per second.
     cpu: f64,
-    /// From the idle bound of the last to the end of all, in seconds.
+    /// The seconds from the last connection's idle timeout to the end of all connections.
     reclaimed: f64,
 }
 
@@ -85,13 +84,13 @@ fn seen(count: usize, idle: Duration, look: Duration) -> Seen {
     assert_eq!(
         peer.held(),
         count,
-        "none has ended: a slow machine needs a longer bound"
+        "none has ended: a slow machine needs a longer timeout"
     );
     thread::sleep(idle.saturating_sub(last.elapsed()));
     peer.let_go();
     let reclaimed = last.elapsed().saturating_sub(idle);
     let said = peer.said();
-    assert!(said.cut >= count as u64, "at the idle bound: {said:?}");
+    assert!(said.cut >= count as u64, "at the idle timeout: {said:?}");
     drop(crowd);
     let objects = now.objects.zip(kernel.objects);
     Seen {
@@ -121,7 +120,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
         vec![
             seen.count.to_string(),
             format!("{:.1}", mib(seen.resident)),
-            objects.unwrap_or_else(|| "only root may look".to_owned()),
+            objects.unwrap_or_else(|| "needs root".to_owned()),
             format!("{:.1}", mib(seen.queued)),
             format!("{:.2}", seen.cpu),
             format!("{:.2}", seen.reclaimed),
@@ -143,8 +142,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
     Section {
         title: "A hundred times as many",
         how: format!(
-            "Refused clients who are silent until the idle bound of {} s, a new server for each \
-             row. Memory is over what there was before they came.",
+            "Refused clients that are silent until the idle timeout of {} s, with a new server \
+             for each row. Memory is in excess of that before the clients.",
             idle.as_secs()
         ),
         head: &[
@@ -153,20 +152,20 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "kernel: sockets, MiB",
             "kernel: queues, MiB",
             "CPU, ms per s",
-            "all gone, s after the bound",
+            "all closed, s after the timeout",
         ],
         rows,
         targets: vec![
             Target::at_most(1.0, format!("{most} silent: CPU, ms per s"), last.cpu),
             Target::at_most(
                 1.0,
-                format!("{most}: gone, s after the bound"),
+                format!("{most}: closed, s after the timeout"),
                 last.reclaimed,
             ),
         ],
         notes: vec![
-            "The kernel's sockets are the server's half of what it has for TCP sockets, with \
-             inode, file, name and epoll's entry; queues are of both ends."
+            "The kernel's sockets are the server's half of the memory for TCP sockets, with \
+             inode, file, name and epoll entry. The queues are those of both ends."
                 .to_owned(),
         ],
         plots: vec![plot::growth("growth.svg", shows, "MiB", &lines)],

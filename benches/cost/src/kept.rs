@@ -1,4 +1,4 @@
-//! What an accepted request costs more from end to end, on connections that are kept.
+//! The cost of an accepted request end to end, on kept connections.
 
 use crate::{
     Effort,
@@ -32,8 +32,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
     Section {
         title: "Accepted requests, kept connections",
         how: format!(
-            "An app of axum {} with its own `axum::serve`, and with what is said around it: a \
-             bodiless GET, and a POST whose handler reads its body. {}",
+            "An app of axum {} with axum's own `serve`, or with the layers that the table names. \
+             The requests are a GET without a body, and a POST whose handler reads its body. {}",
             version("axum"),
             load::in_words(effort, Cores::find())
         ),
@@ -42,22 +42,22 @@ pub(crate) fn measure(effort: Effort) -> Section {
         targets,
         notes: vec![
             format!(
-                "`RequestBodyLimitLayer` is of tower-http {}; beneath all of them are hyper {} \
-                 and tokio {}.",
+                "`RequestBodyLimitLayer` is that of tower-http {}. All of them use hyper {} and \
+                 tokio {}.",
                 version("tower-http"),
                 version("hyper"),
                 version("tokio")
             ),
-            "A layer that does nothing is among them because axum boxes a route's service and \
-             its future once more for any `.layer`. The guard of all parts joined is around the \
-             whole app, and has no part in that."
+            "A layer that does nothing is in the table because axum boxes a route's service and \
+             its future once more for any `.layer`. The limit layer of all parts combined is \
+             around the whole app, so it does not cause that."
                 .to_owned(),
-            "A body is followed by delivery and counted by the guard: axum's `Body` takes a box \
-             for each, delivery a place for it to come back to, and the request, some hundred \
-             bytes, is moved for each. Without a body, axum's own is handed on."
+            "Delivery tracks a body and the limit layer counts it. For each of the two, axum's \
+             `Body` takes a box, and the request of some hundred bytes is moved. Delivery also \
+             allocates a slot to which the body returns. Without a body, axum's own is passed on."
                 .to_owned(),
-            "The rate depends on when the load is scheduled, too, where the core is not in use all \
-             the time; CPU is the steadier figure."
+            "If the core is not in use all the time, the rate also depends on when the load is \
+             scheduled. CPU is the steadier figure."
                 .to_owned(),
         ],
         plots: Vec::new(),
@@ -74,8 +74,8 @@ pub(crate) const HEAD: [&str; 7] = [
     "core in use",
 ];
 
-/// The app with each of `around`, against the first of them, in table rows; the second
-/// is to be as fast as `target` says.
+/// Compares the app in each of `around` with the first of them, in table rows. `target` is the
+/// required speed of the second.
 pub(crate) fn against_nothing(
     effort: Effort,
     around: &[Around],
@@ -103,20 +103,20 @@ pub(crate) fn against_nothing(
             .collect();
         let all = compare(effort, cores, &starts, &loads);
         for (around, one) in around.iter().zip(&all) {
-            assert!(one.lost() == 0.0, "{name}: {around:?} loses answers");
+            assert!(one.lost() == 0.0, "{name}: {around:?} loses responses");
             let mut row = vec![(*name).to_owned(), around.in_words().to_owned()];
             row.extend(figures(one, &all[0]));
             rows.push(row);
         }
         let (nothing, joined) = (&all[0], &all[1]);
         let per_second = joined.per_second_against(nothing).median();
-        let what = format!("{name}, per second: joined / nothing");
+        let what = format!("{name}, per second: combined / nothing");
         targets.push(Target::at_least(target, what, per_second));
     }
     (rows, targets)
 }
 
-/// From `per second` on.
+/// Returns the columns from `per second` on.
 pub(crate) fn figures(one: &Rounds, other: &Rounds) -> [String; 5] {
     [
         format!("{:.0}", one.per_second()),

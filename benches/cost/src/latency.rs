@@ -1,4 +1,4 @@
-//! How long others wait for their answers, while refused clients go on sending.
+//! How long other clients wait for their responses while refused clients keep sending.
 
 use std::{
     ffi::OsString,
@@ -25,19 +25,19 @@ use crate::{
     servers::Server,
 };
 
-/// How many clients go on sending.
+/// The number of clients that keep sending.
 const LINGERING: usize = 1000;
 
-/// All of them together, in bytes per second.
+/// Their total rate, in bytes per second.
 const PACE: u64 = 500_000_000;
 
-/// What a client sends at a time.
+/// The bytes of one write of a client.
 const CHUNK: usize = 64 << 10;
 
-/// Between two requests whose answers are waited for.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the refused clients do meanwhile.
+/// The activity of the refused clients in the meantime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Storm {
     None,
@@ -53,12 +53,12 @@ impl Storm {
         match self {
             Self::None => "none",
             Self::Silent => "1 000, silent",
-            Self::Paced => "1 000, 500 MB/s in all",
+            Self::Paced => "1 000, 500 MB/s in total",
             Self::Full => "1 000, at full rate",
         }
     }
 
-    /// In an argument.
+    /// Returns the name as an argument.
     const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -69,15 +69,15 @@ impl Storm {
     }
 }
 
-/// What was seen in one run, in seconds.
+/// The figures of one run, in seconds.
 struct Seen {
     fresh: Vec<f64>,
     kept: Vec<f64>,
-    /// What was sent meanwhile, in bytes per second.
+    /// The rate of the refused clients, in bytes per second.
     pace: f64,
 }
 
-/// Those of one kind of connections.
+/// Selects the times of one kind of connection.
 type Times = fn(&Seen) -> &[f64];
 
 pub(crate) fn measure(effort: Effort) -> Section {
@@ -85,8 +85,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let server = Server::lingering(cores);
     let probes = effort.of(1000, 50);
     let rounds = effort.of(9, 2);
-    // A core that sleeps takes as long to wake as the answer takes. Where others are
-    // discarded for it never does; so that this is no merit, it does in none of the cases.
+    // Waking a sleeping core takes as long as a response. A server that discards never sleeps. The
+    // core is kept awake in all cases, so that this is no advantage.
     let _awake = cores.map(|cores| {
         let mut command = yielding(Some(cores.server));
         Process::of(
@@ -132,13 +132,13 @@ pub(crate) fn measure(effort: Effort) -> Section {
         }
     }
     Section {
-        title: "Answers while refused uploads are discarded",
+        title: "Responses while refused uploads are discarded",
         how: format!(
-            "Microseconds from a request's head to the first byte of its answer, on a connection \
-             of its own and on a kept one, a request each millisecond, while clients that were \
-             refused go on sending and the server, all parts joined, discards it; {}, and the \
-             server has one thread for all. {rounds} rounds of {probes} requests of each kind in \
-             turn; a ratio is the median of those within each round.",
+            "Microseconds from a request's head to the first byte of its response, with a request \
+             each millisecond, on a new connection and on a kept one. Meanwhile, refused clients \
+             keep sending and the server, all parts combined, discards it; {}, and the server has \
+             one thread for everything. {rounds} rounds of {probes} requests of each kind in turn. \
+             A ratio is the median of the ratios within each round.",
             Cores::in_words(cores)
         ),
         head: &[
@@ -152,10 +152,10 @@ pub(crate) fn measure(effort: Effort) -> Section {
         rows,
         targets,
         notes: vec![
-            "The clients that send have a process of their own, which yields its core to whoever \
-             asks (`chrt --idle`, or `nice`) and never sleeps; and on the server's core \
-             another such process keeps it awake. Without them the answers would be *faster* while \
-             others send, for a core that sleeps has to wake first."
+            "The sending clients run in a separate process, which yields its core to any other \
+             (`chrt --idle`, or `nice`) and never sleeps. Another such process keeps the server's \
+             core awake. Without them the responses would be *faster* while others send, because \
+             a sleeping core has to wake first."
                 .to_owned(),
         ],
         plots: Vec::new(),
@@ -174,18 +174,18 @@ fn quantile(figures: &[f64], at: f64) -> f64 {
 
 fn run(server: &Server, storm: Storm, probes: usize, cores: Option<Cores>) -> Seen {
     let mut senders = Senders::start(server.addr, storm, cores);
-    // For buffers to fill, and for what was before to be over.
+    // Lets buffers fill, and earlier work finish.
     sleep(Duration::from_millis(300));
     let (start, before) = (Instant::now(), senders.sent());
     let (fresh, kept) = on_core(cores.map(|cores| cores.load), || {
-        let probe = || probe(server.addr, probes).expect("the server answers");
+        let probe = || probe(server.addr, probes).expect("the server responds");
         probe()
     });
     let pace = (senders.sent() - before) as f64 / start.elapsed().as_secs_f64();
     Seen { fresh, kept, pace }
 }
 
-/// On a fresh connection and on a kept one, one after the other.
+/// Sends requests alternately on a fresh connection and on a kept one.
 fn probe(addr: SocketAddr, probes: usize) -> io::Result<(Vec<f64>, Vec<f64>)> {
     let request = request("GET /", &[], 0);
     let (mut fresh, mut kept) = (Vec::new(), Vec::new());
@@ -207,25 +207,25 @@ fn connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Seconds until the answer, which leaves in one piece.
+/// Returns the seconds until the response, which arrives in one piece.
 fn ask(socket: &mut TcpStream, request: &[u8]) -> io::Result<f64> {
     let start = Instant::now();
     socket.write_all(request)?;
-    let mut answer = [0; 1024];
-    let length = socket.read(&mut answer)?;
+    let mut response = [0; 1024];
+    let length = socket.read(&mut response)?;
     let took = start.elapsed().as_secs_f64();
-    let answer = &answer[..length];
+    let response = &response[..length];
     assert!(
-        answer.starts_with(b"HTTP/1.1 200"),
+        response.starts_with(b"HTTP/1.1 200"),
         "{}",
-        answer.escape_ascii()
+        response.escape_ascii()
     );
     Ok(took)
 }
 
-/// The process of the clients that go on sending.
+/// The process of the clients that keep sending.
 struct Senders {
-    /// Ended before the pipes.
+    /// The process, which ends before its pipes are dropped.
     _process: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -247,21 +247,21 @@ impl Senders {
             stdin,
             stdout: BufReader::new(stdout),
         };
-        // Which it answers when all of them were refused.
+        // The process replies when all clients were refused.
         senders.sent();
         senders
     }
 
-    /// So many bytes by now.
+    /// Returns the number of bytes sent so far.
     fn sent(&mut self) -> u64 {
         self.stdin.write_all(b"\n").expect("it reads");
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("it answers");
+        self.stdout.read_line(&mut line).expect("it replies");
         line.trim().parse().expect("a number")
     }
 }
 
-/// This program, on that core, for as long as nobody else wants it.
+/// Returns a command that runs this program on that core, but yields it to any other process.
 fn yielding(core: Option<usize>) -> Command {
     let own = std::env::current_exe().expect("a running program has a path");
     let mut words = Vec::new();
@@ -282,9 +282,9 @@ fn yielding(core: Option<usize>) -> Command {
     command
 }
 
-/// The role of who keeps a core awake.
+/// Runs the process that keeps a core awake.
 pub(crate) fn awake() {
-    // It ends with whoever has started it.
+    // It ends with its parent.
     let parent = Pid::parent();
     while Pid::parent() == parent {
         let start = Instant::now();
@@ -294,8 +294,8 @@ pub(crate) fn awake() {
     }
 }
 
-/// The role of those clients. For each line it says how many bytes were sent by then; it
-/// ends with its input.
+/// Runs those clients. For each line of input, it prints how many bytes were sent so far. It ends
+/// with its input.
 pub(crate) fn senders(args: &[String]) {
     let [addr, storm] = args else {
         panic!("an address and a storm are expected, not {args:?}");
@@ -309,7 +309,7 @@ pub(crate) fn senders(args: &[String]) {
     let sockets = (0..clients).map(|_| refused(addr));
     let sockets: Vec<_> = sockets
         .collect::<io::Result<_>>()
-        .expect("each has its answer");
+        .expect("each has its response");
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
     std::thread::spawn(move || match storm {
@@ -325,10 +325,10 @@ pub(crate) fn senders(args: &[String]) {
     }
 }
 
-/// A connection whose upload was refused, and which has still nearly all of it to send.
+/// Returns a connection whose upload was refused, with nearly all of it unsent.
 fn refused(addr: SocketAddr) -> io::Result<TcpStream> {
     let mut socket = connect(addr)?;
-    // 1000 of them are not to take the system's memory.
+    // A thousand connections must not exhaust the system's memory.
     SockRef::from(&socket).set_send_buffer_size(2 * CHUNK)?;
     let length = u64::MAX / 2;
     socket.write_all(&request(
@@ -336,26 +336,26 @@ fn refused(addr: SocketAddr) -> io::Result<TcpStream> {
         &[&format!("content-length: {length}")],
         0,
     ))?;
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer)?;
+    let mut response = Vec::new();
+    socket.read_to_end(&mut response)?;
     assert!(
-        answer.starts_with(b"HTTP/1.1 413"),
+        response.starts_with(b"HTTP/1.1 413"),
         "{}",
-        answer.escape_ascii()
+        response.escape_ascii()
     );
     Ok(socket)
 }
 
-/// One after the other, so much of each, no faster than `pace`.
+/// Writes to the sockets in turn, a chunk each, no faster than `pace`.
 fn send(sockets: &[TcpStream], pace: Option<u64>, sent: &AtomicU64) {
     let chunk = vec![0; CHUNK];
-    // When the next may be sent. What was missed for long is not made up for.
+    // The time of the next write. Long delays are not made up for.
     let mut due = Instant::now();
     for mut socket in sockets.iter().cycle() {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
-        // One that was closed has come to a bound.
+        // A closed connection has reached a limit.
         let now = socket.write(&chunk).expect("it lingers");
         sent.fetch_add(now as u64, Ordering::Relaxed);
         if let Some(pace) = pace {

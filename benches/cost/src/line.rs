@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// An upload that no server here admits, and that never ends.
+/// An upload without end, which every server here refuses.
 const UPLOAD: &[u8] =
     b"POST /upload HTTP/1.1\r\nhost: cost\r\ncontent-length: 1099511627776\r\n\r\n";
 const KEPT: &[u8] = b"POST /read HTTP/1.1\r\nhost: cost\r\ncontent-length: 0\r\n\r\n";
@@ -40,35 +40,35 @@ impl Line {
         Self::Tls(Box::new(StreamOwned::new(connection, socket)))
     }
 
-    /// Asks for what will be refused.
+    /// Sends an upload that will be refused.
     pub(crate) fn ask(&mut self) {
         self.write_all(UPLOAD).expect("the server reads");
     }
 
-    /// Asks for what is answered, and the connection kept.
+    /// Sends a request after which the server keeps the connection.
     pub(crate) fn ask_and_stay(&mut self) {
         self.write_all(KEPT).expect("the server reads");
     }
 
-    /// Reads one answer; its status.
+    /// Reads one response and returns its status.
     pub(crate) fn answer(&mut self) -> u16 {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let mut buffer = [0; 1024];
         loop {
-            let read = self.read(&mut buffer).expect("an answer");
-            assert!(read > 0, "an answer, and not an end");
-            answer.extend_from_slice(&buffer[..read]);
-            if let Some(status) = whole(&answer) {
+            let read = self.read(&mut buffer).expect("a response");
+            assert!(read > 0, "a response before the end");
+            response.extend_from_slice(&buffer[..read]);
+            if let Some(status) = whole(&response) {
                 return status;
             }
         }
     }
 
-    /// The answer to an upload.
+    /// Sends an upload and reads the refusal.
     pub(crate) fn refused(mut self) -> Self {
         self.ask();
         assert_eq!(self.answer(), 413);
-        // All of them end TLS then. Unread, that would make a reset of this side's end.
+        // All servers then end TLS. If that stayed unread, closing this side would reset.
         if matches!(self, Self::Tls(_)) {
             let end = self.read(&mut [0]);
             assert_eq!(end.expect("an end in good order"), 0);
@@ -76,7 +76,7 @@ impl Line {
         self
     }
 
-    /// Without the state of TLS, which nobody needs who says no more.
+    /// Drops the TLS state, which a client that sends nothing more does not need.
     pub(crate) fn into_socket(self) -> TcpStream {
         match self {
             Self::Tcp(socket) => socket,
@@ -85,9 +85,9 @@ impl Line {
     }
 }
 
-/// The status, once all of the answer is there.
-fn whole(answer: &[u8]) -> Option<u16> {
-    let text = String::from_utf8_lossy(answer).to_ascii_lowercase();
+/// Returns the status once the response is whole.
+fn whole(response: &[u8]) -> Option<u16> {
+    let text = String::from_utf8_lossy(response).to_ascii_lowercase();
     let (head, content) = text.split_once("\r\n\r\n")?;
     let length = head.split_once("content-length:").map(|(_, rest)| rest);
     let length = length.and_then(|rest| rest.lines().next()?.trim().parse().ok());
@@ -120,10 +120,10 @@ impl Write for Line {
     }
 }
 
-/// How many of a crowd ask at the same time.
+/// How many clients of a crowd send concurrently.
 pub(crate) const AT_ONCE: usize = 32;
 
-/// So many clients who have their answer, and say no more.
+/// Returns this many clients that have their response and send nothing more.
 pub(crate) fn crowd(
     count: usize,
     connect: impl Fn() -> Line,
@@ -150,12 +150,12 @@ static TRUSTING: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Trusting(provider)))
         .with_no_client_auth();
-    // Each handshake is a whole one.
+    // Session resumption would shorten the handshakes.
     config.resumption = Resumption::disabled();
     Arc::new(config)
 });
 
-/// Whoever the server is: it was started a moment ago, by us.
+/// A verifier that trusts any server, because this program started it.
 #[derive(Debug)]
 struct Trusting(Arc<CryptoProvider>);
 

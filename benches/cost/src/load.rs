@@ -1,4 +1,4 @@
-//! Clients that ask as fast as they are answered.
+//! Clients that send the next request as soon as they have a response.
 
 use std::{
     io,
@@ -18,10 +18,10 @@ use crate::{
     servers::Server,
 };
 
-/// How many ask at once: enough for a server to have always something to do.
+/// The number of concurrent clients. They keep a server busy all the time.
 pub(crate) const CLIENTS: usize = 32;
 
-/// What is asked, over and over.
+/// The request that is sent repeatedly.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     pub(crate) request: Vec<u8>,
@@ -31,30 +31,30 @@ pub(crate) struct Load {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Connections {
-    /// One for as many requests as it is kept for.
+    /// One connection for as many requests as the server allows.
     Kept,
-    /// One for each request, which the server closes and the client reads to the end.
+    /// A connection for each request. The server closes it, and the client reads to the end.
     Closed,
-    /// One for each request, which the client closes when it has the answer.
+    /// A connection for each request. The client closes it after the response.
     Left,
 }
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Clone, Copy, Debug)]
 struct Ran {
     per_second: f64,
-    /// The server's, in microseconds for an answer.
+    /// The server's CPU time per response, in microseconds.
     cpu: f64,
-    /// The server's share of a core.
+    /// The share of a core that the server used.
     busy: f64,
     answered: u64,
-    /// Answers that did not come, or not whole.
+    /// Responses that did not arrive, or not whole.
     lost: u64,
-    /// Connections that the server closed after an answer.
+    /// Connections that the server closed after a response.
     closed: u64,
 }
 
-/// What came of all the runs with one server and one load, round by round.
+/// The results of all runs with one server and one load, round by round.
 pub(crate) struct Rounds(Vec<Ran>);
 
 impl Rounds {
@@ -84,14 +84,14 @@ impl Rounds {
         Runs::ratios(&self.figures(cpu), &other.figures(cpu))
     }
 
-    /// The share of answers that were lost.
+    /// Returns the share of lost responses.
     pub(crate) fn lost(&self) -> f64 {
         let lost: u64 = self.0.iter().map(|ran| ran.lost).sum();
         let answered: u64 = self.0.iter().map(|ran| ran.answered).sum();
         lost as f64 / (lost + answered) as f64
     }
 
-    /// The share of answers after which a connection to keep was closed.
+    /// Returns the share of responses after which a connection was closed instead of kept.
     pub(crate) fn closed(&self) -> f64 {
         let closed: u64 = self.0.iter().map(|ran| ran.closed).sum();
         let answered: u64 = self.0.iter().map(|ran| ran.answered).sum();
@@ -99,7 +99,7 @@ impl Rounds {
     }
 }
 
-/// How the runs are made, for the page.
+/// Describes the runs for the page.
 pub(crate) fn in_words(effort: Effort, cores: Option<Cores>) -> String {
     let Plan {
         sets,
@@ -107,9 +107,9 @@ pub(crate) fn in_words(effort: Effort, cores: Option<Cores>) -> String {
         lasts,
     } = Plan::of(effort);
     format!(
-        "{CLIENTS} clients ask without pause; {}, both with one thread for the work. {} rounds of \
-         {} ms in turn, the servers started anew {sets} times; a ratio is the median of those \
-         within each round.",
+        "{CLIENTS} clients send requests without pause; {}, both with one worker thread. {} rounds \
+         of {} ms in turn, with the servers restarted {sets} times. A ratio is the median of the \
+         ratios within each round.",
         Cores::in_words(cores),
         sets * rounds,
         lasts.as_millis(),
@@ -117,9 +117,10 @@ pub(crate) fn in_words(effort: Effort, cores: Option<Cores>) -> String {
 }
 
 struct Plan {
-    /// Servers are started anew: a process has its luck with where its memory lies.
+    /// How often the servers are restarted, because the memory layout of a process affects its
+    /// speed.
     sets: usize,
-    /// With the same processes.
+    /// The rounds with the same processes.
     rounds: usize,
     lasts: Duration,
 }
@@ -134,7 +135,7 @@ impl Plan {
     }
 }
 
-/// Each load with its server, all of them in turn.
+/// Runs each load with its server, all of them in turn.
 pub(crate) fn compare(
     effort: Effort,
     cores: Option<Cores>,
@@ -156,7 +157,7 @@ pub(crate) fn compare(
                 move || load.run(server, lasts, cores)
             })
             .collect();
-        // The first of each is for it to warm up.
+        // The first run of each warms it up.
         for run in &mut runs {
             run();
         }
@@ -207,19 +208,19 @@ struct Client {
     load: Load,
     addr: SocketAddr,
     socket: Option<TcpStream>,
-    /// What has come of an answer.
+    /// The received part of a response.
     buf: Vec<u8>,
-    /// The latest answer that was looked at: the next is most often as long.
+    /// The head of the latest response. The next response is usually as long.
     last: Option<Head>,
     answered: u64,
     lost: u64,
     closed: u64,
 }
 
-/// What an answer says of itself.
+/// The length of a response, and whether it closes the connection.
 #[derive(Clone, Copy)]
 struct Head {
-    /// With its body.
+    /// Includes the body.
     length: usize,
     closes: bool,
 }
@@ -302,10 +303,10 @@ impl Client {
 }
 
 impl Head {
-    /// `None` where it has not come whole.
-    fn of(answer: &[u8]) -> Option<Self> {
-        let end = answer.windows(4).position(|end| end == b"\r\n\r\n")?;
-        let head = answer[..end].to_ascii_lowercase();
+    /// Returns `None` if the head is incomplete.
+    fn of(response: &[u8]) -> Option<Self> {
+        let end = response.windows(4).position(|end| end == b"\r\n\r\n")?;
+        let head = response[..end].to_ascii_lowercase();
         let head = str::from_utf8(&head).expect("it is ASCII");
         let value = |name: &str| {
             let mut headers = head.lines().filter_map(|line| line.split_once(':'));
@@ -321,7 +322,7 @@ impl Head {
     }
 }
 
-/// A request's bytes.
+/// Returns a request's bytes.
 pub(crate) fn request(line: &str, headers: &[&str], body: usize) -> Vec<u8> {
     let mut request = format!("{line} HTTP/1.1\r\nhost: cost\r\n");
     for header in headers {

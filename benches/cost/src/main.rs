@@ -1,5 +1,5 @@
-//! What a refusal costs, and what an accepted request does not: ours beside others, in
-//! one run. `cargo run --release` here measures all of it and writes `../README.md`.
+//! Measures the cost of refusals and the small cost of accepted requests. Each run compares ours
+//! with others. `cargo run --release` here measures everything and writes `../README.md`.
 
 mod accepted;
 mod capacity;
@@ -27,20 +27,20 @@ use crate::report::{Report, Section};
 
 #[derive(Parser)]
 struct Flags {
-    /// Measures only these, and prints them; the page is left as it is
+    /// Measure only these and print them; the page stays unchanged
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Fewer and shorter runs: to see that it works, not what it costs
+    /// Fewer and shorter runs, as a test of the benchmark itself
     #[arg(long)]
     quick: bool,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
-/// What this program is where it starts itself.
+/// The role of this program when it starts itself.
 #[derive(Subcommand)]
 enum Role {
-    /// One of the servers that are compared; says its address
+    /// One of the compared servers; prints its address
     #[command(hide = true)]
     Serve { name: String, args: Vec<String> },
     /// One of the clients
@@ -48,10 +48,10 @@ enum Role {
     Client { name: String, args: Vec<String> },
 }
 
-/// A measurement: its name, and what makes its part of the page.
+/// A measurement: its name, and the function that creates its section of the page.
 type Measurement = (&'static str, fn(Effort) -> Section);
 
-/// How much is done for a figure.
+/// How much work goes into a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effort {
     Full,
@@ -59,7 +59,7 @@ pub(crate) enum Effort {
 }
 
 impl Effort {
-    /// The one, or the other.
+    /// Returns the value for this effort.
     pub(crate) fn of<T>(self, full: T, quick: T) -> T {
         match self {
             Self::Full => full,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What several runs gave, in order.
+/// The figures of several runs, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Runs(Vec<f64>);
 
@@ -13,14 +13,13 @@ impl Runs {
         Self(runs)
     }
 
-    /// Of figures that were taken round by round: each to its neighbour, for what
-    /// disturbs a round disturbs both, and so less is left of it than in the ratio of
-    /// their medians.
+    /// Returns the ratios of figures that were taken round by round. A disturbance affects both
+    /// figures of a round, so it affects their ratio less than the ratio of the medians.
     pub(crate) fn ratios(figures: &[f64], to: &[f64]) -> Self {
         Self::of_pairs(figures, to, |figure, to| figure / to)
     }
 
-    /// As [`ratios`](Self::ratios), of what is more.
+    /// Returns the differences, like [`ratios`](Self::ratios).
     pub(crate) fn differences(figures: &[f64], to: &[f64]) -> Self {
         Self::of_pairs(figures, to, |figure, to| figure - to)
     }
@@ -56,8 +55,8 @@ impl fmt::Display for Runs {
     }
 }
 
-/// Each of `subjects` in turn, `rounds` times, so that what disturbs one run disturbs
-/// its neighbours; the order turns with each round.
+/// Runs each of `subjects` in turn, `rounds` times. A disturbance of one run then affects its
+/// neighbours, too. The order reverses with each round.
 pub(crate) fn in_turn<const N: usize>(
     rounds: usize,
     mut subjects: [&mut dyn FnMut() -> f64; N],
@@ -67,7 +66,7 @@ pub(crate) fn in_turn<const N: usize>(
     std::array::from_fn(|_| figures.next().expect("there is one of each"))
 }
 
-/// As [`in_turn`], and leaves what they gave in the order of the rounds.
+/// Runs like [`in_turn`], and returns the figures in the order of the rounds.
 pub(crate) fn rounds_of<T>(rounds: usize, subjects: &mut [&mut dyn FnMut() -> T]) -> Vec<Vec<T>> {
     let mut figures: Vec<_> = subjects
         .iter()

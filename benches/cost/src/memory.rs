@@ -1,4 +1,4 @@
-//! What a lingering connection takes of a process's memory.
+//! How much process memory a lingering connection takes.
 
 use crate::{
     Effort,
@@ -9,10 +9,10 @@ use crate::{
     report::{Section, Target},
 };
 
-/// How a crowd stays.
+/// The request that keeps a crowd connected.
 type Ask = fn(&mut Line);
 
-/// A server that is compared.
+/// A compared server.
 #[derive(Clone, Copy)]
 struct Subject {
     name: &'static str,
@@ -51,21 +51,21 @@ const SUBJECTS: [Subject; 5] = [
     },
 ];
 
-/// Bytes of resident memory, over what the server had at first.
+/// Bytes of resident memory in excess of the initial value.
 #[derive(Clone, Copy)]
 struct Seen {
-    /// When all had gone, after the first time.
+    /// After the first crowd had left.
     between: f64,
-    /// With all of them, the second time.
+    /// With the whole second crowd.
     second: f64,
 }
 
-/// `count` come and go, and come again.
+/// Connects `count` clients, lets them leave, and connects as many again.
 fn seen(peer: &Peer, count: usize, ask: Ask) -> Seen {
     let rest = peer.process.resident() as f64;
     let come = || {
         let crowd = crowd(count, || peer.connect(), ask);
-        // What hyper had of it is gone, too.
+        // hyper's part of the connections must be dropped, too.
         wait("all of them are held", || peer.held() == count);
         std::thread::sleep(std::time::Duration::from_millis(200));
         crowd
@@ -81,7 +81,7 @@ fn seen(peer: &Peer, count: usize, ask: Ask) -> Seen {
     Seen { between, second }
 }
 
-/// Live bytes and allocations of each of `count` that linger.
+/// Returns the live bytes and allocations of each of `count` lingering connections.
 fn live(name: &str, count: usize) -> (f64, f64) {
     let peer = Peer::start(name, &[&count.to_string()], None);
     let crowd = crowd(count, || peer.connect(), Line::ask);
@@ -142,28 +142,28 @@ pub(crate) fn measure(effort: Effort) -> Section {
     ];
     let mut notes = vec![
         "Live bytes and allocations are those of a server on one thread, counted by its \
-         allocator, over what it had before the first client."
+         allocator, in excess of those before the first client."
             .to_owned(),
-        "Of a refused client nothing of hyper's or of TLS's is left: a task, with its timer \
-         and the socket's registration."
+        "For a refused client, nothing of hyper or TLS is left: only a task with its timer and \
+         the socket's registration."
             .to_owned(),
     ];
     match each.get(4) {
         Some(nginx) => targets.push(Target::at_most(0.143, "ours / nginx", each[0] / nginx)),
-        None => notes.push("nginx is not installed, and so not among them.".to_owned()),
+        None => notes.push("nginx is not installed, so it is missing here.".to_owned()),
     }
     Section {
         title: "Memory of a lingering connection",
         how: format!(
-            "Resident memory of the server's process for each of {count} silent connections, \
-             over what it had before the first. All of them have come and gone once before: what \
-             the process keeps of that is the third column. Median and spread of {rounds} new \
-             processes."
+            "Resident memory of the server's process for each of {count} silent connections, in \
+             excess of that before the first. As many connections were opened and closed once \
+             before. The third column is the memory that the process kept of those. Median and \
+             spread of {rounds} new processes."
         ),
         head: &[
             "server",
             "KiB each",
-            "KiB each that stay when they have gone",
+            "KiB each that stay after they left",
             "live bytes each",
             "allocations each",
         ],

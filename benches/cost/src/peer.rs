@@ -1,4 +1,4 @@
-//! A server that is measured from outside, and nginx among them.
+//! A server that is measured from outside. One of them is nginx.
 
 use std::{
     fs,
@@ -14,17 +14,17 @@ use tempfile::TempDir;
 
 use crate::{line::Line, process::Process, servers::find_nginx};
 
-/// A server in a process of its own.
+/// A server in a separate process.
 pub(crate) struct Peer {
     pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
     pub(crate) tls: bool,
-    /// Of the process before anybody came.
+    /// The file descriptors of the process before any client connected.
     descriptors: usize,
     _files: Option<TempDir>,
 }
 
-/// What ours says of itself.
+/// The statistics that our server reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) started: u64,
@@ -34,15 +34,15 @@ pub(crate) struct Said {
 }
 
 impl Peer {
-    /// This program, in the role of the server of that name.
+    /// Starts this program in the role of the server of that name.
     pub(crate) fn start(name: &str, args: &[&str], core: Option<usize>) -> Self {
         let (process, addr) = Process::serve(name, args, core);
         let tls = name.ends_with("-tls") || name.ends_with("-decrypting");
         Self::new(process, addr, tls, None)
     }
 
-    /// nginx, which refuses by `client_max_body_size` and reads on by `lingering_close`.
-    /// `None` where it is not installed.
+    /// Starts nginx, which refuses by `client_max_body_size` and drains by `lingering_close`.
+    /// Returns `None` if it is not installed.
     pub(crate) fn nginx(core: Option<usize>) -> Option<Self> {
         let (program, _) = find_nginx()?;
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
@@ -91,10 +91,10 @@ impl Peer {
             descriptors: 0,
             _files: files,
         };
-        // So that all that a first connection brings with it is there before.
+        // After a first connection, everything that is created only once exists.
         peer.connect().refused();
         let (mut seen, mut same) = (usize::MAX, 0);
-        wait("it comes to rest", || {
+        wait("it is idle", || {
             let now = peer.process.descriptors();
             let is_same = std::mem::replace(&mut seen, now) == now;
             same = if is_same { same + 1 } else { 0 };
@@ -108,14 +108,14 @@ impl Peer {
         Line::connect(self.addr, self.tls)
     }
 
-    /// How many connections it has.
+    /// Returns the number of open connections.
     pub(crate) fn held(&self) -> usize {
         let now = self.process.descriptors();
         now.saturating_sub(self.descriptors)
     }
 
-    /// CPU time from when all of so many clients have begun until the last of their
-    /// connections has ended.
+    /// Returns the CPU time from the moment when all clients have begun to the end of the last
+    /// connection.
     pub(crate) fn cpu_of(
         &self,
         clients: usize,
@@ -141,27 +141,28 @@ impl Peer {
         self.process.cpu().saturating_sub(before)
     }
 
-    /// How long it took until it had none any more, from now on.
+    /// Returns how long it takes from now until no connection is left.
     pub(crate) fn let_go(&self) -> Duration {
         let start = Instant::now();
         wait("all connections end", || self.held() == 0);
         start.elapsed()
     }
 
-    /// What it answers to a request.
+    /// Returns the body of the response to a GET request.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut line = self.connect();
         let request = format!("GET {path} HTTP/1.1\r\nhost: cost\r\nconnection: close\r\n\r\n");
-        line.write_all(request.as_bytes()).expect("it is asked");
-        let mut answer = Vec::new();
-        // A socket that ends without an end of TLS has said all.
-        let _ = line.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer);
-        let content = answer.split_once("\r\n\r\n").map(|(_, content)| content);
+        line.write_all(request.as_bytes())
+            .expect("the server reads");
+        let mut response = Vec::new();
+        // The response is complete even if the socket ends without an end of TLS.
+        let _ = line.read_to_end(&mut response);
+        let response = String::from_utf8_lossy(&response);
+        let content = response.split_once("\r\n\r\n").map(|(_, content)| content);
         content.expect("a head").to_owned()
     }
 
-    /// Of ours only.
+    /// Returns the statistics of our server.
     pub(crate) fn said(&self) -> Said {
         let text = self.get("/stats");
         let mut numbers = text
@@ -177,7 +178,7 @@ impl Peer {
     }
 }
 
-/// Until it is so, a minute at most.
+/// Polls `is_so` until it is true, and panics after a minute.
 pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {

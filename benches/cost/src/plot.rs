@@ -1,4 +1,4 @@
-//! Plots that can be read on light and on dark: no background, and colours in between.
+//! Plots that are readable on light and on dark pages: no background, and medium colours.
 
 use plotters::{coord::Shift, prelude::*};
 
@@ -33,7 +33,7 @@ fn drawn(
     Plot { file, shows, svg }
 }
 
-/// A bar for each name and each group of figures, those that are no numbers left out.
+/// Draws a bar for each name and each group of figures. Figures that are not numbers are left out.
 pub(crate) fn bars<const N: usize>(
     file: &'static str,
     shows: &'static str,
@@ -88,7 +88,7 @@ pub(crate) fn bars<const N: usize>(
     })
 }
 
-/// Lines over a number of connections, both axes logarithmic.
+/// Draws lines over a number of connections, with both axes logarithmic.
 pub(crate) fn growth(
     file: &'static str,
     shows: &'static str,

@@ -1,4 +1,4 @@
-//! This program again, as a server or a client, and what such a process takes.
+//! Runs this program as a server or a client, and measures such a process.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ use nix::{
 pub(crate) struct Process(Child);
 
 impl Process {
-    /// This program in the role of a server, once it has said where it listens, in its
-    /// first line. On one core of its own where `core` says so.
+    /// Starts this program in the role of a server, and waits for the first line, which is its
+    /// address. `core` pins it to a core.
     pub(crate) fn serve(name: &str, args: &[&str], core: Option<usize>) -> (Self, SocketAddr) {
         let own = std::env::current_exe().expect("a running program has a path");
         let mut command = match core {
@@ -42,7 +42,7 @@ impl Process {
         Self(child)
     }
 
-    /// CPU time of all its threads, those that ended not among them.
+    /// Returns the CPU time of all running threads.
     pub(crate) fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id()))
             .into_iter()
@@ -54,13 +54,13 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// How many files and sockets it has open.
+    /// Returns the number of open files and sockets.
     pub(crate) fn descriptors(&self) -> usize {
         let open = fs::read_dir(format!("/proc/{}/fd", self.0.id()));
         open.expect("a running process").count()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()));
         let status = status.unwrap_or_default();
@@ -72,13 +72,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Which core is whose, so that a server and its load do not take each other's time.
+/// Separate cores, so that a server and its load do not take each other's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cores {
     pub(crate) server: usize,
@@ -86,7 +86,7 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
-    /// `None` where there is one core only, or no `taskset`.
+    /// Returns `None` if there is only one core, or no `taskset`.
     pub(crate) fn find() -> Option<Self> {
         let mut taskset = Command::new("taskset");
         let taskset = taskset.arg("--version").stdout(Stdio::null());
@@ -95,21 +95,23 @@ impl Cores {
         }
         let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
         let mut allowed = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
-        // The first has most of the interrupts.
+        // The first core handles most of the interrupts.
         let (load, server) = (allowed.next()?, allowed.next_back()?);
         Some(Self { server, load })
     }
 
-    /// In words, for the page.
+    /// Describes the cores for the page.
     pub(crate) fn in_words(cores: Option<Self>) -> &'static str {
         match cores {
             Some(_) => "the server on one core (`taskset`) and the load on another",
-            None => "server and load wherever the system puts them, for want of cores or `taskset`",
+            None => {
+                "server and load on cores that the system chooses, because cores or `taskset` are missing"
+            }
         }
     }
 }
 
-/// On a thread of its own, on that core where there is one for it.
+/// Runs on a separate thread, on that core if there is one.
 pub(crate) fn on_core<T: Send>(core: Option<usize>, run: impl FnOnce() -> T + Send) -> T {
     let pinned = || {
         if let Some(core) = core {
@@ -122,13 +124,13 @@ pub(crate) fn on_core<T: Send>(core: Option<usize>, run: impl FnOnce() -> T + Se
     std::thread::scope(|scope| scope.spawn(pinned).join().expect("it does not panic"))
 }
 
-/// As many descriptors as the system lets this process have.
+/// Raises the limit of file descriptors as far as the system allows.
 pub(crate) fn all_descriptors() {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is such a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("it is allowed");
 }
 
-/// Of a package that this program was built with, by its own lock file.
+/// Returns the version of a package from this program's own lock file.
 pub(crate) fn version(package: &str) -> &'static str {
     let name = format!("name = \"{package}\"");
     let mut lines = include_str!("../Cargo.lock").lines();
@@ -139,7 +141,7 @@ pub(crate) fn version(package: &str) -> &'static str {
     version.expect("it follows the name").trim_matches('"')
 }
 
-/// Processor, cores and kernel.
+/// Returns the processor, the cores and the kernel.
 pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! What a refused upload costs more than the same answer to a request without a body.
+//! The cost of a refused upload, compared with the same response to a request without a body.
 
 use crate::{
     Effort,
@@ -9,13 +9,14 @@ use crate::{
     servers::{Around, Server, find_nginx},
 };
 
-/// Of the app whose connections are kept: what is refused is a small rest.
+/// The limit of the app whose connections are kept. The remaining body of a refused upload is
+/// small.
 const SMALL_LIMIT: u64 = 1 << 10;
 
-/// A server, and how it is started.
+/// A server and the function that starts it.
 type Peer = (String, Box<dyn Fn(u64) -> Server>);
 
-/// A request, and whether the answer to a bodiless one is what it is compared with.
+/// A request with the status of its response.
 struct Asked {
     what: &'static str,
     request: Vec<u8>,
@@ -32,7 +33,7 @@ impl Asked {
     }
 }
 
-/// Each on its own connection. The first is what the others are compared with.
+/// Returns requests that each use a new connection. The others are compared with the first.
 fn on_new() -> Vec<Asked> {
     vec![
         Asked::refused(
@@ -46,7 +47,8 @@ fn on_new() -> Vec<Asked> {
     ]
 }
 
-/// What the transfer alone costs is in the last, to tell it from the refusal.
+/// Returns an upload that is refused, and one that is accepted. The second shows the cost of the
+/// transfer alone.
 fn of_64_kib() -> [Asked; 2] {
     let upload = |headers: &[&str]| request("POST /", headers, 64 << 10);
     let headers = ["connection: close", "content-length: 65536"];
@@ -60,7 +62,7 @@ fn of_64_kib() -> [Asked; 2] {
     ]
 }
 
-/// On connections that can be kept.
+/// Returns requests on connections that can be kept.
 fn on_kept() -> Vec<Asked> {
     vec![
         Asked::refused("no body", request("GET /refused", &[], 0)),
@@ -86,7 +88,7 @@ fn peers(cores: Option<Cores>, notes: &mut Vec<String>) -> Vec<Peer> {
                 Box::new(start),
             ));
         }
-        None => notes.push("nginx is not installed here, and not among the peers.".to_owned()),
+        None => notes.push("nginx is not installed, so it is missing here.".to_owned()),
     }
     peers.push((
         format!("actix-web {}, `PayloadConfig`", version("actix-web")),
@@ -112,25 +114,25 @@ pub(crate) fn measure(effort: Effort) -> Section {
     part.add_64_kib();
     let Part { rows, targets, .. } = part;
     notes.extend([
-        "A refusal has a head with a length to read, and words with numbers to write. On a new \
-         connection it also has a task that waits for the client to close, and one system call \
-         more; of CPU, nginx pays about as much for its own."
+        "For a refusal, the server reads a head with a length and writes a text with numbers. On \
+         a new connection there is also a task that waits for the client to close, and one more \
+         system call. nginx's refusals take about as much CPU."
             .to_owned(),
-        "On a kept connection the rest has to be read. A handler with nothing around it that does \
-         just that loses as much against its own bodiless answer, as its row shows. tower-http's \
-         leaves it to hyper, which takes what is in its buffer already, and closes the connection \
-         where there is more."
+        "On a kept connection the remaining body has to be read. A plain handler that only does \
+         that loses as much against its own bodiless response, as its row shows. tower-http \
+         leaves the body to hyper, which takes the bytes that are already in its buffer, and \
+         closes the connection if there are more."
             .to_owned(),
-        "A client of a new connection sends the 1 KiB with the head, and closes when it has the \
-         answer: what it would have sent otherwise is a matter of the path, and what it costs to \
-         discard has a part of its own. The bodiless request asks for the close that the upload's \
-         answer says."
+        "On a new connection the client sends the 1 KiB with the head, and closes after the \
+         response. How much more it would have sent depends on the path, and the cost of \
+         discarding has its own section. The bodiless request has `Connection: close`, as the \
+         upload's response does."
             .to_owned(),
-        "On a kept connection what is refused is read, and the connection goes on. Those that \
-         close it all the same are said to, and pay for new ones."
+        "On a kept connection the refused body is read, and the connection is kept. Servers that \
+         close it nevertheless are marked in the table, and pay for new connections."
             .to_owned(),
-        "Those of 64 KiB are for information, against the first server's bodiless request: to \
-         receive it takes time, whoever reads it, as the accepted one shows."
+        "The uploads of 64 KiB are for information, against the first server's bodiless request. \
+         Receiving them takes time in any server, as the accepted upload shows."
             .to_owned(),
     ]);
     Section {
@@ -152,7 +154,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "CPU of the server, µs",
             "against no body",
             "core in use",
-            "answers lost",
+            "responses lost",
         ],
         rows,
         targets,
@@ -170,7 +172,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// All the peers; ours is the first.
+    /// Adds the rows of all servers. Ours is the first.
     fn add(
         &mut self,
         name: &str,
@@ -200,7 +202,7 @@ impl Part<'_> {
                 self.row(server, name, asked.what, one, &all[0]);
             }
         }
-        assert!(all[1].lost() == 0.0, "joined, no answer is lost");
+        assert!(all[1].lost() == 0.0, "combined, no response is lost");
         self.targets.push(Target::at_least(
             0.95,
             format!("{name} connections, per second: refused upload / bodiless 413"),
@@ -208,12 +210,11 @@ impl Part<'_> {
         ));
     }
 
-    /// The least that it takes to keep a connection by reading: nothing around the app,
-    /// whose handler answers.
+    /// Adds the minimum cost of keeping a connection by reading: a plain app whose handler reads.
     fn add_read(&mut self) {
         let start = || Server::axum(Around::Nothing, SMALL_LIMIT, self.cores);
         let read = Asked::refused(
-            "2 KiB, read by the handler that answers 413",
+            "2 KiB, read by the handler that responds 413",
             request("POST /refused", &["content-length: 2048"], 2 << 10),
         );
         let asked = [on_kept().swap_remove(0), read];
@@ -226,7 +227,7 @@ impl Part<'_> {
         }
     }
 
-    /// Ours, one that closes at once, and the app with nothing around it, which accepts it.
+    /// Adds ours, a server that closes immediately, and a plain app that accepts the upload.
     fn add_64_kib(&mut self) {
         let cores = self.cores;
         let around = [Around::Joined, Around::TowerHttp, Around::Nothing];
@@ -244,7 +245,7 @@ impl Part<'_> {
             let server = format!("axum, {}", around[*server].in_words());
             self.row(&server, "new", asked.what, one, &all[0]);
         }
-        assert!(all[1].lost() == 0.0, "joined, no answer is lost");
+        assert!(all[1].lost() == 0.0, "combined, no response is lost");
     }
 
     fn row(&mut self, server: &str, name: &str, what: &str, one: &Rounds, bodiless: &Rounds) {

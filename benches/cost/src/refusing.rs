@@ -1,4 +1,4 @@
-//! The servers that refuse an upload and read on, ours and others, and one that keeps.
+//! Servers that refuse an upload and drain it, ours and others, and one that keeps its connections.
 
 use std::{
     io,
@@ -28,14 +28,14 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 use tower_bodyguard::{BodyGuardLayer, Drain, Linger, LingerConfig, MIB};
 
-/// As ours takes.
+/// As many bytes as ours takes.
 const CHUNK: usize = 256 << 10;
 const ANSWER: &[u8] =
     b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-/// No bound of time ends what is measured, unless one is asked for.
+/// A timeout longer than any measurement. It applies unless an argument sets another.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// Its names begin with `refusing-`, all of them.
+/// Runs the server of that name. All names begin with `refusing-`.
 pub(crate) fn serve(name: &str, args: &[String]) {
     let number = |at: usize| args.get(at).and_then(|arg| arg.parse().ok());
     let idle = number(0).map_or(LONG, Duration::from_secs);
@@ -53,7 +53,7 @@ pub(crate) fn serve(name: &str, args: &[String]) {
     }
 }
 
-/// As `#[tokio::main]` makes it: as many workers as it may use cores.
+/// Builds a runtime like `#[tokio::main]`, with as many workers as usable cores.
 fn runtime() -> Runtime {
     let runtime = Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime")
@@ -75,8 +75,8 @@ fn linger(idle: Duration) -> Linger {
     Linger::new(config)
 }
 
-/// Uploads to `/upload` are refused by their head; those to `/read` are read and dropped,
-/// those to `/leave` left to delivery.
+/// Returns our app. It refuses uploads to `/upload` by their head, reads and drops those to
+/// `/read`, and leaves those to `/leave` to delivery.
 fn app() -> Router {
     let read = |mut body: Body| async move { while let Some(Ok(_)) = body.frame().await {} };
     let upload = post(|_: Bytes| async {}).layer(BodyGuardLayer::axum(MIB));
@@ -90,7 +90,7 @@ async fn ours(linger: &Linger, tls: bool) {
     serve_ours(linger, app(), tls, listen().await).await;
 }
 
-/// With what `GET /stats` says: starts, ends by the client, other ends, bytes.
+/// `GET /stats` returns: lingers started, delivered and cut, and bytes discarded.
 async fn serve_ours(linger: &Linger, app: Router, tls: bool, listener: TcpListener) {
     let counted = linger.clone();
     let stats = move || async move {
@@ -113,7 +113,7 @@ async fn serve_ours(linger: &Linger, app: Router, tls: bool, listener: TcpListen
     }
 }
 
-/// hyper's connections, which are kept.
+/// Runs hyper's connections, which are kept.
 async fn idling(tls: bool) {
     let listener = listen().await;
     let app = app();
@@ -143,7 +143,7 @@ where
     let builder = auto::Builder::new(TokioExecutor::new());
     let service = TowerToHyperService::new(service);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    // A client that goes without an end of TLS is an error, and usual.
+    // A client that leaves without an end of TLS is a common error.
     let _ = connection.await;
 }
 
@@ -160,8 +160,8 @@ fn acceptor() -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Ours, on one thread, where what is allocated can be counted. `GET /live` says how many
-/// bytes were, once `most` connections lingered, and in how many pieces.
+/// Runs ours on one thread, where allocations can be counted. `GET /live` returns the number of
+/// allocated bytes and allocations once `most` connections linger.
 fn live(most: u64, tls: bool) {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -191,18 +191,18 @@ async fn lingering(linger: &Linger, most: u64) {
     }
 }
 
-/// What a server by hand does with what comes late.
+/// How a hand-written server handles late data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Late {
-    /// Discards in the kernel.
+    /// It discards in the kernel.
     Truncated,
-    /// Reads, 64 KiB at a time.
+    /// It reads, 64 KiB at a time.
     Read,
-    /// As that, from TLS.
+    /// It reads 64 KiB at a time from TLS.
     Decrypted,
 }
 
-/// The least that answers, half-closes and reads on: no bounds, no counters, no HTTP.
+/// Runs the smallest server that responds, half-closes and drains: no limits, no counters, no HTTP.
 async fn by_hand(late: Late) {
     let listener = listen().await;
     let acceptor = acceptor();
@@ -210,7 +210,7 @@ async fn by_hand(late: Late) {
         let (socket, _) = listener.accept().await.expect("descriptors are left");
         let acceptor = acceptor.clone();
         tokio::spawn(async move {
-            // Its client is gone, at the worst.
+            // If this fails, its client has left.
             let _ = match late {
                 Late::Truncated => truncate(socket).await,
                 Late::Read => read(socket).await,
@@ -223,28 +223,28 @@ async fn by_hand(late: Late) {
     }
 }
 
-/// One read: the client sends its head in one piece.
-async fn answer<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<()> {
+/// Responds after a single read, because the client sends its head in one piece.
+async fn respond<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<()> {
     let _ = io.read(&mut [0; 1024]).await?;
     io.write_all(ANSWER).await?;
     io.shutdown().await
 }
 
 async fn read<T: AsyncRead + AsyncWrite + Unpin>(mut io: T) -> io::Result<()> {
-    answer(&mut io).await?;
+    respond(&mut io).await?;
     let mut buffer = vec![0; 64 << 10];
     while io.read(&mut buffer).await? > 0 {}
     Ok(())
 }
 
 thread_local! {
-    /// Never touched, for nothing is written to it.
+    /// Never touched, because nothing is written to it.
     static NOWHERE: std::cell::RefCell<Vec<u8>> =
         std::cell::RefCell::new(Vec::with_capacity(CHUNK));
 }
 
 async fn truncate(mut socket: TcpStream) -> io::Result<()> {
-    answer(&mut socket).await?;
+    respond(&mut socket).await?;
     loop {
         socket.readable().await?;
         let mut read = 0;
@@ -255,7 +255,7 @@ async fn truncate(mut socket: TcpStream) -> io::Result<()> {
             })?;
             match read {
                 0 => Ok(()),
-                // The queue is empty: the next event is waited for at once.
+                // The queue is empty, so wait for the next event.
                 1..CHUNK => Err(io::ErrorKind::WouldBlock.into()),
                 _ => Ok(()),
             }

@@ -4,23 +4,23 @@ use std::{fmt, fs, path::Path};
 
 use crate::process;
 
-/// All that was measured in one run.
+/// The measurements of one run.
 pub(crate) struct Report {
     machine: String,
     sections: Vec<Section>,
 }
 
-/// One measurement's part of the page.
+/// The section of one measurement.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    /// How it was measured, in a sentence or two.
+    /// The method, in a sentence or two.
     pub(crate) how: String,
     pub(crate) head: &'static [&'static str],
     pub(crate) rows: Vec<Vec<String>>,
     pub(crate) targets: Vec<Target>,
-    /// Peers that are not installed, and what else has to be known.
+    /// Missing peers, and other remarks.
     pub(crate) notes: Vec<String>,
-    /// Plots: a file's name, what it shows, and the SVG.
+    /// Plots: a file name, a caption, and the SVG.
     pub(crate) plots: Vec<Plot>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Plot {
     pub(crate) svg: String,
 }
 
-/// What a figure should be.
+/// A required value of a figure.
 pub(crate) struct Target {
     pub(crate) what: String,
     pub(crate) seen: f64,
@@ -94,7 +94,10 @@ impl fmt::Display for Section {
             writeln!(f, "![{shows}](plots/{file})\n")?;
         }
         if !self.targets.is_empty() {
-            writeln!(f, "| target | bound | seen | |\n| --- | --- | --- | --- |")?;
+            writeln!(
+                f,
+                "| target | limit | measured | |\n| --- | --- | --- | --- |"
+            )?;
             for target in &self.targets {
                 writeln!(f, "{target}")?;
             }
@@ -120,7 +123,7 @@ impl Report {
         self.sections.push(section);
     }
 
-    /// Into `benches/`, beside this package.
+    /// Writes the page to `benches/`, beside this package.
     pub(crate) fn write(&self) {
         let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let plots = benches.join("plots");
@@ -139,7 +142,7 @@ impl fmt::Display for Report {
             "# What it costs\n\n\
              Written by `cargo run --release --manifest-path benches/cost/Cargo.toml`, \
              which measures each figure beside what it is compared with, in one run. \
-             Ratios are what to look at: absolute figures are of this machine, \
+             Look at the ratios: the absolute figures are those of this machine, \
              {}.\n",
             self.machine
         )?;

@@ -1,4 +1,4 @@
-//! The servers that are compared.
+//! The compared servers.
 
 use std::{
     fs, io,
@@ -24,24 +24,24 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::process::{Cores, Process, all_descriptors};
 
-/// What is accepted.
+/// The response to an accepted request.
 const ANSWER: &str = "stored\n";
 
-/// As long as the guard's own words.
+/// As long as the limit layer's own text.
 const REFUSED: &str = "Upload too large: 19.1 MiB. The limit is 16 KiB.\n";
 
-/// What is around the app.
+/// The layers around the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Around {
     Nothing,
-    /// A layer that does nothing: what axum makes of any.
+    /// A layer that does nothing. axum wraps every layer alike.
     Identity,
     TowerHttp,
     Guard,
     Hook,
-    /// The guard around the whole app.
+    /// The limit layer around the whole app.
     Joined,
-    /// The guard by `Router::layer`.
+    /// The limit layer by `Router::layer`.
     JoinedLayer,
 }
 
@@ -56,7 +56,7 @@ impl Around {
         Self::JoinedLayer,
     ];
 
-    /// In an argument.
+    /// Returns the name as an argument.
     const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
@@ -69,21 +69,21 @@ impl Around {
         }
     }
 
-    /// On the page.
+    /// Describes the layers for the page.
     pub(crate) const fn in_words(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Identity => "a layer that does nothing",
             Self::TowerHttp => "`RequestBodyLimitLayer` of tower-http",
-            Self::Guard => "the guard alone, by `Router::layer`",
-            Self::Hook => "the hook alone",
-            Self::Joined => "all parts joined",
-            Self::JoinedLayer => "all parts joined, the guard by `Router::layer`",
+            Self::Guard => "the limit layer alone, by `Router::layer`",
+            Self::Hook => "the socket wrapper alone",
+            Self::Joined => "all parts combined",
+            Self::JoinedLayer => "all parts combined, the limit layer by `Router::layer`",
         }
     }
 }
 
-/// A server that listens. It ends with this.
+/// A running server. It ends when this is dropped.
 pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) addr: SocketAddr,
@@ -99,7 +99,7 @@ impl Server {
         Self::own("actix", &[&limit.to_string()], cores)
     }
 
-    /// Its lingers last as long as their clients.
+    /// Starts a server whose connections linger as long as their clients stay.
     pub(crate) fn lingering(cores: Option<Cores>) -> Self {
         Self::own("lingering", &[], cores)
     }
@@ -115,7 +115,7 @@ impl Server {
 
     pub(crate) fn nginx(program: &Path, limit: u64, cores: Option<Cores>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // It cannot say which port it took; this one was free a moment ago.
+        // nginx cannot report the port that it took. This one was free a moment ago.
         let free = StdListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let addr = free.expect("there is a free port");
         let config = format!(
@@ -142,7 +142,7 @@ impl Server {
             }
             None => Command::new(program),
         };
-        // Otherwise its first words go to a log of the system's.
+        // Without `-e`, nginx writes its first messages to a system log.
         command.args(["-e", "stderr", "-p"]).arg(folder.path());
         command.arg("-c").arg(&file).stdin(Stdio::null());
         let process = Process::of(command.spawn().expect("it can be run"));
@@ -159,7 +159,7 @@ impl Server {
     }
 }
 
-/// nginx, where it is installed, and what it says of its version.
+/// Returns nginx's path and version, if it is installed.
 pub(crate) fn find_nginx() -> Option<(PathBuf, String)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -171,7 +171,7 @@ pub(crate) fn find_nginx() -> Option<(PathBuf, String)> {
     Some((program, format!("nginx {version}")))
 }
 
-/// The role of a server, of those that are started here.
+/// Runs one of the servers of this program.
 pub(crate) fn serve(name: &str, args: &[String]) {
     let result = match (name, args) {
         ("axum", [around, limit]) => {
@@ -198,7 +198,7 @@ fn app() -> Router {
         .route("/", get(|| async { ANSWER }).merge(post(store)))
         .route(
             "/refused",
-            // The body is read, where there is one.
+            // The body is read, if there is one.
             any(|_: Bytes| async { (StatusCode::PAYLOAD_TOO_LARGE, REFUSED) }),
         )
 }
@@ -209,7 +209,7 @@ async fn listen() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// As with `#[tokio::main]`, but for the one worker thread, which accepts, too.
+/// Like `#[tokio::main]`, but with a single worker thread, which also accepts.
 fn on_one_worker<F>(serve: F) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
@@ -226,7 +226,7 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
         match around {
             Around::Nothing => axum::serve(listener, app()).await,
             Around::Identity => axum::serve(listener, app().layer(Identity::new())).await,
-            // As axum's own documentation has it.
+            // The setup that axum documents.
             Around::TowerHttp => {
                 let limit = RequestBodyLimitLayer::new(usize::try_from(limit).expect("it fits"));
                 let app = app().layer(DefaultBodyLimit::disable()).layer(limit);
@@ -243,7 +243,7 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
 fn serve_lingering() -> io::Result<()> {
     all_descriptors();
     let long = Duration::from_secs(3600);
-    // Under no pressure: with fewer places, bounds would end what is to be measured.
+    // The number of slots is large, because evictions would end the measured lingers.
     let linger = Linger::new(
         LingerConfig::new()
             .max_connections(1 << 20)

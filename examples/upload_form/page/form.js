@@ -1,5 +1,5 @@
-// The form works without this script. With it the limit is checked before
-// anything is sent, and the upload shows its progress and can be cancelled.
+// The form works without this script. The script checks the limit before it sends anything, shows
+// the progress, and can cancel the upload.
 import { encode } from './multipart.js';
 import { explain, storedFiles } from './response.js';
 
@@ -22,7 +22,7 @@ form.addEventListener('submit', (event) => {
   clear();
   const body = encode(new FormData(form));
   if (body.size > limit && !$('anyway').checked) {
-    refuse(`Upload too large: ${bytes(body.size)}. The limit is ${bytes(limit)}. Choose smaller files, or send them in several goes.`);
+    refuse(`Upload too large: ${bytes(body.size)}. The limit is ${bytes(limit)}. Choose smaller files, or send them in several uploads.`);
   } else {
     send(body);
   }
@@ -41,14 +41,14 @@ $('cancel').addEventListener('click', () => upload?.abort());
 
 document.addEventListener('dragover', (event) => {
   if (!event.dataTransfer?.types.includes('Files')) return;
-  // Without this the browser would leave the page to show the file.
+  // Without this, the browser would leave the page to show the file.
   event.preventDefault();
   event.dataTransfer.dropEffect = upload ? 'none' : 'copy';
   form.classList.toggle('dragging', !upload);
 });
 
 document.addEventListener('dragleave', (event) => {
-  // Leaving one element for another is no leaving; leaving the window is.
+  // Moving from one element to another does not count, only leaving the window.
   if (!event.relatedTarget) form.classList.remove('dragging');
 });
 
@@ -75,7 +75,7 @@ function send(body) {
     else refuse(explain(request));
   });
   request.addEventListener('error', () => {
-    refuse('The upload broke off before an answer came. The connection was lost, or a file could not be read.');
+    refuse('The upload was aborted before a response came. The connection was lost, or a file could not be read.');
   });
   request.addEventListener('abort', () => {
     $('news').textContent = 'Cancelled. Nothing was stored.';
@@ -89,7 +89,7 @@ function send(body) {
   request.send(body);
 }
 
-/** While `request` runs, the form is locked and Cancel stands in the place of Send. */
+/** Locks the form and replaces Send by Cancel while `request` runs. */
 function busy(request) {
   upload = request;
   fields.disabled = request !== null;
@@ -102,10 +102,10 @@ function show(loaded, total) {
   $('bar').max = total;
   $('bar').value = loaded;
   $('figures').textContent =
-    loaded < total ? `${units(loaded)} of ${units(total)}` : `${units(total)} sent, waiting for the answer`;
-  // Read out at each quarter only: an announcement for each event would never end.
+    loaded < total ? `${units(loaded)} of ${units(total)}` : `${units(total)} sent, waiting for the response`;
+  // Announced only at each quarter, because an announcement for each event would never end.
   const quarter = Math.floor((4 * loaded) / total);
-  const news = quarter < 4 ? `${quarter * 25} percent sent` : 'All sent, waiting for the answer';
+  const news = quarter < 4 ? `${quarter * 25} percent sent` : 'All sent, waiting for the response';
   if ($('news').textContent !== news) $('news').textContent = news;
 }
 
@@ -123,7 +123,7 @@ function refuse(words) {
   $('refusal').focus();
 }
 
-/** Lists the stored files. The lines are the server's: hash, size, name, two spaces between. */
+/** Lists the stored files. A line of the server has hash, size and name, separated by two spaces. */
 function list(lines) {
   clear();
   busy(null);
@@ -156,7 +156,7 @@ function units(count) {
     count /= 1024;
     power += 1;
   }
-  // Cut, not rounded, as the server does it.
+  // Truncated and not rounded, as on the server.
   const tenths = Math.floor(count * 10) / 10;
   return `${tenths.toLocaleString('en')} ${names[power]}`;
 }

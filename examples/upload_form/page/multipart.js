@@ -1,7 +1,7 @@
 /**
- * Encodes form fields as `multipart/form-data`, as browsers do, but with a
- * boundary of our own: so the size of the whole body is known, to the byte,
- * before any of it is sent. A Blob only refers to its files; nothing is read here.
+ * Encodes form fields as `multipart/form-data`, as browsers do, but with our own
+ * boundary. The exact size of the whole body is therefore known before any of it
+ * is sent. A Blob only refers to its files, so nothing is read here.
  */
 export function encode(fields) {
   const boundary = `upload-form-${token()}`;
@@ -21,13 +21,13 @@ export function encode(fields) {
   return new Blob(parts, { type: `multipart/form-data; boundary=${boundary}` });
 }
 
-/** Not `crypto.randomUUID`: pages that came over plain HTTP have none. */
+/** Returns a random token. Pages over plain HTTP have no `crypto.randomUUID`. */
 function token() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
-/** Escapes quotes and line ends as the HTML standard has it, and what else no header may have. */
+/** Escapes quotes and line ends as HTML does, and other characters forbidden in headers. */
 function quoted(name) {
   return name.replace(/["\x00-\x1f\x7f]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }

@@ -1,10 +1,10 @@
-// Reads the responses to an upload. The form's own are plain text. A proxy in front of it may
-// respond as well, with a page of its own or with nothing: then the status says what happened.
+// Reads the responses to an upload. The form's own are plain text. A proxy in front of it may also
+// respond, with its own page or with an empty body. In that case the status explains what happened.
 
-/** What a line of the form's list looks like: hash, size, name, two spaces between. */
+/** A line of the form's list: hash, size and name, separated by two spaces. */
 const FILE = /^[0-9a-f]{64}  \d+ bytes  /;
 
-/** By their names in RFC 9110: proxies have older ones, and HTTP/2 sends none. */
+/** The names in RFC 9110. Proxies send older ones, and HTTP/2 sends none. */
 const TITLES = {
   400: 'Bad Request',
   401: 'Unauthorized',
@@ -29,7 +29,7 @@ export function storedFiles(request) {
   return request.status === 200 && lines.every((line) => FILE.test(line)) ? lines : null;
 }
 
-/** Says why nothing was stored, as far as the response tells. */
+/** Explains why nothing was stored, as far as the response says. */
 export function explain(request) {
   const { status, statusText } = request;
   if (status >= 400 && words(request)) return words(request);
@@ -39,7 +39,7 @@ export function explain(request) {
 function sentence(status) {
   switch (status) {
     case 413:
-      return 'The upload was refused before it reached this form: something on the way has a smaller limit. Choose smaller files, or send them in several goes.';
+      return 'The upload was refused before it reached this form: a proxy on the way has a smaller limit. Choose smaller files, or send them in several uploads.';
     case 502:
     case 503:
     case 504:
@@ -51,11 +51,11 @@ function sentence(status) {
   }
 }
 
-/** The text of a response that is meant to be read as it stands, otherwise an empty string. */
+/** Returns the text of a response that is meant for people, otherwise an empty string. */
 function words(request) {
   const [type] = (request.getResponseHeader('Content-Type') ?? '').split(';');
   const text = request.responseText.trim();
   const plain = type.trim().toLowerCase() === 'text/plain';
-  // Some proxies send their pages as plain text.
+  // Some proxies send their HTML pages as plain text.
   return plain && !text.startsWith('<') ? text : '';
 }

@@ -1,4 +1,4 @@
-//! Connections that linger, and what each is allowed.
+//! Lingering connections, and the limits of each.
 
 use std::{
     convert::Infallible,
@@ -33,7 +33,7 @@ pub struct Input {
     good: Option<(Number, Span)>,
     at_once: Places,
     connections: Vec<Connection>,
-    /// When there is no more time, where the bounds give much.
+    /// The grace period of the shutdown, if the limits allow very long lingers.
     shutdown: u16,
 }
 
@@ -47,12 +47,12 @@ enum Places {
 struct Connection {
     after: u16,
     client: Client,
-    /// With delivery, whose answer says that the connection closes.
+    /// With delivery, whose response announces the close.
     closes: bool,
     server: Vec<Do>,
 }
 
-/// As hyper does, and in any order.
+/// Calls of a server, as hyper makes them and in any other order.
 #[derive(Arbitrary, Clone, Debug)]
 enum Do {
     Read,
@@ -61,7 +61,7 @@ enum Do {
     IntoInner,
 }
 
-/// Events, and who was let go of at the moment after.
+/// The events of lingering connections.
 type Events = Arc<Mutex<Vec<Discarded>>>;
 
 struct Settings {
@@ -81,7 +81,7 @@ impl Settings {
             total: input.total.get(),
             bytes: input.bytes.map(Number::get),
             least: input.least.map(rate),
-            // The default counts, where nothing else is said.
+            // The default applies if nothing else is set.
             good: Some(
                 input
                     .good
@@ -121,8 +121,8 @@ impl Settings {
     }
 }
 
-/// For how long after `since` the bytes that came make a rate, if those sent ahead count for
-/// `ahead` at most.
+/// Returns for how long after `since` the received bytes keep the rate. Bytes sent ahead count for
+/// at most `ahead`.
 fn kept(came: &[(Instant, u64)], since: Instant, rate: u64, ahead: Duration) -> Duration {
     let mut nanoseconds = 0;
     for (at, bytes) in came {
@@ -134,17 +134,17 @@ fn kept(came: &[(Instant, u64)], since: Instant, rate: u64, ahead: Duration) -> 
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
 }
 
-/// For how long bytes sent ahead count at most.
+/// The longest time that bytes sent ahead count for.
 const AHEAD: Duration = Duration::from_secs(10);
 
-/// What the server knows when it lets go.
+/// The state of a connection when the server drops it.
 struct LetGo {
     log: Log,
     at: Instant,
-    /// Of what came, these were read or discarded before.
+    /// How many reads happened before that.
     before: usize,
     discarded: u64,
-    /// Nothing is to follow: the client was gone, or a bound was met before.
+    /// No linger may follow: the client had left, or a limit was reached before.
     plainly: bool,
     was_shut: bool,
 }
@@ -172,7 +172,7 @@ pub(super) async fn drive(input: Input) {
     };
     let asked = Instant::now();
     linger.shutdown(bound).await;
-    // Of two last turns.
+    // Each of two last turns may take a second.
     assert!(asked.elapsed() <= bound + Duration::from_secs(2) + SLACK);
     let stats = linger.stats();
     assert_eq!((stats.lingering(), stats.reading), (0, 0));
@@ -192,11 +192,11 @@ pub(super) async fn drive(input: Input) {
 
     let alone = let_go.len() == 1;
     for connection in &let_go {
-        // By how long it was allowed; and the one event is of the one connection.
+        // Only a single connection has a single event, which then belongs to it.
         let event = events.last().filter(|_| alone && events.len() == 1);
         connection.check(&settings, event, ends);
     }
-    // Past half of the slots, dormant connections are evicted.
+    // Dormant connections are evicted only while more than half of the slots are taken.
     if settings
         .at_once
         .is_none_or(|places| places / 2 >= let_go.len())
@@ -252,7 +252,7 @@ impl Connection {
                     let logged = log.logged();
                     discarded += sum(&logged.came[before..]);
                     let events = events.lock().expect("no panic within");
-                    // Another's event may be among them.
+                    // It may include an event of another connection.
                     assert!(!cut || events.len() > lingered || shut || discarded > 0);
                 }
                 Do::Shutdown => {
@@ -271,7 +271,7 @@ impl Connection {
     }
 }
 
-/// Of a connection whose answer says that it closes.
+/// Returns a connection whose response announces the close.
 async fn closing(socket: Socket, linger: &Linger) -> LingerIo<Socket> {
     static LARGE: [u8; 2 << 20] = [0; 2 << 20];
     let handler = service_fn(|_: Request<TrackedBody<Full<Bytes>>>| async {
@@ -279,7 +279,7 @@ async fn closing(socket: Socket, linger: &Linger) -> LingerIo<Socket> {
     });
     let (io, service) = linger.wrap(socket, handler);
     let request = Request::new(Full::new(Bytes::from_static(&LARGE)));
-    let response = service.oneshot(request).await.expect("it has an answer");
+    let response = service.oneshot(request).await.expect("it has a response");
     assert_eq!(response.headers()["connection"], "close");
     io
 }
@@ -306,7 +306,7 @@ impl LetGo {
 
     fn check(&self, settings: &Settings, event: Option<&Discarded>, ends: bool) {
         let logged = self.log.logged();
-        let dropped = logged.dropped.expect("it is held by nobody");
+        let dropped = logged.dropped.expect("it is dropped");
         let lasted = dropped - self.at;
         if self.plainly {
             assert_eq!((lasted, logged.shut), (Duration::ZERO, self.was_shut));
@@ -316,7 +316,7 @@ impl LetGo {
         let heard = came.last().map_or(self.at, |(at, _)| *at);
         let received = sum(came);
 
-        // Not for longer than the bounds.
+        // It does not linger for longer than the limits.
         let slow = lasted.saturating_sub(SLACK);
         assert!(slow <= settings.longest());
         assert!(dropped - heard <= settings.idle.saturating_add(SLACK));
@@ -338,7 +338,7 @@ impl LetGo {
             assert!(slow <= grace || kept >= slow, "below the rate");
         }
 
-        // And not for less.
+        // It does not linger for less, either.
         let Some(event) = event else {
             return;
         };
@@ -361,4 +361,4 @@ impl LetGo {
 }
 
 #[derive(Debug)]
-struct Brief<'a>(#[expect(dead_code, reason = "for the words of a failure")] &'a Logged);
+struct Brief<'a>(#[expect(dead_code, reason = "printed when an assertion fails")] &'a Logged);

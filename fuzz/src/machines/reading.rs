@@ -1,4 +1,4 @@
-//! The drain of HTTP/1, and the stream's linger of HTTP/2: one body each.
+//! The HTTP/1 drain and the HTTP/2 stream linger, with one body each.
 
 use std::{
     convert::Infallible,
@@ -29,17 +29,17 @@ pub struct Input {
     total: Span,
     no_place: bool,
     request: Script,
-    /// So long the server has the answer's body.
+    /// How long the server holds the response body.
     holds: u16,
 }
 
-/// Until a stream's answer is out it is read no longer than that, the timeout of a stall; so it is held
-/// unread.
+/// The stall timeout: until a stream's response is sent, the stream is read for no longer. Then it
+/// is held unread.
 const ANSWER: Duration = Duration::from_secs(300);
 const HELD: Duration = Duration::from_millis(20);
-/// From a stream's answer on.
+/// The idle timeout, which counts from a stream's response on.
 const IDLE: Duration = Duration::from_secs(1);
-/// A frame of the script's.
+/// The longest frame of the script.
 const FRAME: u64 = 1 << 16;
 
 pub(super) async fn drive(input: &Input) {
@@ -86,7 +86,7 @@ pub(super) async fn drive(input: &Input) {
         drop(response);
     });
 
-    // A client without an end is told to end.
+    // If the limits do not end the client, a shutdown does.
     let longest = match input.is_http2 {
         true => holds.min(ANSWER).saturating_add(total.max(HELD)),
         false => total,
@@ -103,11 +103,11 @@ pub(super) async fn drive(input: &Input) {
         sleep(Duration::from_secs(10) + SLACK).await;
     }
     assert_eq!(linger.stats().reading, 0);
-    let dropped = seen.told().dropped.expect("it is held by nobody");
+    let dropped = seen.told().dropped.expect("it is dropped");
     assert!(dropped <= Instant::now());
 
     let events = std::mem::take(&mut *events.lock().expect("no panic within"));
-    // Alone, delivery reads on to deliver the answer where the drain has met its bound.
+    // Without a socket wrapper, delivery reads beyond the drain limit to deliver the response.
     assert!(events.len() <= if input.is_http2 { 1 } else { 2 });
     let Some(&(is_stream, event)) = events.first() else {
         return;

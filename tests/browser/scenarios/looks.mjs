@@ -19,7 +19,7 @@ export async function accessible(stage, theme) {
   await sendAndStore(page);
   await audit(page, 'the form, with what was stored');
 
-  // The answers as pages of their own: sent without the script, which axe-core needs on.
+  // The responses as separate pages, sent without the script. axe-core itself needs scripts.
   await page.goto(stage.url);
   await choose(page, large);
   await submitPlainly(page);

@@ -1,7 +1,7 @@
 import { contains, equal } from '../stage.mjs';
 import { choose, sendAndStore, submit, text } from './steps.mjs';
 
-/** What files may be called on disk, and how the server shows it. */
+/** Names that files can have on disk, and how the server shows them. */
 const ON_DISK = {
   '<script>window.hacked = 1<\\script>.txt': '<script>window.hacked = 1<\\script>.txt',
   'say "hi"; filename=x.txt': 'say %22hi%22; filename=x.txt',
@@ -10,7 +10,7 @@ const ON_DISK = {
   '&amp;{{ 7 * 7 }}%s.txt': '&amp;{{ 7 * 7 }}%s.txt',
 };
 
-/** What only a script can call a file. */
+/** Names that only a script can give to a file. */
 const SCRIPTED = {
   '../../x': '../../x',
   'nul\0.txt': 'nul%00.txt',

@@ -1,27 +1,27 @@
-// The form as it is without JavaScript.
+// The form without JavaScript.
 import { contains, equal } from '../stage.mjs';
 import { choose, submit, text } from './steps.mjs';
 
 export async function refusal(stage) {
   const page = await stage.open({ script: false });
   await choose(page, await stage.file(20_000_000));
-  const answer = await submit(page);
-  equal('status', answer.status(), 413);
+  const response = await submit(page);
+  equal('status', response.status(), 413);
   contains('the page', await text(page, 'main'), 'Content Too Large');
   contains('the page', await text(page, 'main'), 'limit is 4 MiB');
 
   const [back] = await Promise.all([page.waitForNavigation(), page.click('main a')]);
-  equal('status of the form after the way back', back.status(), 200);
+  equal('status of the form after going back', back.status(), 200);
   equal('forms there', (await page.$$('form#upload')).length, 1);
 }
 
 export async function upload(stage) {
   const page = await stage.open({ script: false });
-  equal('what only scripts can do is hidden', (await page.$$('[data-script]:not([hidden])')).length, 0);
+  equal('controls that need scripts are hidden', (await page.$$('[data-script]:not([hidden])')).length, 0);
   const files = [await stage.file(1_000_000, 'one.bin'), await stage.file(0, 'empty.bin')];
   await choose(page, ...files);
-  const answer = await submit(page);
-  equal('status', answer.status(), 200);
+  const response = await submit(page);
+  equal('status', response.status(), 200);
   const seen = await text(page, '.files');
   for (const file of files) {
     for (const part of [file.name, `${file.size} bytes`, file.hash]) contains('the list', seen, part);

@@ -1,8 +1,8 @@
-// The form with its script, behind something that responds in its place.
+// The form with its script, behind a proxy that responds in its place.
 import { contains, equal } from '../stage.mjs';
 import { choose, sendAndRefuse, sendAndStore } from './steps.mjs';
 
-/** What the form makes of each response: how its words begin, and what else they have. */
+/** How the form explains each response: how its text begins, and what else it contains. */
 const RESPONSES = [
   {
     sent: { status: 413, contentType: 'text/html', body: page('413 Request Entity Too Large') },
@@ -46,7 +46,7 @@ const RESPONSES = [
   },
 ];
 
-/** Responses of others are never shown as source text, nor as files that were stored. */
+/** A proxy's responses are never shown as source text, nor as stored files. */
 export async function others(stage) {
   const page = await stage.open();
   const file = await stage.file(1000);
@@ -69,7 +69,7 @@ export async function others(stage) {
   contains('the list, when the form responds again', await sendAndStore(page), file.hash);
 }
 
-/** The form would take this file, but the nginx in front of it does not. */
+/** The form would accept this file, but the nginx in front of it does not. */
 export async function smallerLimit(stage) {
   const page = await stage.open();
   await choose(page, await stage.file(3_000_000));

@@ -1,6 +1,6 @@
 // The form with its script.
 import { contains, equal } from '../stage.mjs';
-import { LIMIT, answer, choose, sendAndRefuse, sendAndStore, text } from './steps.mjs';
+import { LIMIT, choose, sendAndRefuse, sendAndStore, text, waitFor } from './steps.mjs';
 
 export async function refusal(stage) {
   const page = await stage.open();
@@ -59,7 +59,7 @@ export async function progress(stage) {
   await page.waitForFunction(() => document.getElementById('bar').value > 0);
   contains('the figures', await text(page, '#figures'), ' of 2.8 MiB');
   gate.open();
-  contains('the list', await answer(page, '#stored-files'), file.hash);
+  contains('the list', await waitFor(page, '#stored-files'), file.hash);
 
   const values = await page.evaluate(() => window.values);
   const shown = values.map(({ value }) => value).join(', ');
@@ -95,7 +95,7 @@ export async function broken(stage) {
   await page.click('#send');
   await page.waitForSelector('#cancel', { visible: true });
   await gate.close();
-  contains('the words', await answer(page, '#refusal'), 'broke off');
+  contains('the words', await waitFor(page, '#refusal'), 'was aborted');
   equal('the form can be sent again', await page.$eval('#send', (element) => element.hidden), false);
 }
 

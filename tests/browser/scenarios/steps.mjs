@@ -6,10 +6,10 @@ export async function choose(page, ...files) {
   await input.uploadFile(...files.map((file) => file.path));
 }
 
-/** Sends the form to the page that answers it. */
+/** Sends the form and returns the response. */
 export async function submit(page) {
-  const [answer] = await Promise.all([page.waitForNavigation(), page.click('#send')]);
-  return answer;
+  const [response] = await Promise.all([page.waitForNavigation(), page.click('#send')]);
+  return response;
 }
 
 export function text(page, selector) {
@@ -19,17 +19,17 @@ export function text(page, selector) {
 /** Sends with the script's help, and returns the words of the refusal. */
 export async function sendAndRefuse(page) {
   await page.click('#send');
-  return answer(page, '#refusal');
+  return waitFor(page, '#refusal');
 }
 
 /** Sends with the script's help, and returns the list of files. */
 export async function sendAndStore(page) {
   await page.click('#send');
-  return answer(page, '#stored-files');
+  return waitFor(page, '#stored-files');
 }
 
-/** Waits for the answer to what was sent, which must be the one that `selector` shows. */
-export async function answer(page, selector) {
+/** Waits for the outcome of an upload. It must be the one that `selector` shows. */
+export async function waitFor(page, selector) {
   await page.waitForSelector('#refusal:not([hidden]), #stored:not([hidden])');
   const wanted = await page.$(`${selector}:not([hidden] *, [hidden])`);
   if (!wanted) throw new Error(`expected ${selector} to be shown`);

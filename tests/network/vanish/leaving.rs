@@ -1,4 +1,4 @@
-//! The trials, and the roles that the executable has in them.
+//! The trials, and the roles of the executable in them.
 
 use std::{env, io, net::SocketAddr};
 
@@ -12,14 +12,14 @@ use super::{
     subject::{Figures, Kind, Subject, metrics, role, within},
 };
 
-/// In each state.
+/// The number of clients in each state.
 const CLIENTS: usize = 5;
 
-/// What the executable is in the tests themselves.
+/// Plays a role of the test executable.
 pub(crate) fn play(role: &str) {
     let mut words = env::args().skip(1);
     let mut addr = || -> SocketAddr {
-        let word = words.next().expect("it is told where");
+        let word = words.next().expect("an address argument");
         word.parse().expect("an address")
     };
     match role {
@@ -62,7 +62,7 @@ fn of_few_descriptors(name: &str, test: fn()) -> Trial {
     })
 }
 
-/// That so many clients are in each of the states.
+/// Returns whether this many clients are in each state.
 fn is_reached(figures: Figures, states: &[State], at_rest: Figures) -> bool {
     let count = |is: fn(State) -> bool| {
         let those = states.iter().filter(|state| is(**state));
@@ -74,7 +74,7 @@ fn is_reached(figures: Figures, states: &[State], at_rest: Figures) -> bool {
 }
 
 fn leave(kind: Kind, exit: Exit) {
-    // Bounds that are of no help.
+    // These timeouts are too long to help.
     let server = Subject::start(kind, &kind.flags("10m", "10m"));
     let states = kind.states();
     let clients: Vec<_> = states
@@ -92,12 +92,12 @@ fn leave(kind: Kind, exit: Exit) {
     server.assert_idle();
 }
 
-/// Those whose clients the crate, or the kernel, gives up.
+/// Returns the states whose clients the crate or the kernel gives up.
 fn that_end(kind: Kind) -> Vec<State> {
     let states = kind.states().iter().copied();
     let ends = |state: &State| match state {
         State::Head => false,
-        // The form's `--min-rate` would leave the body of a client that waits 5 s.
+        // With `--min-rate`, the form would wait 5 s for the body of a silent client.
         State::Body => matches!(kind, Kind::Ours),
         _ => true,
     };
@@ -132,7 +132,7 @@ fn vanish() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Says when they are there, and then holds them until it is killed.
+/// Prints a line when the clients are connected, and then holds them until it is killed.
 fn be_clients(addrs: &[SocketAddr]) {
     let mut clients = Vec::new();
     for (kind, addr) in Kind::BOTH.into_iter().zip(addrs) {

@@ -11,16 +11,16 @@ use testkit::outside::{Need, succeed};
 
 use super::subject::within;
 
-/// Of the server.
+/// The address of the server.
 pub(crate) const ADDRESS: &str = "10.93.7.2";
 
 const CLIENTS_ADDRESS: &str = "10.93.7.1";
 
-/// So that the server does not notice that nobody answers for it.
+/// The server knows this address in advance, so it does not notice that no ARP reply comes.
 const CLIENTS_MAC: &str = "02:00:00:00:00:01";
 
 pub(crate) fn needs() -> Vec<Need> {
-    // As another process of its own, which may be let make one and not the other.
+    // Tries both, because a process may be allowed to make a namespace and not a veth.
     let name = format!("bodyguard-try-{}", id());
     let make = format!(
         "ip netns add {name} && ip -n {name} link add try type veth peer name yrt; \
@@ -69,14 +69,14 @@ impl Network {
         ] {
             ip(&command)?;
         }
-        // A quarter of an hour is what a kernel has for a client that confirms nothing.
+        // By default, a kernel waits a quarter of an hour for a client that acknowledges nothing.
         let mut sysctl = Command::new("sh");
         sysctl.args(["-c", "echo 3 > /proc/sys/net/ipv4/tcp_retries2"]);
         succeed(&mut within(server, &sysctl))?;
         Ok(network)
     }
 
-    /// From now on no packet of the clients' arrives, and none at them.
+    /// From now on, no packet passes in either direction.
     pub(crate) fn cut(&self) -> Result<(), Failed> {
         ip(&format!("-n {} link set c0 down", self.client))
     }
@@ -85,7 +85,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for namespace in [&self.client, &self.server] {
-            // It may never have been made.
+            // The namespace may not exist.
             let _ = ip(&format!("netns del {namespace}"));
         }
     }
@@ -95,11 +95,11 @@ fn ip(words: &str) -> Result<(), Failed> {
     succeed(Command::new("ip").args(words.split_whitespace())).map(drop)
 }
 
-/// Clients in a process of their own.
+/// Clients in a separate process.
 pub(crate) struct Clients(Child);
 
 impl Clients {
-    /// Back when it says that all of them are there.
+    /// Starts the process and returns when it reports that all clients are connected.
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("it can be run");
@@ -113,7 +113,7 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

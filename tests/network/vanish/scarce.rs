@@ -1,5 +1,4 @@
-//! Where descriptors run out: what the crate can give back, it gives back, and accepting
-//! goes on.
+//! File descriptors run out. The crate releases the ones that it can, and accepting continues.
 
 use std::{
     io::Write,
@@ -19,7 +18,7 @@ use super::{
     subject::{Kind, Subject},
 };
 
-/// With so many descriptors, and bounds that are of no help.
+/// Starts a server with this many file descriptors and with timeouts that are too long to help.
 fn limited(kind: Kind, descriptors: usize, more: &[&str]) -> Subject {
     let program = kind.program();
     let mut shell = Command::new("sh");
@@ -32,7 +31,7 @@ fn limited(kind: Kind, descriptors: usize, more: &[&str]) -> Subject {
     Subject::start_by(shell, &flags, None)
 }
 
-/// Asks over a connection that is kept.
+/// Sends a GET over a kept connection and returns the response body.
 fn ask(socket: &mut TcpStream, path: &str) -> String {
     let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
     socket.write_all(get.as_bytes()).unwrap();
@@ -44,12 +43,12 @@ fn lingering(socket: &mut TcpStream) -> u64 {
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("bodyguard_lingering "));
-    line.expect("it is told").parse().expect("a number")
+    line.expect("it is reported").parse().expect("a number")
 }
 
-/// `EMFILE`, with descriptors that are held by others: each connection that cannot be
-/// accepted evicts one that lingers. Another one makes room for the next: Linux asks for a
-/// descriptor before it looks for a connection (`accept4`), and so the listener needs one.
+/// Tests `EMFILE` with file descriptors that others hold. Each connection that cannot be accepted
+/// evicts one that lingers. Another eviction makes room for the next: Linux allocates a file
+/// descriptor before it looks for a connection (`accept4`), so the listener needs one.
 pub(crate) fn emfile() {
     const LINGERING: u64 = 20;
     let server = limited(Kind::Ours, 64, &[]);
@@ -67,10 +66,10 @@ pub(crate) fn emfile() {
         left = now;
     }
     drop(silent);
-    nobody_gives_way(&server, &mut kept, addr);
+    assert_accepts_after_release(&server, &mut kept, addr);
 }
 
-/// `EMFILE` that only axum sees, which sleeps then.
+/// Tests `EMFILE` that only axum sees. axum then sleeps.
 pub(crate) fn tapped() {
     const LINGERING: u64 = 4;
     let server = limited(Kind::Ours, 64, &["--tapped"]);
@@ -80,21 +79,21 @@ pub(crate) fn tapped() {
     while lingering(&mut kept) < LINGERING {}
     ask(&mut kept, "/hold");
     assert_eq!(get(addr, "/").status, 200);
-    // One for the connection, and one for the next, unless the first is closed again before
-    // anybody looks for a descriptor.
+    // One eviction is for the connection and one for the next, unless the first is closed again
+    // before the next `accept4`.
     let evicts = |now: u64| (1..=2).contains(&(LINGERING - now));
     assert!(evicts(lingering(&mut kept)));
     server.assert_idle();
     assert!(evicts(lingering(&mut kept)));
 }
 
-/// 900 idle connections of 1024 descriptors, and a client whose refused connections take the
-/// rest: refused uploads at 200 kB/s are delivered.
+/// 900 idle connections hold most of 1024 file descriptors. The refused connections of one client
+/// take the others. Refused uploads at 200 kB/s are still delivered.
 pub(crate) fn idle() {
     let server = limited(Kind::Ours, 1024, &[]);
     let addr = server.addr();
     let idle: Vec<_> = (0..900).map(|_| connect(addr)).collect();
-    // They are accepted in their order.
+    // Connections are accepted in order.
     assert_eq!(get(addr, "/").status, 200);
     let honest = Paced {
         from: Ipv4Addr::LOCALHOST.into(),
@@ -120,8 +119,9 @@ pub(crate) fn idle() {
     drop(idle);
 }
 
-/// Whoever holds the descriptors gives them back in the end, and accepting has gone on.
-fn nobody_gives_way(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
+/// Nothing can be evicted. The holder finally releases the file descriptors, and accepting has
+/// continued.
+fn assert_accepts_after_release(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
     ask(kept, "/hold");
     let mut waiting = connect(addr);
     waiting
@@ -132,8 +132,8 @@ fn nobody_gives_way(server: &Subject, kept: &mut TcpStream, addr: SocketAddr) {
     assert_eq!(read_response(&mut waiting).unwrap().status, 200);
 }
 
-/// The form, with 256 of them, and more than that of clients that are refused: those who
-/// are silent, those who reset, those who are in the midst of sending.
+/// Runs the form with 256 file descriptors. More refused clients than that connect: silent clients,
+/// clients that reset, and clients that are still sending.
 pub(crate) fn few() {
     let form = limited(Kind::Form, 256, &[]);
     let addr = form.addr();

@@ -1,5 +1,5 @@
-//! A server of our own, as a process: unlike the form it has a long answer, says how many
-//! tasks it has, and can use up its descriptors.
+//! Our own server as a process. Unlike the form it has a long response, reports its number of
+//! tasks, and can exhaust its file descriptors.
 
 use std::{
     fs::File,
@@ -28,13 +28,13 @@ use super::states::LIMIT;
 struct Flags {
     #[arg(long, default_value = "127.0.0.1:0")]
     addr: SocketAddr,
-    /// Each of the bounds in time
+    /// The value of each timeout
     #[arg(long)]
     bounds: humantime::Duration,
-    /// Uploads that are slower than 1000 bytes per second are refused after so long
+    /// Uploads below 1000 bytes per second are refused after this time
     #[arg(long)]
     slow_after: humantime::Duration,
-    /// The listener is one whose errors only axum sees
+    /// Use a listener whose errors only axum sees
     #[arg(long)]
     tapped: bool,
 }
@@ -47,7 +47,7 @@ pub(crate) fn run() {
 #[derive(Clone)]
 struct Shared {
     linger: Linger,
-    /// Descriptors that nothing of the crate's could give back.
+    /// File descriptors that the crate cannot release.
     held: Arc<Mutex<Vec<File>>>,
     long: Bytes,
 }
@@ -76,13 +76,13 @@ async fn serve(flags: &Flags) {
         .route("/hold", get(hold))
         .route("/release", get(release))
         .layer(guard)
-        // Outside, where nothing is too large.
+        // This route is outside of the limit layer, so no upload is refused.
         .route("/long", post(long))
         .with_state(shared);
     let listener = TcpListener::bind(flags.addr).await.expect("it is free");
     let addr = listener.local_addr().expect("it is bound");
     println!("listening on http://{addr}");
-    io::stdout().flush().expect("somebody reads it");
+    io::stdout().flush().expect("stdout is open");
     match flags.tapped {
         true => {
             tower_bodyguard::axum::serve(listener.tap_io(|_| {}), app)
@@ -107,12 +107,12 @@ async fn count(body: Body) -> Result<String, StatusCode> {
     Ok(sum.to_string())
 }
 
-/// Longer than the socket's buffers, and nothing was read.
+/// Responds with more than the socket's buffers hold, without reading.
 async fn long(State(shared): State<Shared>) -> (StatusCode, Bytes) {
     (StatusCode::UNAUTHORIZED, shared.long)
 }
 
-/// With the names of the form's.
+/// Uses the metric names of the form.
 async fn metrics(State(shared): State<Shared>) -> String {
     let stats = shared.linger.stats();
     let tasks = Handle::current().metrics().num_alive_tasks();
@@ -120,7 +120,7 @@ async fn metrics(State(shared): State<Shared>) -> String {
     format!("bodyguard_lingering {lingering}\nbodyguard_reading_on {reading}\ntasks {tasks}\n")
 }
 
-/// All that are left.
+/// Takes all remaining file descriptors.
 async fn hold(State(shared): State<Shared>) -> String {
     let mut held = shared.held.lock().unwrap();
     let left = std::iter::from_fn(|| File::open("/dev/null").ok());

@@ -1,4 +1,4 @@
-//! How far a client has come when it leaves, and how it leaves.
+//! The states of a client when it leaves, and the ways to leave.
 
 use std::{
     future::poll_fn,
@@ -17,24 +17,24 @@ use testkit::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-/// Of both servers.
+/// The limit of both servers.
 pub(crate) const LIMIT: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Within the request's head.
+    /// Within the request head.
     Head,
-    /// Within a body that is not too large.
+    /// Within a body below the limit.
     Body,
-    /// Within one that is, whose refusal it has not read.
+    /// Within a body above the limit, whose refusal the client has not read.
     Refused,
-    /// Within the little that is left of one, on a connection to be kept.
+    /// Within a small remaining body, on a connection that will be kept.
     Drain,
-    /// It has read the refusal, and the server waits for its end.
+    /// The client has read the refusal, and the server waits for the client to close.
     Linger,
-    /// Within an answer that is longer than the buffers, of which it has read the head.
+    /// Within a response longer than the buffers. The client has read only the head.
     Stalled,
-    /// Within a refused stream of HTTP/2.
+    /// Within a refused HTTP/2 stream.
     Stream,
 }
 
@@ -43,7 +43,7 @@ use State::{Body, Drain, Head, Linger, Refused, Stalled, Stream};
 impl State {
     pub(crate) const ALL: [Self; 7] = [Head, Body, Refused, Drain, Linger, Stalled, Stream];
 
-    /// Those that the form can be brought to: it has no long answer.
+    /// The states that the form supports. It has no long response.
     pub(crate) const OF_THE_FORM: [Self; 6] = [Head, Body, Refused, Drain, Linger, Stream];
 
     pub(crate) fn lingers(self) -> bool {
@@ -71,7 +71,7 @@ impl State {
             Body => upload("/raw", LIMIT - 1, 1000),
             Refused => {
                 let mut socket = upload("/raw", LARGE, 0);
-                // With few file descriptors, it may be evicted before it sends.
+                // With few file descriptors, the connection may be evicted before the client sends.
                 let _ = socket.write_all(&vec![0; MIB as usize]);
                 socket
             }
@@ -106,9 +106,9 @@ impl State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Exit {
     Reset,
-    /// With what it has not read, which makes the kernel reset.
+    /// The client closes with unread data, so its kernel resets.
     Close,
-    /// It closes its sending side, and reads what there is.
+    /// The client closes its sending side and reads the remaining data.
     HalfClose,
 }
 
@@ -116,10 +116,10 @@ impl Exit {
     pub(crate) const ALL: [Self; 3] = [Self::Reset, Self::Close, Self::HalfClose];
 }
 
-/// A client in the midst of it.
+/// A client in one of the states.
 pub(crate) struct Client {
     socket: TcpStream,
-    /// What drives it, over HTTP/2, and its upload.
+    /// The runtime that drives an HTTP/2 client, and its upload.
     stream: Option<(Runtime, SendStream<Bytes>)>,
 }
 
@@ -137,7 +137,7 @@ impl Client {
             let driven = tokio::net::TcpStream::from_std(driven).unwrap();
             let (client, connection) = handshake(driven).await.unwrap();
             tokio::spawn(async move {
-                // It ends as the test has it end.
+                // The test decides how the connection ends.
                 let _ = connection.await;
             });
             let mut client = client.ready().await.unwrap();
@@ -171,7 +171,7 @@ impl Client {
             }
             Exit::Close => {}
             Exit::HalfClose => {
-                // The server may have closed, or reset, by itself.
+                // The server may have closed or reset the connection first.
                 let _ = self.socket.shutdown(Shutdown::Write);
                 if self.stream.is_none() {
                     let _ = self.socket.read_to_end(&mut Vec::new());
@@ -179,7 +179,7 @@ impl Client {
             }
         }
         if let Some((runtime, _)) = self.stream.take() {
-            // With all that it holds, and so the last descriptor goes with `self`.
+            // The runtime holds resources, so the last file descriptor is dropped with `self`.
             runtime.shutdown_timeout(PATIENCE);
         }
     }

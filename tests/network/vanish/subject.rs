@@ -1,4 +1,4 @@
-//! A process under test, and what is known of it from outside.
+//! A process under test, and measurements of it from outside.
 
 use std::{
     env,
@@ -16,18 +16,18 @@ use testkit::{
 
 use super::states::{LIMIT, State};
 
-/// The environment says what the test's executable is to be.
+/// This environment variable names the role of the test executable.
 pub(crate) const ROLE: &str = "VANISH_ROLE";
 
-/// Long enough to tell a loop from an idle process.
+/// Long enough to distinguish a loop from an idle process.
 const WHILE: Duration = Duration::from_millis(500);
 
-/// Hundredths of a second of CPU. A loop takes fifty in that time; a busy machine gives
-/// less of them, and never more.
+/// In hundredths of a second of CPU. A loop takes fifty in that time. On a busy machine it takes
+/// fewer, and never more.
 const LITTLE: u64 = 15;
 
-/// Of what there is at rest the least is right: one that asks may be counted, or the one
-/// before it.
+/// How often to measure the process at rest. The minimum is right, because the connection of this
+/// query, or of the one before, may be counted.
 const QUESTIONS: usize = 20;
 
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +60,8 @@ impl Kind {
         }
     }
 
-    /// Every bound of the crate's in time is `bound`, as far as there are flags for it, and
-    /// an upload is slow after `slow_after`.
+    /// Returns flags that set every timeout that has a flag to `bound`. An upload is slow after
+    /// `slow_after`.
     pub(crate) fn flags(self, bound: &str, slow_after: &str) -> Vec<String> {
         let words = match self {
             Self::Form => format!(
@@ -74,26 +74,26 @@ impl Kind {
     }
 }
 
-/// The test's own executable.
+/// Runs the test's own executable in a role.
 pub(crate) fn role(role: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("a running test has a path"));
     command.env(ROLE, role);
     command
 }
 
-/// What has to be as it was before, when all the clients are gone.
+/// The figures that must be as before when all clients are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Figures {
     pub(crate) lingering: u64,
     pub(crate) reading: u64,
-    /// What the form does not tell is 0.
+    /// Figures that the form does not report are 0.
     tasks: u64,
     pub(crate) descriptors: usize,
 }
 
 pub(crate) struct Subject {
     form: Form,
-    /// Where only who is in it can connect.
+    /// The namespace to connect from, if the process is in one.
     namespace: Option<String>,
     pub(crate) at_rest: Figures,
 }
@@ -103,7 +103,7 @@ impl Subject {
         Self::start_by(kind.program(), flags, None)
     }
 
-    /// `command` ends in the program.
+    /// Starts `command`, whose last argument is the program.
     pub(crate) fn start_by(command: Command, flags: &[String], namespace: Option<String>) -> Self {
         let mut words: Vec<_> = flags.iter().map(String::as_str).collect();
         if !words.contains(&"--addr") {
@@ -140,7 +140,7 @@ impl Subject {
             Some(namespace) => {
                 let mut ask = within(namespace, &role("metrics"));
                 ask.arg(self.addr().to_string());
-                succeed(&mut ask).expect("it answers")
+                succeed(&mut ask).expect("it responds")
             }
         };
         let figure = |name: &str| {
@@ -159,12 +159,12 @@ impl Subject {
         process::descriptors(self.form.id()).expect("it runs")
     }
 
-    /// User's and system's, in hundredths of a second.
+    /// Returns user and system time in hundredths of a second.
     fn cpu(&self) -> u64 {
         process::cpu(self.form.id()).expect("it runs")
     }
 
-    /// Asks until the answer is right, and says what it was if it never is.
+    /// Repeats the measurement until it is right. Panics with the last figures if it never is.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is_right: impl Fn(Figures) -> bool) {
         let start = Instant::now();
@@ -181,7 +181,7 @@ impl Subject {
         }
     }
 
-    /// Nothing is left of those who were here.
+    /// Waits until nothing is left of the clients.
     #[track_caller]
     pub(crate) fn until_at_rest(&self) {
         self.until("everything is given back", |figures| {
@@ -199,23 +199,24 @@ impl Subject {
             && figures.descriptors <= self.at_rest.descriptors
     }
 
-    /// It does nothing while nothing happens, whoever is still connected.
+    /// Asserts that the process takes no CPU time while nothing happens, with any clients
+    /// connected.
     #[track_caller]
     pub(crate) fn assert_idle(&self) {
         let before = self.cpu();
-        // That nothing happens is no event to wait for.
+        // There is no event to wait for when nothing happens.
         thread::sleep(WHILE);
         let taken = self.cpu() - before;
         assert!(taken <= LITTLE, "{taken} ticks of CPU in {WHILE:?}");
     }
 }
 
-/// `/metrics`, as text.
+/// Returns the text of `/metrics`.
 pub(crate) fn metrics(addr: SocketAddr) -> String {
     get(addr, "/metrics").body
 }
 
-/// The same command, in a namespace.
+/// Returns the same command in a namespace.
 pub(crate) fn within(namespace: &str, command: &Command) -> Command {
     let mut ip = Command::new("ip");
     ip.args(["netns", "exec", namespace]);

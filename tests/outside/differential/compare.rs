@@ -1,4 +1,4 @@
-//! The same scripts, played to the form and to nginx.
+//! Plays the same scripts to the form and to nginx.
 
 use std::{
     collections::hash_map::RandomState,
@@ -28,27 +28,27 @@ use tokio::{
 
 use super::nginx::Nginx;
 
-/// How many scripts are played at the same time, by default.
+/// The number of scripts that are played concurrently by default.
 const CLIENTS: u64 = 8;
 
-/// How many scripts are played, and how often one that fails is made smaller.
+/// How many scripts are played, and how often a failing script is shrunk.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
     pub(crate) scripts: u64,
     pub(crate) shrinks: usize,
 }
 
-/// A version of HTTP: what its clients do, and what they see.
+/// A version of HTTP: what its clients do and see.
 pub(crate) trait Version: Send + 'static {
     type Script: Debug + Send + Sync;
     type Seen: Debug + Send + Sync;
 
-    /// Preferred in TLS.
+    /// The protocol that clients prefer in TLS.
     const ALPN: Option<&'static [u8]>;
 
     fn scripts() -> impl Strategy<Value = Self::Script>;
 
-    /// `nginxs` is what nginx did for the same script, if this is the form.
+    /// Plays a script. `nginxs` is what nginx did for the same script, if the server is the form.
     fn play<T>(
         script: &Self::Script,
         socket: T,
@@ -57,7 +57,7 @@ pub(crate) trait Version: Send + 'static {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// What the form did worse, if anything.
+    /// Returns what the form did worse, if anything.
     fn difference(
         script: &Self::Script,
         ours: &Self::Seen,
@@ -67,17 +67,17 @@ pub(crate) trait Version: Send + 'static {
     fn count(tally: &Tally, script: &Self::Script, ours: &Self::Seen, nginxs: &Self::Seen);
 }
 
-/// How many were of a kind, so that it is seen what was tried.
+/// Counts the scripts of each kind, to show what was tried.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) accepted: AtomicUsize,
     pub(crate) refused: AtomicUsize,
-    /// On the same connection, behind a refused one.
+    /// Requests served on the same connection after a refused one.
     pub(crate) served_behind: AtomicUsize,
     /// The responses of nginx.
     pub(crate) by_nginx: AtomicUsize,
     pub(crate) nginx_lost: AtomicUsize,
-    /// Of nginx, while the client waited with the rest of its body unsent.
+    /// The responses of nginx that came while the client held back half of its body.
     pub(crate) early: AtomicUsize,
 }
 
@@ -96,7 +96,7 @@ fn seed() -> u64 {
     number("SEED").unwrap_or_else(|| RandomState::new().hash_one(0))
 }
 
-/// The script of this number. Those of one seed are independent of each other.
+/// Draws the script with this number. The scripts of one seed are independent.
 fn draw<V: Version>(seed: u64, number: u64) -> impl ValueTree<Value = V::Script> {
     let bytes: Vec<_> = [seed, number, 0, 0].map(u64::to_le_bytes).concat();
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -105,7 +105,7 @@ fn draw<V: Version>(seed: u64, number: u64) -> impl ValueTree<Value = V::Script>
     tree.expect("nothing is rejected")
 }
 
-/// Both servers, and how they are reached.
+/// The addresses of both servers.
 #[derive(Clone)]
 struct Servers {
     form: SocketAddr,
@@ -115,7 +115,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// `Err` says what was different.
+    /// Plays the script to both. Returns the difference as `Err`.
     async fn play<V: Version>(&self, script: &V::Script) -> Result<(), String> {
         let nginxs = self.play_to::<V>(script, self.nginx, None).await;
         let ours = self.play_to::<V>(script, self.form, Some(&nginxs)).await;
@@ -136,7 +136,7 @@ impl Servers {
         match &self.tls {
             Some(connector) => {
                 let socket = connector.connect_async(addr).await;
-                // For the writes to be segments.
+                // Each write becomes a segment.
                 socket
                     .get_ref()
                     .0
@@ -152,7 +152,7 @@ impl Servers {
         }
     }
 
-    /// One that fails as well, and is simpler.
+    /// Returns a simpler script that fails as well.
     async fn smallest<V: Version>(&self, seed: u64, number: u64, shrinks: usize) -> String {
         let mut tree = draw::<V>(seed, number);
         let mut smallest = format!("{:?}", tree.current());

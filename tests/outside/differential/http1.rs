@@ -36,24 +36,24 @@ impl Version for Http1 {
         let refused = script.is_refused();
         Tally::add(&tally.accepted, usize::from(!refused));
         Tally::add(&tally.refused, usize::from(refused));
-        let behind = refused && ours.answers.len() > 1;
+        let behind = refused && ours.responses.len() > 1;
         Tally::add(&tally.served_behind, usize::from(behind));
-        Tally::add(&tally.by_nginx, nginxs.answers.len());
-        Tally::add(&tally.nginx_lost, usize::from(nginxs.answers.is_empty()));
+        Tally::add(&tally.by_nginx, nginxs.responses.len());
+        Tally::add(&tally.nginx_lost, usize::from(nginxs.responses.is_empty()));
     }
 }
 
-/// What the form did worse, if anything.
+/// Returns what the form did worse, if anything.
 fn difference(script: &Script, ours: &Seen, nginxs: &Seen) -> Option<&'static str> {
     let status = if script.is_refused() { 413 } else { 200 };
     let statuses = |seen: &Seen| -> Vec<_> {
-        let answers = seen.answers.iter();
-        answers.map(|answer| answer.status).collect()
+        let responses = seen.responses.iter();
+        responses.map(|response| response.status).collect()
     };
     let (our_statuses, nginxs_statuses) = (statuses(ours), statuses(nginxs));
     let is_another = |first: &u16| *first != status;
     if nginxs_statuses.first().is_some_and(is_another) {
-        return Some("nginx says something else than the limit does");
+        return Some("nginx's status does not match the limit");
     }
     if our_statuses.first().is_some_and(is_another) {
         return Some("another status");
@@ -64,9 +64,9 @@ fn difference(script: &Script, ours: &Seen, nginxs: &Seen) -> Option<&'static st
     }
     let owed = owed(script, nginxs_statuses.len());
     if our_statuses.len() < owed && !is_lost_beneath_tls(script, ours) {
-        return Some("an answer is missing");
+        return Some("a response is missing");
     }
-    let counted = ours.answers.first().and_then(|answer| answer.counted);
+    let counted = ours.responses.first().and_then(|response| response.counted);
     if our_statuses.first() == Some(&200) && counted != Some(script.length) {
         return Some("not all of the body was read");
     }
@@ -83,29 +83,28 @@ fn difference(script: &Script, ours: &Seen, nginxs: &Seen) -> Option<&'static st
     None
 }
 
-/// Over TLS, an end of the connection without `close_notify`, which is no reset. nginx leaves
-/// that out, too, once its client has sent its own. And hyper drops a connection whose
-/// client it takes for gone (see [`owed`]): that of an upload within the limit, or that of the
-/// request behind a refused one.
+/// Returns whether the connection may end without `close_notify`, which is no reset. This concerns
+/// TLS only. nginx sends none either once its client has sent its own. hyper drops a connection
+/// whose client it believes to be gone (see [`owed`]): in an upload within the limit, or in the
+/// request after a refused one.
 fn may_end_without_notice(script: &Script, ours: &Seen, nginxs: &Seen) -> bool {
     let is_accepted = !script.is_refused() || script.then == Then::Pipelined;
     let hyper_gives_up = script.half_close && is_accepted;
     ours.ends_without_notice() && (nginxs.ends_without_notice() || hyper_gives_up)
 }
 
-/// The one answer to a refused upload that may be lost, over TLS alone. While delivery takes a
-/// rest in passing, it holds the answer back, and the hook hides the end of the client's side
-/// from hyper. It cannot hide one that TLS reports, and hyper gives such a client up. What is
-/// longer than the limit and a drain is answered at once.
+/// Returns whether the response to a refused upload may be lost, which happens only over TLS. While
+/// delivery takes a remaining body without a task, it holds the response back, and `LingerIo` hides
+/// the client's FIN from hyper. It cannot hide an end that TLS reports, so hyper gives up such a
+/// client. If the body exceeds limit and drain together, the response is immediate.
 fn is_lost_beneath_tls(script: &Script, ours: &Seen) -> bool {
     let is_held_back = script.length <= LIMIT + MIB;
-    script.half_close && is_held_back && ours.answers.is_empty() && ours.ends_without_notice()
+    script.half_close && is_held_back && ours.responses.is_empty() && ours.ends_without_notice()
 }
 
-/// How many answers there have to be: the first, and whatever nginx answers. One
-/// exception, which is hyper's: where a request is being served, it takes a client that
-/// closes its sending side for gone, unless its `half_close` says otherwise, which
-/// axum's `serve` does not. A refusal is owed all the same.
+/// Returns how many responses are owed: the first, and those that nginx sends. hyper makes one
+/// exception. While a request is served, it takes a client that closes its sending side for gone,
+/// unless its `half_close` is set. axum's `serve` does not set it. A refusal is owed all the same.
 fn owed(script: &Script, by_nginx: usize) -> usize {
     match script.half_close {
         true => usize::from(script.is_refused()),

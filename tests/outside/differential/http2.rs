@@ -1,4 +1,4 @@
-//! HTTP/2 over TLS: uploads at the same time on one connection, and one behind them.
+//! HTTP/2 over TLS: concurrent uploads on one connection, and one after them.
 
 use proptest::{collection::vec, prelude::*};
 use testkit::{
@@ -12,7 +12,7 @@ use super::{
     script::{LIMIT, lengths},
 };
 
-/// It finds the connection unharmed.
+/// An upload that finds the connection intact.
 const LAST: Upload = Upload {
     path: "/raw",
     length: 1000,
@@ -58,11 +58,11 @@ impl Version for Http2 {
         played.find_map(|(upload, (ours, nginxs))| {
             let status = if upload.length > LIMIT { 413 } else { 200 };
             if nginxs.is_some_and(|nginxs| nginxs.status != status) {
-                return Some("nginx says something else than the limit does");
+                return Some("nginx's status does not match the limit");
             }
-            // What nginx delivers or loses: an answer is owed to every client.
+            // Every client is owed a response, even if nginx loses it.
             let Some(ours) = ours else {
-                return Some("an answer is missing");
+                return Some("a response is missing");
             };
             if ours.status != status {
                 return Some("another status");
@@ -71,7 +71,7 @@ impl Version for Http2 {
                 return Some("not all of the body was read");
             }
             if nginxs.is_some_and(|nginxs| nginxs.early) && !ours.early {
-                return Some("an answer waits for the rest of the body");
+                return Some("a response waits for the second half of the body");
             }
             None
         })

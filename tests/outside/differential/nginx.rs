@@ -1,4 +1,4 @@
-//! nginx, with the same limit, over TCP and over TLS.
+//! nginx with the same limit, over TCP and over TLS.
 
 use std::{fs, net::SocketAddr};
 
@@ -17,7 +17,7 @@ pub(crate) fn need() -> Need {
 
 pub(crate) struct Nginx {
     pub(crate) addr: SocketAddr,
-    /// The same over TLS: HTTP/1, or HTTP/2 for a client that asks for it.
+    /// The address with TLS: HTTP/1, or HTTP/2 for a client that negotiates it.
     pub(crate) tls: SocketAddr,
     _daemon: Daemon,
     _counting: Server,

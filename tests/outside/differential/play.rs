@@ -1,4 +1,4 @@
-//! A script, played to a server, and what its client saw.
+//! Plays a script to a server and records what its client saw.
 
 use std::{
     future::Future,
@@ -22,18 +22,18 @@ const BLOCK: usize = 64 * 1024;
 
 const NEXT: &[u8] = b"POST /raw HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
 
-/// What became of it.
+/// The result of a script.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) write_error: Option<io::Error>,
-    /// The status of each answer that came whole, and how it begins.
-    pub(crate) answers: Vec<Answer>,
-    /// How it ended, where the server was to end it.
+    /// The whole responses: the status of each, and how its text begins.
+    pub(crate) responses: Vec<Answer>,
+    /// How the connection ended, if the server had to end it.
     pub(crate) end: Option<io::Result<()>>,
 }
 
 impl Seen {
-    /// Over TLS, an end of the connection without `close_notify`.
+    /// Returns whether a TLS connection ended without `close_notify`.
     pub(crate) fn ends_without_notice(&self) -> bool {
         let error = self.end.as_ref().and_then(|end| end.as_ref().err());
         error.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof)
@@ -43,18 +43,18 @@ impl Seen {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// How many bytes of a body the server says that it has read.
+    /// How many body bytes the server reports as read.
     pub(crate) counted: Option<usize>,
     says_close: bool,
 }
 
-/// Plays it over a connection of its own.
+/// Plays the script over its own connection.
 pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) -> Seen {
     let (reader, mut writer) = tokio::io::split(socket);
     let mut client = Client {
         reader,
         received: Vec::new(),
-        answers: Vec::new(),
+        responses: Vec::new(),
         leaves: script.reads == Reads::AndStops || script.expect == Expect::Patient,
     };
     let never = AtomicBool::new(false);
@@ -86,7 +86,7 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) 
     };
     Seen {
         write_error,
-        answers: client.answers,
+        responses: client.responses,
         end,
     }
 }
@@ -94,17 +94,17 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(script: &Script, socket: T) 
 struct Client<T> {
     reader: ReadHalf<T>,
     received: Vec<u8>,
-    answers: Vec<Answer>,
-    /// With an answer that refuses it has what it wants, and closes.
+    responses: Vec<Answer>,
+    /// The client closes when it has read a refusal.
     leaves: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite> Client<T> {
     fn has_left(&self) -> bool {
-        self.leaves && self.answers.first().is_some_and(Answer::refuses)
+        self.leaves && self.responses.first().is_some_and(Answer::refuses)
     }
 
-    /// Writes, and reads meanwhile or afterwards.
+    /// Writes, and reads concurrently or afterwards.
     async fn upload(
         &mut self,
         writer: &mut WriteHalf<T>,
@@ -120,12 +120,12 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
         let send = async {
             let error = write(writer, script, bytes, stop).await.err();
             if script.half_close {
-                // The other side may be gone by now.
+                // The server may have closed by now.
                 let _ = patiently(writer.shutdown()).await;
             }
             error
         };
-        let answers = match script.then {
+        let responses = match script.then {
             Then::Pipelined => 2,
             _ => 1,
         };
@@ -133,33 +133,36 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
         match script.reads {
             Reads::Last => {
                 let error = send.await;
-                (error, self.read(answers, to_the_end, &refused).await)
+                (error, self.read(responses, to_the_end, &refused).await)
             }
             Reads::AtOnce | Reads::AndStops => {
-                tokio::join!(send, self.read(answers, to_the_end, &refused))
+                tokio::join!(send, self.read(responses, to_the_end, &refused))
             }
         }
     }
 
-    /// Until there are so many answers, or the server has ended the connection: how it
-    /// did, where it was to do so.
+    /// Reads until this many responses have arrived, or the server has ended the connection.
+    /// Returns how it ended, if the server had to end it.
     async fn read(
         &mut self,
-        answers: usize,
+        responses: usize,
         to_the_end: bool,
         refused: &AtomicBool,
     ) -> Option<io::Result<()>> {
         let mut buffer = vec![0; BLOCK];
         loop {
-            self.take_answers();
-            if refuses(&self.received) || self.answers.iter().any(Answer::refuses) {
+            self.take_responses();
+            if refuses(&self.received) || self.responses.iter().any(Answer::refuses) {
                 refused.store(true, Ordering::Release);
             }
             if self.has_left() {
                 return None;
             }
-            let closes = self.answers.last().is_some_and(|answer| answer.says_close);
-            if self.answers.len() >= answers && !closes && !to_the_end {
+            let closes = self
+                .responses
+                .last()
+                .is_some_and(|response| response.says_close);
+            if self.responses.len() >= responses && !closes && !to_the_end {
                 return None;
             }
             match patiently(self.reader.read(&mut buffer)).await {
@@ -170,19 +173,19 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
         }
     }
 
-    /// Moves what is whole from the bytes to the answers.
-    fn take_answers(&mut self) {
+    /// Moves each whole response from the bytes to `responses`.
+    fn take_responses(&mut self) {
         while let Some((response, rest)) = Response::parse(&self.received) {
             let rest = rest.to_vec();
             if response.status >= 200 {
-                self.answers.push(Answer::of(&response));
+                self.responses.push(Answer::of(&response));
             }
             self.received = rest;
         }
     }
 
-    /// The client sends no more than its head before a 100 has come, and nothing after an
-    /// answer: what to send before the body, if that is to be sent.
+    /// Waits for the response to the head. Returns the bytes to send before the body if it is a
+    /// 100, and `None` if it is a final response, after which the client sends nothing.
     async fn is_told_to_go_on(&mut self) -> io::Result<Option<Vec<u8>>> {
         while !self.received.ends_with(b"\r\n\r\n") {
             let byte = patiently(self.reader.read_u8()).await?;
@@ -196,7 +199,7 @@ impl<T: AsyncRead + AsyncWrite> Client<T> {
     }
 }
 
-/// No test waits longer for a socket.
+/// Limits how long a test waits for a socket.
 async fn patiently<R>(operation: impl Future<Output = io::Result<R>>) -> io::Result<R> {
     let silence = || io::Error::new(ErrorKind::TimedOut, "the server is silent");
     timeout(PATIENCE, operation)
@@ -204,7 +207,7 @@ async fn patiently<R>(operation: impl Future<Output = io::Result<R>>) -> io::Res
         .unwrap_or_else(|_| Err(silence()))
 }
 
-/// Whether the head of an error is there.
+/// Returns whether the head of an error response has arrived.
 fn refuses(received: &[u8]) -> bool {
     let is_error = received.starts_with(b"HTTP/1.1 4") || received.starts_with(b"HTTP/1.1 5");
     is_error && received.windows(4).any(|four| four == b"\r\n\r\n")
@@ -251,7 +254,7 @@ async fn write<T: AsyncRead + AsyncWrite>(
     Ok(())
 }
 
-/// Beneath TLS, only what is flushed is sent.
+/// Writes a piece. Over TLS, only flushed bytes are sent.
 async fn write_piece<T: AsyncRead + AsyncWrite>(
     writer: &mut WriteHalf<T>,
     piece: &[u8],

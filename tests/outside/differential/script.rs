@@ -1,25 +1,24 @@
-//! What a client does, as a value: drawn from a seed, printed when it fails, and made
-//! smaller.
+//! A client's actions as a value: drawn from a seed, printed on failure, and shrunk.
 
 use proptest::{collection::vec, prelude::*};
 
-/// Of both servers.
+/// The limit of both servers.
 pub(crate) const LIMIT: usize = 300_000;
 
-/// What a drain reads, by default.
+/// The default limit of a drain.
 pub(crate) const MIB: usize = 1 << 20;
 
-/// One connection with one upload, and what comes behind it.
+/// One connection with one upload, and what follows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) method: &'static str,
     pub(crate) framing: Framing,
-    /// Of the body.
+    /// The length of the body in bytes.
     pub(crate) length: usize,
     pub(crate) expect: Expect,
     pub(crate) writes: Writes,
     pub(crate) reads: Reads,
-    /// The sending side is closed when everything is written.
+    /// Whether the client closes its sending side when everything is written.
     pub(crate) half_close: bool,
     pub(crate) then: Then,
 }
@@ -28,9 +27,10 @@ pub(crate) struct Script {
 pub(crate) enum Framing {
     ContentLength,
     Chunked {
-        /// Of the first chunks; the rest of the body is in chunks of the last of them.
+        /// The sizes of the first chunks. All further chunks have the last of these sizes.
         sizes: Vec<usize>,
-        /// Of the first chunks, too, for hyper wants no more than 16 KiB of them.
+        /// The extension of the first chunks only, because hyper accepts at most 16 KiB of
+        /// extensions.
         extension: &'static str,
         trailers: &'static str,
     },
@@ -39,40 +39,41 @@ pub(crate) enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     Nothing,
-    /// It says so, and sends.
+    /// The client expects a 100 and sends without waiting for it.
     Impatient,
-    /// It sends when it is told to, or not at all.
+    /// The client sends the body after a 100, and not at all without one.
     Patient,
 }
 
-/// How the bytes are cut.
+/// How the bytes are split.
 #[derive(Clone, Debug)]
 pub(crate) struct Writes {
-    /// The lengths of the first writes; the others have 64 KiB.
+    /// The lengths of the first writes. The others have 64 KiB.
     pub(crate) first: Vec<usize>,
-    /// Before the write of this number, for so many milliseconds.
+    /// Pauses: the number of the write that follows, and the milliseconds.
     pub(crate) pauses: Vec<(usize, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
     AtOnce,
-    /// When everything is written.
+    /// The client reads when everything is written.
     Last,
-    /// At once; and it writes no more when it sees the head of an error, as curl does.
+    /// The client reads while it writes. It stops writing when it sees the head of an error
+    /// response, as curl does.
     AndStops,
 }
 
-/// What comes behind the upload.
+/// The client's next step after the upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// It asked for `close`.
+    /// The request has `Connection: close`.
     Close,
     /// The client closes.
     Nothing,
-    /// Another request, when the first is answered.
+    /// Another request after the first response.
     Next,
-    /// Another request, in the same breath.
+    /// Another request in the same write.
     Pipelined,
 }
 
@@ -89,12 +90,11 @@ pub(crate) fn scripts() -> impl Strategy<Value = Script> {
             method,
             framing,
             length,
-            // Not without content (RFC 9110 §10.1.1).
+            // A client sends no expectation without content (RFC 9110 §10.1.1).
             expect: if length > 0 { expect } else { Expect::Nothing },
             writes,
             reads,
-            // Who has closed cannot ask again, and who waits to be told to send would be
-            // told to after it closed.
+            // A client that has closed its sending side cannot send another request.
             half_close: half_close && then != Then::Next,
             then,
         },
@@ -109,7 +109,7 @@ fn framings() -> impl Strategy<Value = Framing> {
         1..20,
     );
     let chunked = (sizes, extension, trailers).prop_map(|(mut sizes, extension, trailers)| {
-        // Not too many of them.
+        // This limits the number of chunks.
         sizes.push(16 * 1024 + sizes[0]);
         Framing::Chunked {
             sizes,
@@ -124,7 +124,7 @@ pub(crate) fn lengths() -> impl Strategy<Value = usize> {
     prop_oneof![
         20 => prop::sample::select(vec![0, 1, LIMIT - 1, LIMIT, LIMIT + 1]),
         20 => 0..2 * LIMIT,
-        // Where the drain ends.
+        // Around the limit of the drain.
         10 => LIMIT + MIB - 10..LIMIT + MIB + 10,
         30 => 2 * LIMIT..8 * MIB,
         1 => Just(64 * MIB),
@@ -180,7 +180,7 @@ impl Script {
         format!("{method} /raw HTTP/1.1\r\nHost: test\r\n{framing}{expect}{close}\r\n").into()
     }
 
-    /// On the wire.
+    /// Returns the body on the wire.
     pub(crate) fn body(&self) -> Vec<u8> {
         let Framing::Chunked {
             sizes,

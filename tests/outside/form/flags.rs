@@ -1,4 +1,4 @@
-//! What the command line's other flags do, and what each answer has.
+//! The other flags of the command line, and the headers of each response.
 
 use std::process::Command;
 
@@ -32,9 +32,9 @@ fn large_upload() {
                 SendFirst::form("/", framing, LARGE),
                 SendFirst::post("/raw", framing, LARGE),
             ] {
-                let answer = upload.to(stage.addr()).assert_delivered(413);
+                let response = upload.to(stage.addr()).assert_delivered(413);
                 for expected in ["limit is 4 MiB", "Upload too large"] {
-                    assert!(answer.body.contains(expected), "{answer:?}");
+                    assert!(response.body.contains(expected), "{response:?}");
                 }
             }
         }
@@ -49,15 +49,15 @@ fn negotiated() {
         ("application/json", "application/problem+json"),
         ("*/*", "text/plain; charset=utf-8"),
     ] {
-        let answer = SendFirst::post("/raw", Framing::ContentLength, LARGE)
+        let response = SendFirst::post("/raw", Framing::ContentLength, LARGE)
             .header(&format!("Accept: {accept}"))
             .to(stage.addr())
             .assert_delivered(413);
-        assert_eq!(answer.header("content-type"), Some(kind));
+        assert_eq!(response.header("content-type"), Some(kind));
     }
 }
 
-/// By the meter of the trials above.
+/// Negative control of the trials above.
 fn plain() {
     let stage = Stage::start(&["--plain"]);
     for upload in [
@@ -71,10 +71,10 @@ fn plain() {
 fn status() {
     let stage = Stage::start(&["--status", "400"]);
     for framing in FRAMINGS {
-        let answer = SendFirst::form("/", framing, LARGE)
+        let response = SendFirst::form("/", framing, LARGE)
             .to(stage.addr())
             .assert_delivered(400);
-        assert!(answer.body.contains("limit is 4 MiB"), "{answer:?}");
+        assert!(response.body.contains("limit is 4 MiB"), "{response:?}");
     }
     stage.becomes_empty();
 }
@@ -89,10 +89,10 @@ fn exact_limit() {
                     .header("Connection: close")
                     .to(stage.addr())
             };
-            let answer = send(LIMIT).assert_delivered(200);
-            assert_eq!(answer.body, "received 100000 bytes\n");
-            let answer = send(LIMIT + 1).assert_delivered(413);
-            assert!(answer.body.contains("97.6 KiB"), "{answer:?}");
+            let response = send(LIMIT).assert_delivered(200);
+            assert_eq!(response.body, "received 100000 bytes\n");
+            let response = send(LIMIT + 1).assert_delivered(413);
+            assert!(response.body.contains("97.6 KiB"), "{response:?}");
         }
     }
 }
@@ -112,9 +112,9 @@ fn units() {
     }
 }
 
-/// What the form says before it gives up, with the status for wrong usage. Had it
-/// nothing against the flags it would give up too, and with another status: the
-/// address is for documentation (RFC 5737), and no machine's own.
+/// Returns what the form prints before it exits with the status for wrong usage. If it accepted the
+/// flags, it would exit with another status, because the address is reserved for documentation (RFC
+/// 5737).
 #[track_caller]
 fn usage(command: &mut Command) -> String {
     let out = command.args(["--addr", "192.0.2.1:1"]).output().unwrap();
@@ -147,7 +147,7 @@ fn bad_flags() {
     assert!(said.contains("the token is empty"), "{said}");
 }
 
-/// Neither where it is refused nor in the help.
+/// The token appears neither in the error nor in the help.
 fn secret() {
     let said = usage(Command::new(Form::program()).args(["--token", "open sesame"]));
     assert!(said.contains("without spaces"), "{said}");
@@ -161,12 +161,12 @@ fn secret() {
 }
 
 #[track_caller]
-fn assert_guarded(answer: &Response) {
-    let policy = answer.header("content-security-policy");
+fn assert_guarded(response: &Response) {
+    let policy = response.header("content-security-policy");
     assert!(policy.is_some_and(|policy| policy.starts_with("default-src 'none'; ")));
     assert!(policy.is_some_and(|policy| !policy.contains("unsafe")));
-    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(answer.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(response.header("referrer-policy"), Some("no-referrer"));
 }
 
 fn headers() {

@@ -1,5 +1,5 @@
-//! Forms that are none, or too much: each is answered with its status and with what
-//! to do, and nothing of it is kept.
+//! Requests that are no form, or too large a form. Each gets its status and advice, and nothing is
+//! stored.
 
 use testkit::{Framing, SendFirst, outside::Trial};
 
@@ -16,13 +16,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Answered with a 400 and these words, and nothing is left behind.
+/// Asserts that the response is a 400 with this text, and that nothing is left behind.
 #[track_caller]
 fn refused(request: &SendFirst, words: &[&str]) {
     let stage = Stage::start(&[]);
-    let answer = request.to(stage.addr()).assert_delivered(400);
+    let response = request.to(stage.addr()).assert_delivered(400);
     for expected in words {
-        assert!(answer.body.contains(expected), "{expected}: {answer:?}");
+        assert!(response.body.contains(expected), "{expected}: {response:?}");
     }
     stage.becomes_empty();
 }
@@ -31,7 +31,7 @@ fn no_file() {
     let words = ["has no file", "Choose at least one"];
     refused(&form(&[]), &words);
     refused(&form(&[text("a note")]), &words);
-    // As browsers send it where none was chosen.
+    // Browsers send this if no file was chosen.
     refused(&form(&[file("", b"")]), &words);
 }
 
@@ -59,7 +59,7 @@ fn too_much_text() {
     long(16_384).to(stage.addr()).assert_delivered(200);
 }
 
-/// The request is whole, and the form in it is not.
+/// The request is whole, but the form in it is not.
 fn truncated() {
     let words = ["The form cannot be read", "Check it"];
     let whole = [file("a", b"1"), file("b", b"2")].concat();
@@ -72,5 +72,5 @@ fn no_form() {
     let plain = SendFirst::post("/", Framing::ContentLength, 100)
         .header("Connection: close")
         .header("Content-Type: text/plain");
-    refused(&plain, &["is no form", "multipart/form-data"]);
+    refused(&plain, &["is not a form", "multipart/form-data"]);
 }

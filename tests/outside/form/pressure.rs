@@ -1,5 +1,4 @@
-//! `--linger-max`, `--min-rate`, `/metrics`, and what becomes of the form where it has few
-//! descriptors.
+//! `--linger-max`, `--min-rate`, `/metrics`, and the form with few file descriptors.
 
 use std::{
     io::{Read as _, Write as _},
@@ -36,7 +35,7 @@ fn figure(addr: SocketAddr, name: &str) -> u64 {
     line.trim().parse().unwrap()
 }
 
-/// A refused upload whose client has read why, and is silent.
+/// Returns the client of a refused upload that has read the reason and stays silent.
 fn silent(addr: SocketAddr) -> TcpStream {
     let mut socket = connect(addr);
     let upload = SendFirst::post("/raw", Framing::ContentLength, LARGE);
@@ -53,7 +52,7 @@ fn metrics() {
     let socket = silent(addr);
     until("it lingers", || lingering() == 1);
     drop(socket);
-    until("it does not", || lingering() == 0);
+    until("it no longer lingers", || lingering() == 0);
     assert_eq!(
         figure(addr, "bodyguard_refusals_total{kind=\"declared\"} "),
         1
@@ -63,7 +62,7 @@ fn metrics() {
         1
     );
     assert_eq!(figure(addr, "bodyguard_reading_on "), 0);
-    // Each of them is said once, and has its kind.
+    // Each metric occurs once and has its type.
     let text = get(addr, "/metrics").body;
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
@@ -103,9 +102,10 @@ fn min_rate() {
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
 }
 
-/// 64 of them, and 200 refused clients that are silent.
+/// Runs the form with 64 file descriptors, and 200 silent refused clients.
 fn few_descriptors() -> Result<(), Failed> {
-    // With its default of a quarter, and where all of them may be taken by lingers.
+    // Runs with the default of a quarter, and with lingering connections allowed to take all of
+    // them.
     for flags in [&[][..], &["--linger-max", "1000"]] {
         let mut limited = Command::new("sh");
         limited.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]);

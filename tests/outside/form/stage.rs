@@ -1,4 +1,4 @@
-//! The form over a folder of its own, and what is sent to it.
+//! The form with its own folder, and requests to it.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use testkit::{
     outside::{Form, Trial, trial, until},
 };
 
-/// With delivery and hook joined, and with the hook alone.
+/// Flags for delivery and linger combined, and for the socket wrapper alone.
 pub(crate) const SERVED: [&[&str]; 2] = [&[], &["--hook-only"]];
 
-/// A trial that needs nothing.
+/// Returns a trial that needs no program.
 pub(crate) fn test(name: &str, test: fn()) -> Trial {
     trial(name, &[], move || {
         test();
@@ -24,8 +24,8 @@ pub(crate) fn test(name: &str, test: fn()) -> Trial {
     })
 }
 
-/// The form, running. Its folder lies three levels deep in a folder of ours, so that
-/// what a name with `..` in it made would be found.
+/// A running form. Its folder lies three levels deep in our own folder, so that a file whose name
+/// contains `..` would be found.
 pub(crate) struct Stage {
     pub(crate) form: Form,
     pub(crate) around: TempDir,
@@ -45,13 +45,13 @@ impl Stage {
         self.form.addr()
     }
 
-    /// Every file in the form's folder and around it.
+    /// Returns every file in the form's folder and around it.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         files_in(self.around.path())
     }
 
-    /// An upload that is refused or broken off removes its files when it is dropped,
-    /// which may be after the answer.
+    /// Waits until the folder is empty. A refused or aborted upload removes its files when it is
+    /// dropped, which may be after the response.
     #[track_caller]
     pub(crate) fn becomes_empty(&self) {
         until("the folder is empty", || self.files().is_empty());
@@ -68,7 +68,7 @@ impl Stage {
     }
 }
 
-/// By a command that ends in the form's executable.
+/// Starts the form with a command that ends in its executable.
 pub(crate) fn start_by(command: Command, flags: &[&str]) -> Form {
     Form::start_by(command, "127.0.0.1:0", flags)
 }
@@ -89,7 +89,7 @@ pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
 pub(crate) const TEXT: &str = "Accept: */*";
 pub(crate) const HTML: &str = "Accept: text/html,*/*;q=0.8";
 
-/// A file's part of a form.
+/// Returns a file's part of a form.
 pub(crate) fn file(name: &str, content: &[u8]) -> Vec<u8> {
     let head = format!(
         "--xyz\r\nContent-Disposition: form-data; name=\"photopicker\"; filename=\"{name}\"\r\n\r\n"
@@ -97,18 +97,18 @@ pub(crate) fn file(name: &str, content: &[u8]) -> Vec<u8> {
     [head.as_bytes(), content, b"\r\n"].concat()
 }
 
-/// A text field's part of a form.
+/// Returns a text field's part of a form.
 pub(crate) fn text(content: &str) -> Vec<u8> {
     let head = "--xyz\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\n";
     [head, content, "\r\n"].concat().into()
 }
 
-/// A whole form, on a connection that ends with its answer.
+/// Returns a whole form, on a connection that ends with its response.
 pub(crate) fn form(parts: &[Vec<u8>]) -> SendFirst {
     exactly(&[&parts.concat()[..], b"--xyz--\r\n"].concat())
 }
 
-/// These bytes as a form's body.
+/// Returns a request with these bytes as a form's body.
 pub(crate) fn exactly(body: &[u8]) -> SendFirst {
     let length = body.len() as u64;
     SendFirst {

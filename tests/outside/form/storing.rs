@@ -1,4 +1,4 @@
-//! What is stored, what is said about it, and what becomes of it on a full disk.
+//! Stored files, the response to an upload, and a full disk.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -35,7 +35,7 @@ fn sha256(content: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(content))
 }
 
-/// The one file there is, which has a name of the server's.
+/// Returns the only file. Its name was chosen by the server.
 #[track_caller]
 fn only_file(stage: &Stage) -> PathBuf {
     let files = stage.files();
@@ -52,25 +52,25 @@ fn only_file(stage: &Stage) -> PathBuf {
 fn listed_as_text() {
     let stage = Stage::start(&[]);
     let content = b"some bytes\0of any kind\r\n";
-    let answer = form(&[file("holiday.jpg", content)])
+    let response = form(&[file("holiday.jpg", content)])
         .header(TEXT)
         .to(stage.addr())
         .assert_delivered(200);
     let expected = format!("{}  24 bytes  holiday.jpg\n", sha256(content));
-    assert_eq!(answer.body, expected);
+    assert_eq!(response.body, expected);
     assert_eq!(fs::read(only_file(&stage)).unwrap(), content);
 }
 
 fn listed_as_html() {
     let stage = Stage::start(&[]);
     let content = vec![7; 100_000];
-    let answer = form(&[file("holiday.jpg", &content)])
+    let response = form(&[file("holiday.jpg", &content)])
         .header(HTML)
         .to(stage.addr())
         .assert_delivered(200);
     let hash = sha256(&content);
     for expected in ["holiday.jpg", "100000 bytes", &hash] {
-        assert!(answer.body.contains(expected), "{expected}: {answer:?}");
+        assert!(response.body.contains(expected), "{expected}: {response:?}");
     }
     assert_eq!(fs::read(only_file(&stage)).unwrap(), content);
 }
@@ -78,13 +78,13 @@ fn listed_as_html() {
 fn together() {
     let stage = Stage::start(&[]);
     let parts = [file("a", b"1"), file("", b""), file("a", b"22")];
-    let answer = form(&parts).to(stage.addr()).assert_delivered(200);
+    let response = form(&parts).to(stage.addr()).assert_delivered(200);
     let expected = format!(
         "{}  1 bytes  a\n{}  2 bytes  a\n",
         sha256(b"1"),
         sha256(b"22")
     );
-    assert_eq!(answer.body, expected);
+    assert_eq!(response.body, expected);
     assert_eq!(stage.files().len(), 2);
 }
 
@@ -107,7 +107,7 @@ fn from_curl() -> Result<(), Failed> {
 fn hostile_names() {
     let cut = "x".repeat(120) + "…";
     let long = "x".repeat(10_000);
-    // As sent, as text, as HTML.
+    // The name as sent, as text, as HTML.
     let names = [
         ("../../x", "../../x", "../../x"),
         ("/etc/x", "/etc/x", "/etc/x"),
@@ -126,12 +126,12 @@ fn hostile_names() {
             (HTML, format!(">{as_html}<")),
         ] {
             let stage = Stage::start(&[]);
-            let answer = form(&[file(name, b"content")])
+            let response = form(&[file(name, b"content")])
                 .header(accept)
                 .to(stage.addr())
                 .assert_delivered(200);
-            assert!(answer.body.contains(&shown), "{shown}: {}", answer.body);
-            let sniffed = answer.header("content-type").unwrap();
+            assert!(response.body.contains(&shown), "{shown}: {}", response.body);
+            let sniffed = response.header("content-type").unwrap();
             assert_eq!(sniffed.starts_with("text/html"), accept == HTML);
             only_file(&stage);
         }
@@ -141,16 +141,15 @@ fn hostile_names() {
 fn missing_folder() {
     let nowhere = tempfile::tempdir().unwrap().path().join("gone");
     let running = Form::start(&["--dir", nowhere.to_str().unwrap()]);
-    let answer = form(&[file("a", b"1")])
+    let response = form(&[file("a", b"1")])
         .to(running.addr())
         .assert_delivered(500);
-    assert!(answer.body.contains("cannot write to its folder"));
-    // What is wrong with it is for the log.
-    assert!(!answer.body.contains("gone"), "{answer:?}");
+    assert!(response.body.contains("cannot write to its folder"));
+    // Only the log explains what is wrong with the folder.
+    assert!(!response.body.contains("gone"), "{response:?}");
 }
 
-/// The client sends more than the disk holds before it reads, and more than all of the
-/// buffers on the way hold.
+/// The client sends more than the disk and all buffers on the way hold, and only then reads.
 fn full_disk() -> Result<(), Failed> {
     for flags in SERVED {
         let folder = tempfile::tempdir()?;
@@ -161,14 +160,14 @@ fn full_disk() -> Result<(), Failed> {
         let running = start_by(command, &[flags, &["--limit", "100MiB"]].concat());
 
         for length in [3 * MIB, LARGE] {
-            let answer = SendFirst::form("/", Framing::ContentLength, length)
+            let response = SendFirst::form("/", Framing::ContentLength, length)
                 .header("Connection: close")
                 .to(running.addr())
                 .assert_delivered(507);
-            assert!(answer.body.contains("no room left"), "{answer:?}");
+            assert!(response.body.contains("no room left"), "{response:?}");
         }
 
-        // The folder as the form sees it.
+        // The folder in the form's mount namespace.
         let root = PathBuf::from(format!("/proc/{}/root", running.id()));
         let folder = root.join(folder.path().strip_prefix("/")?);
         until("the folder is empty", || files_in(&folder).is_empty());

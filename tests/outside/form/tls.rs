@@ -1,4 +1,4 @@
-//! `--tls`: HTTPS, over which clients choose HTTP/2 or HTTP/1.1.
+//! `--tls`: HTTPS, where clients choose HTTP/2 or HTTP/1.1.
 
 use std::{
     io::{Read as _, Write as _},
@@ -51,7 +51,7 @@ fn url() {
     assert_eq!(stage.form.url, format!("https://{}", stage.addr()));
 }
 
-/// Sends a form with this file, over this version.
+/// Returns a curl command that sends a form with this file over this version.
 fn curl(version: &str, file: &Path, stage: &Stage) -> Command {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "60", "--insecure"]);
@@ -70,7 +70,7 @@ fn expect(said: &str, parts: [&str; 2]) -> Result<(), Failed> {
     }
 }
 
-/// 20 MB are refused, 3 MB are stored, and both over the version that was asked for.
+/// 20 MB are refused, 3 MB are stored, and both over the requested version.
 fn by_curl(version: &str) -> Result<(), Failed> {
     let stage = tls(&[]);
     let source = tempfile::tempdir()?;
@@ -97,15 +97,15 @@ fn large_upload() {
                 SendFirst::form("/", framing, LARGE),
                 SendFirst::post("/raw", framing, LARGE),
             ] {
-                let answer = upload.over(shake_hands(stage.addr())).assert_delivered(413);
-                assert!(answer.body.contains("limit is 4 MiB"), "{answer:?}");
+                let response = upload.over(shake_hands(stage.addr())).assert_delivered(413);
+                assert!(response.body.contains("limit is 4 MiB"), "{response:?}");
             }
         }
         stage.becomes_empty();
     }
 }
 
-/// By the meter of the trial above.
+/// Negative control of the trial above.
 fn plain() {
     let stage = tls(&["--plain"]);
     let upload = SendFirst::post("/raw", Framing::ContentLength, LARGE);
@@ -118,7 +118,7 @@ fn assert_stores(addr: SocketAddr) {
         .assert_delivered(200);
 }
 
-/// HTTP without TLS among it. An alert is all that comes back, and then the end.
+/// The garbage includes HTTP without TLS. The server sends only an alert and closes.
 fn garbage() {
     for flags in SERVED {
         let stage = tls(flags);
@@ -128,9 +128,9 @@ fn garbage() {
             let mut socket = connect(stage.addr());
             socket.write_all(bytes).unwrap();
             socket.shutdown(std::net::Shutdown::Write).unwrap();
-            let mut answer = Vec::new();
-            socket.read_to_end(&mut answer).unwrap();
-            assert!(answer.len() < 100, "{answer:?}");
+            let mut received = Vec::new();
+            socket.read_to_end(&mut received).unwrap();
+            assert!(received.len() < 100, "{received:?}");
             assert_stores(stage.addr());
         }
         let upload = SendFirst::post("/raw", Framing::ContentLength, 100_000);
@@ -139,7 +139,7 @@ fn garbage() {
     }
 }
 
-/// Were one handshake waited for before the next, this would take minutes.
+/// If the server handled handshakes one after the other, this would take minutes.
 fn silence() {
     let stage = tls(&[]);
     let _silent: Vec<_> = (0..20).map(|_| connect(stage.addr())).collect();
@@ -166,7 +166,7 @@ fn let_end() {
     assert!(kept.iter().all(|file| file.extension().is_none()));
 }
 
-/// The server says that it goes away, and the stream goes on.
+/// The server sends GOAWAY, and the stream continues.
 fn let_http_2_end() -> Result<(), Failed> {
     let stage = tls(&["--grace", "1m"]);
     let source = tempfile::tempdir()?;
@@ -182,8 +182,7 @@ fn let_http_2_end() -> Result<(), Failed> {
     Ok(())
 }
 
-/// They are still sending when the server is told to stop, and do not read before the
-/// end.
+/// The clients are still sending when the server is stopped, and they read only at the end.
 fn let_the_refused_finish() {
     for flags in SERVED {
         let stage = tls(&[flags, &["--grace", "1m"]].concat());
@@ -221,12 +220,12 @@ fn cut_off() {
 
 fn stop_listening(stage: &Stage) {
     stage.form.send_sigterm();
-    until("nobody else is let in", || {
+    until("no other client is accepted", || {
         TcpStream::connect(stage.addr()).is_err()
     });
 }
 
-/// A connection with TLS, over which nothing was said yet.
+/// Returns a TLS connection on which nothing was sent yet.
 fn shake_hands(addr: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::from(addr.ip());
     let mut tls = ClientConnection::new(trusting_anyone(), name).unwrap();

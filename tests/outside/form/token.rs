@@ -32,12 +32,12 @@ fn protected(flags: &[&str]) -> Stage {
 }
 
 #[track_caller]
-fn assert_challenged(answer: &Response) {
-    assert_eq!(answer.status, 401);
+fn assert_challenged(response: &Response) {
+    assert_eq!(response.status, 401);
     // RFC 6750, section 3: the scheme has at least one parameter.
-    let challenge = answer.header("www-authenticate");
+    let challenge = response.header("www-authenticate");
     assert_eq!(challenge, Some("Bearer realm=\"upload\""));
-    assert!(answer.body.contains("token"), "{answer:?}");
+    assert!(response.body.contains("token"), "{response:?}");
 }
 
 fn large_upload() {
@@ -73,19 +73,19 @@ fn right() {
     for flags in SERVED {
         let stage = protected(flags);
         for scheme in ["Bearer", "bearer", "BEARER "] {
-            let answer = SendFirst::post("/raw", Framing::ContentLength, 100_000)
+            let response = SendFirst::post("/raw", Framing::ContentLength, 100_000)
                 .header(&format!("Authorization: {scheme} open-sesame"))
                 .header("Connection: close")
                 .to(stage.addr())
                 .assert_delivered(200);
-            assert_eq!(answer.body, "received 100000 bytes\n");
+            assert_eq!(response.body, "received 100000 bytes\n");
         }
         form(&[file("a", b"1")])
             .header(RIGHT)
             .to(stage.addr())
             .assert_delivered(200);
         assert_eq!(stage.files().len(), 1);
-        // The limit is for those as well.
+        // The limit also applies to clients with the token.
         SendFirst::post("/raw", Framing::ContentLength, LARGE)
             .header(RIGHT)
             .to(stage.addr())
@@ -115,16 +115,16 @@ fn wrong() {
 fn html() {
     let stage = protected(&[]);
     for (accept, kind) in [(TEXT, "text/plain"), (HTML, "text/html")] {
-        let answer = form(&[file("a", b"1")])
+        let response = form(&[file("a", b"1")])
             .header(accept)
             .to(stage.addr())
             .assert_delivered(401);
-        assert!(answer.header("content-type").unwrap().starts_with(kind));
-        assert_challenged(&answer);
+        assert!(response.header("content-type").unwrap().starts_with(kind));
+        assert_challenged(&response);
     }
 }
 
-/// Looking is for everybody, and the page says what sending needs.
+/// Anyone may open the page, and it says what sending needs.
 fn page() {
     let stage = protected(&[]);
     let page = stage.get("/", HTML).assert_delivered(200);

@@ -1,4 +1,4 @@
-//! Uploads that never come to their end leave nothing behind.
+//! Unfinished uploads leave nothing behind.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The first file is complete; the second would never end.
+/// Returns a form whose first file is complete and whose second never ends.
 fn endless(framing: Framing) -> SendFirst {
     let first = file("first.jpg", &[1; 100_000]);
     let mut form = SendFirst::form("/", framing, LARGE);
@@ -34,7 +34,7 @@ fn endless(framing: Framing) -> SendFirst {
     form
 }
 
-/// Sends a part of it: the first file, and 1 MiB of the second.
+/// Sends the first file and 1 MiB of the second.
 fn begin(addr: SocketAddr) -> TcpStream {
     let mut socket = connect(addr);
     let mut part = endless(Framing::ContentLength);
@@ -47,10 +47,10 @@ fn begin(addr: SocketAddr) -> TcpStream {
 fn refused() {
     for flags in SERVED {
         let stage = Stage::start(flags);
-        let answer = endless(Framing::Chunked)
+        let response = endless(Framing::Chunked)
             .to(stage.addr())
             .assert_delivered(413);
-        assert!(answer.body.contains("limit is 4 MiB"), "{answer:?}");
+        assert!(response.body.contains("limit is 4 MiB"), "{response:?}");
         stage.becomes_empty();
     }
 }
@@ -99,7 +99,7 @@ fn let_end() {
     socket.write_all(first).unwrap();
     until("both files arrive", || stage.files().len() == 2);
     stage.form.send_sigterm();
-    until("nobody else is let in", || {
+    until("no other client is accepted", || {
         TcpStream::connect(stage.addr()).is_err()
     });
     socket.write_all(rest).unwrap();
@@ -111,8 +111,7 @@ fn let_end() {
     assert!(kept.iter().all(|file| file.extension().is_none()));
 }
 
-/// They are still sending when the server is told to stop, and do not read before the
-/// end.
+/// The clients are still sending when the server is stopped, and they read only at the end.
 fn let_the_refused_finish() {
     for flags in SERVED {
         let stage = Stage::start(&[flags, &["--grace", "1m"]].concat());
@@ -123,7 +122,7 @@ fn let_the_refused_finish() {
             client.write_all(&vec![0; 8 << 20]).unwrap();
         }
         stage.form.send_sigterm();
-        until("nobody else is let in", || {
+        until("no other client is accepted", || {
             TcpStream::connect(stage.addr()).is_err()
         });
         for mut client in clients {

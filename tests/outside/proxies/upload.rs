@@ -1,4 +1,4 @@
-//! Uploads to a proxy: how they are sent, and what came back.
+//! Uploads to a proxy: how they are sent, and the response.
 
 use std::{path::Path, process::Command};
 
@@ -13,7 +13,7 @@ pub(crate) enum Shape {
     Form,
     FormExpect,
     Chunked,
-    /// By Python's `http.client`, which reads nothing before it has sent everything.
+    /// With Python's `http.client`, which reads nothing before it has sent everything.
     SentFirst,
 }
 
@@ -40,7 +40,7 @@ impl Shape {
         }
     }
 
-    /// Sends it to the form at `url`; the status that came back, and all that was said.
+    /// Sends the file to the form at `url`. Returns the response and all output.
     pub(crate) fn send(self, url: &str, file: &Path) -> Result<Answer, Failed> {
         let raw = format!("{url}/raw");
         let at_file = format!("@{}", file.display());
@@ -78,7 +78,7 @@ impl Shape {
     }
 }
 
-/// A file within the limit, with the token that some of the forms ask for.
+/// Sends a file within the limit, with the token that some forms require.
 pub(crate) fn send_small(url: &str, file: &Path) -> Result<Answer, Failed> {
     let mut curl = curl(&format!("{url}/raw"));
     curl.args(["--header", "Authorization: Bearer open-sesame"]);
@@ -90,7 +90,7 @@ pub(crate) fn get(url: &str) -> Result<Answer, Failed> {
     Answer::of(&mut curl(url))
 }
 
-/// Whether the client failed to send, or to receive, on a connection that it had.
+/// Returns whether the client failed to send or receive on an established connection.
 pub(crate) fn is_reset(failed: &Failed) -> bool {
     let said = failed.message().unwrap_or_default();
     let words = [
@@ -102,7 +102,7 @@ pub(crate) fn is_reset(failed: &Failed) -> bool {
     words.iter().any(|error| said.contains(error))
 }
 
-/// A response that a client read to its end, as told by its exit status.
+/// A response that a client read to its end, according to its exit status.
 #[derive(Debug)]
 pub(crate) struct Answer {
     said: String,
@@ -115,7 +115,7 @@ impl Answer {
     }
 
     pub(crate) fn has(&self, status: &str, words: &str) -> bool {
-        // curl tells the status in its last line, and upload.py in its first.
+        // curl prints the status in its last line, and upload.py in its first.
         let mut lines = self.said.lines();
         let (first, last) = (lines.next(), lines.next_back());
         let is_status = |line: Option<&str>| line.is_some_and(|line| line.starts_with(status));

@@ -1,4 +1,4 @@
-//! A script, played to a server, and what its client saw.
+//! Plays a script to a server and records what the client saw.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ use tokio::{
 
 use super::script::{Body, Expect, Reads, Script, Then};
 
-/// How long the client looks for the end of the connection after the last response.
+/// How long the client waits for the end of the connection after the last response.
 const END: Duration = Duration::from_millis(5);
 
 const NEXT: &[u8] = b"POST /all HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
     pub(crate) was_reset: bool,
 }
 
-/// Connects with a small receive buffer, so that a long response needs a reader.
+/// Connects with a small receive buffer, so that a long response needs a client that reads.
 pub(crate) async fn connect(addr: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
@@ -60,7 +60,7 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
         heard,
         rest_is_unsent: Arc::new(AtomicBool::new(script.body == Body::Waits)),
         patience,
-        // The client may wait once before it sends the rest.
+        // The client may wait once before it sends the second half.
         silence: if script.body == Body::Waits {
             SILENCE * 2
         } else {
@@ -76,7 +76,7 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
     let write_failed = if concurrently {
         tokio::join!(writing, client.read(wanted, script.reads)).0
     } else {
-        // Both sides may wait for the other to read: the client then gives up.
+        // If each side waits for the other to read, the client gives up.
         let written = timeout(SILENCE, writing).await.unwrap_or(false);
         client.read(wanted, script.reads).await;
         written
@@ -86,7 +86,7 @@ pub(crate) async fn play<T: AsyncRead + AsyncWrite>(
             let _ = writer.write_all(NEXT).await;
             let _ = writer.flush().await;
         };
-        // The server may have closed, or may wait for the rest of a body that was not sent.
+        // The server may have closed, or it may wait for body bytes that are not sent.
         let _ = timeout(SILENCE, next).await;
         client.read(2, script.reads).await;
     }
@@ -105,7 +105,7 @@ enum Heard {
     Final,
 }
 
-/// Returns whether a write failed.
+/// Writes the upload. Returns whether a write failed.
 async fn write<T: AsyncRead + AsyncWrite>(
     script: &Script,
     writer: &mut WriteHalf<T>,
@@ -146,7 +146,7 @@ async fn write<T: AsyncRead + AsyncWrite>(
     failed.unwrap_or(false)
 }
 
-/// Returns `None` when everything is written, and otherwise whether a write failed.
+/// Returns `None` when everything is written. Otherwise returns whether a write failed.
 async fn write_in_pieces<T: AsyncRead + AsyncWrite>(
     script: &Script,
     writer: &mut WriteHalf<T>,
@@ -175,7 +175,7 @@ struct Client<'a, T> {
     reader: ReadHalf<T>,
     received: Vec<u8>,
     responses: Vec<Delivered>,
-    /// Whether the server's end was clean.
+    /// Whether the connection ended cleanly.
     end: Option<bool>,
     heard: watch::Sender<Heard>,
     /// Whether the client waits before it sends the second half of its body.
@@ -185,8 +185,7 @@ struct Client<'a, T> {
 }
 
 impl<T: AsyncRead + AsyncWrite> Client<'_, T> {
-    /// Reads until so many responses are whole, the connection ends or the server is
-    /// silent.
+    /// Reads until this many responses are whole, the connection ends, or the server is silent.
     async fn read(&mut self, wanted: usize, reads: Reads) {
         let length = match reads {
             Reads::Steadily(length) => length,
@@ -210,7 +209,7 @@ impl<T: AsyncRead + AsyncWrite> Client<'_, T> {
         while self.end.is_none() && self.read_once(&mut buffer, END).await {}
     }
 
-    /// Returns `false` after a silence.
+    /// Reads once. Returns `false` after a silence.
     async fn read_once(&mut self, buffer: &mut [u8], silence: Duration) -> bool {
         match timeout(silence, self.reader.read(buffer)).await {
             Err(_) => return false,

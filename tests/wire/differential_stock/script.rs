@@ -1,4 +1,4 @@
-//! What a client of the stock comparison does, drawn from a seed.
+//! A script for a client of the comparison with stock, drawn from a seed.
 
 use proptest::{
     prelude::*,
@@ -10,10 +10,10 @@ use testkit::streams::{Client, Streams, Upload, clients, frames};
 /// The limit of `/refused`, in bytes.
 pub(crate) const LIMIT: usize = 100_000;
 
-/// Handlers that read their body to its end, and respond afterwards.
+/// Handlers that read the body to its end before they respond.
 const READERS: [&str; 2] = ["/all", "/long_read"];
 
-/// One HTTP/1 connection with one upload, and perhaps a request behind it.
+/// One HTTP/1 connection with one upload, and possibly a request after it.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     /// The path names the handler.
@@ -24,8 +24,8 @@ pub(crate) struct Script {
     pub(crate) length: usize,
     pub(crate) body: Body,
     pub(crate) expect: Expect,
-    /// The length of each write in bytes, and the pause before it in milliseconds. `None`
-    /// writes head and body in one call.
+    /// The length of each write in bytes, and the pause before it in milliseconds. `None` writes
+    /// head and body in one call.
     pub(crate) writes: Option<(usize, u64)>,
     pub(crate) reads: Reads,
     pub(crate) then: Then,
@@ -41,18 +41,18 @@ pub(crate) enum Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     ContentLength,
-    /// Chunks of this many bytes.
+    /// Chunked, with this many bytes to a chunk.
     Chunked(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     Whole,
-    /// The client stops after half of it, and stays silent.
+    /// The client stops after half of the body and stays silent.
     Unfinished,
-    /// A chunk size that is not a number follows half of it.
+    /// A chunk size that is not a number follows the first half of the body.
     Malformed,
-    /// The client sends half of it, waits for a response, and sends the rest.
+    /// The client sends half of the body, waits for a response, and sends the second half.
     Waits,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum Expect {
     Nothing,
     /// The client does not wait for the 100.
     Impatient,
-    /// The client sends the body after a 100, and not at all without one.
+    /// The client sends the body after a 100. Without one, it does not send it.
     Patient,
 }
 
@@ -76,21 +76,21 @@ pub(crate) enum Reads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Nothing,
-    /// Another request when the first response is whole.
+    /// The client sends another request when the first response is whole.
     Next,
-    /// Another request directly behind the body.
+    /// The client sends another request directly behind the body.
     Pipelined,
 }
 
-/// Which scripts are drawn.
+/// The kind of scripts to draw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     All,
-    /// Those whose clients wait for the response before they send the rest of the body.
+    /// Scripts whose clients wait for the response before they send the second half of the body.
     Waiting,
 }
 
-/// Draws the script of this number. The scripts of one seed are independent.
+/// Draws the script with this number. The scripts of one seed are independent.
 pub(crate) fn draw(kind: Kind, seed: u64, number: u64) -> Script {
     let mut script = drawn(&scripts(), seed, number);
     if kind == Kind::Waiting && script.length > 1 {
@@ -99,12 +99,12 @@ pub(crate) fn draw(kind: Kind, seed: u64, number: u64) -> Script {
     script
 }
 
-/// Draws the streams of this number.
+/// Draws the streams with this number.
 pub(crate) fn draw_streams(kind: Kind, seed: u64, number: u64) -> Streams {
     let mut streams = drawn(&prop::collection::vec(uploads(), 1..5), seed, number);
-    // A stream that ends short of its declared length is reset by h2, which drops the part of
-    // the response that is not written. That part is written at once, unless long responses
-    // hold the connection's window.
+    // h2 resets a stream that ends short of its declared length, and drops the unwritten part of
+    // the response. That part is written immediately, unless long responses hold the connection's
+    // window.
     let holds_window = streams
         .iter()
         .any(|upload| upload.path.starts_with("/long"));
@@ -228,8 +228,8 @@ fn lengths() -> impl Strategy<Value = usize> {
 }
 
 impl Script {
-    /// Whether delivery documents that the connection closes where stock keeps it: the
-    /// body comes without a 100, and the handler does not ask for it.
+    /// Returns whether delivery documents that it closes where stock keeps the connection: the
+    /// client sends the body without a 100, and the handler does not ask for it.
     pub(crate) fn closes_by_design(&self) -> bool {
         self.expect == Expect::Impatient && !READERS.contains(&self.path)
     }
@@ -253,7 +253,7 @@ impl Script {
             .into()
     }
 
-    /// Returns the body on the wire, as far as it is sent.
+    /// Returns the body on the wire, up to the point where the client stops.
     pub(crate) fn body(&self) -> Vec<u8> {
         let sent = match self.body {
             Body::Whole | Body::Waits => self.length,

@@ -1,4 +1,4 @@
-//! Calls that only send, and are answered at their end.
+//! Calls whose client only sends, and whose response comes at the end.
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +21,7 @@ async fn every_refusal_is_read() {
     }
 }
 
-/// An error of the decoder that the handler made something else of.
+/// The handler maps the decoder's error to a status of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handlers_own_word_is_replaced() {
     for form in FORMS {
@@ -32,7 +32,7 @@ async fn the_handlers_own_word_is_replaced() {
     }
 }
 
-/// The limit is for what is on the wire, prefixes and tags included.
+/// The limit counts the bytes on the wire, prefixes and tags included.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_limit_itself_passes() {
     let limit = on_the_wire(messages(1_000_000));
@@ -47,7 +47,7 @@ async fn the_limit_itself_passes() {
     }
 }
 
-/// A call that sends one message, and the next when another call was refused.
+/// A call sends one message, and the next one after another call was refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_goes_on_is_unharmed() {
     for form in FORMS {
@@ -58,7 +58,7 @@ async fn a_call_that_goes_on_is_unharmed() {
             async move { client.stream(PUT, ReceiverStream::new(slow)).await }
         });
         for message in messages(20 * 64 * 1024) {
-            sender.send(message).await.expect("the call goes on");
+            sender.send(message).await.expect("the call continues");
             assert_refused(client.send(PUT, 20_000_000).await);
         }
         drop(sender);
@@ -66,7 +66,7 @@ async fn a_call_that_goes_on_is_unharmed() {
     }
 }
 
-/// More than one at once on a connection.
+/// Several calls are refused concurrently on one connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn refusals_at_once_do_no_harm() {
     let client = Client::connect(serve(Form::Layered, LIMIT).await).await;
@@ -87,7 +87,7 @@ async fn refusals_at_once_do_no_harm() {
     }
 }
 
-/// The guard with these settings.
+/// Connects a client to a server with these settings.
 async fn client_of(guard: BodyGuardLayer) -> Client {
     let linger = Linger::default();
     Client::connect(serve_by(Server::builder(), &linger, Form::Layered, guard).await).await
@@ -102,7 +102,7 @@ async fn a_hidden_limit_is_not_told() {
     assert!(!refused.message().contains("4194304"), "{refused:?}");
 }
 
-/// No client of gRPC's sends a length of a stream.
+/// gRPC clients declare no length for a stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_length_is_an_invalid_argument() {
     let client = client_of(BodyGuardLayer::new(LIMIT).require_content_length()).await;

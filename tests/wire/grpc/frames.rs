@@ -1,4 +1,4 @@
-//! The answer of HTTP to a refused call, frame by frame.
+//! The HTTP response to a refused call, frame by frame.
 
 use std::{future::poll_fn, net::SocketAddr};
 
@@ -30,14 +30,14 @@ pub(super) fn post(path: &str, content_type: &str) -> http::request::Builder {
         .header("te", "trailers")
 }
 
-/// One message of `length` bytes, as it is on the wire.
+/// Returns one message of `length` bytes in its wire format.
 pub(super) fn message(length: u64) -> Bytes {
     let message = Bytes::from(vec![0; length as usize]).encode_to_vec();
     let prefix = (message.len() as u32).to_be_bytes();
     [&[0][..], &prefix, &message].concat().into()
 }
 
-/// As much of `data` as the server takes. Returns the reset that kept back the rest.
+/// Sends as much of `data` as the server accepts. Returns the reset that stopped it, if any.
 pub(super) async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Option<Reason> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
@@ -57,7 +57,7 @@ async fn reset(stream: &mut SendStream<Bytes>) -> Reason {
     reset.expect("a reset, and not the end of the connection")
 }
 
-/// HEADERS with `END_STREAM`, and nothing after them.
+/// Asserts that the response is a HEADERS frame with `END_STREAM`, and nothing after it.
 fn assert_trailers_only(response: &Response<RecvStream>, content_type: &str) {
     assert!(response.body().is_end_stream());
     assert_eq!(response.status(), StatusCode::OK);
@@ -101,8 +101,8 @@ async fn a_streamed_overrun_is_refused_by_trailers_only() {
     }
 }
 
-/// A client that cannot stop: with delivery its call is read to the end, and with the
-/// hook alone it is reset.
+/// This client keeps sending. With delivery its call is read to the end, and with the socket
+/// wrapper alone it is reset.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_delivery_the_stream_lingers() {
     let linger =
@@ -133,7 +133,7 @@ async fn with_delivery_the_stream_lingers() {
     }
 }
 
-/// Past the limit with the last.
+/// Returns three messages. The last one exceeds the limit.
 fn three_messages() -> Bytes {
     message(2 << 20).repeat(3).into()
 }

@@ -1,4 +1,5 @@
-//! Who calls: what the hook wraps is known as before.
+//! The client's address and certificate are known to the service when `LingerIo` wraps the
+//! connection.
 
 use std::net::SocketAddr;
 

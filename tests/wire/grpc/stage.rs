@@ -1,4 +1,4 @@
-//! A server of tonic's with the guard, and calls to it.
+//! A tonic server with the limit layer, and calls to it.
 
 use std::{
     convert::Infallible,
@@ -29,18 +29,18 @@ use tower_bodyguard::{BodyGuardLayer, Limit, Linger};
 
 pub(crate) const LIMIT: u64 = 4 << 20;
 
-/// What clients are told of it.
+/// The words in which clients read the limit.
 pub(crate) const LIMIT_IN_WORDS: &str = "limit is 4 MiB";
 
-/// How many bytes came, and in the metadata who sent them.
+/// Returns the number of bytes received, and in the metadata the client's address.
 pub(crate) const PUT: &str = "/test.Calls/Put";
-/// The same by a handler that has its own word for an error.
+/// Does the same, with a handler that replaces the error by its own status.
 pub(crate) const CARELESS_PUT: &str = "/test.Calls/CarelessPut";
-/// The length of each message, one by one.
+/// Returns the length of each message, one by one.
 pub(crate) const COUNT: &str = "/test.Calls/Count";
-/// The same by a handler that takes an error for the end.
+/// Does the same, with a handler that takes an error for the end.
 pub(crate) const CARELESS_COUNT: &str = "/test.Calls/CarelessCount";
-/// A zero and then nothing, for ever; what comes is read elsewhere.
+/// Returns a zero and then never anything else. The request is read in another task.
 pub(crate) const SILENT: &str = "/test.Calls/Silent";
 
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +60,11 @@ impl Service<http::Request<Body>> for Calls {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(async { Ok(answer(request).await) })
+        Box::pin(async { Ok(respond(request).await) })
     }
 }
 
-async fn answer(request: http::Request<Body>) -> http::Response<Body> {
+async fn respond(request: http::Request<Body>) -> http::Response<Body> {
     let mut grpc = tonic::server::Grpc::new(ProstCodec::<u64, Bytes>::default());
     match request.uri().path() {
         PUT => grpc.client_streaming(service_fn(put), request).await,
@@ -128,12 +128,12 @@ async fn silent(
     Ok(Response::new(zero.chain(stream::pending())))
 }
 
-/// How the guard is put to use.
+/// How the limit layer is installed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
-    /// With delivery and the hook.
+    /// With delivery and the socket wrapper.
     Layered,
-    /// With the hook alone.
+    /// With the socket wrapper alone.
     Hooked,
 }
 
@@ -144,7 +144,7 @@ pub(crate) async fn serve(form: Form, limit: impl Into<Limit>) -> SocketAddr {
     serve_by(Server::builder(), &Linger::default(), form, guard).await
 }
 
-/// On the runtime of the test.
+/// Runs the server on the runtime of the test.
 pub(crate) async fn serve_by(
     server: Server,
     linger: &Linger,
@@ -172,7 +172,7 @@ pub(crate) async fn serve_by(
     addr
 }
 
-/// With what translates gRPC-Web inside of the guard.
+/// Serves with the gRPC-Web translation inside the limit layer.
 pub(crate) async fn serve_web() -> SocketAddr {
     let (tcp, addr) = listen().await;
     let linger = Linger::default();
@@ -194,7 +194,7 @@ async fn listen() -> (TcpIncoming, SocketAddr) {
     (listener.into(), addr)
 }
 
-/// tonic's, over one connection.
+/// tonic's client, over one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(Channel);
 
@@ -208,7 +208,7 @@ impl Client {
         Self(endpoint.connect().await.expect("the server listens"))
     }
 
-    /// One call with so many bytes.
+    /// Makes one call with this many bytes.
     pub(crate) async fn send(
         &self,
         method: &'static str,
@@ -232,7 +232,7 @@ impl Client {
         timeout(PATIENCE, call).await.expect("it comes to an end")
     }
 
-    /// One call that is answered while it goes on.
+    /// Makes one call that gets responses while it sends.
     pub(crate) async fn converse(
         &self,
         method: &'static str,
@@ -244,7 +244,7 @@ impl Client {
             let path = PathAndQuery::from_static(method);
             grpc.streaming(request, path, ProstCodec::default()).await
         };
-        let response = timeout(PATIENCE, call).await.expect("it is answered");
+        let response = timeout(PATIENCE, call).await.expect("the response arrives");
         response.map(Response::into_inner)
     }
 
@@ -257,7 +257,7 @@ impl Client {
 
 const MESSAGE: u64 = 64 * 1024;
 
-/// So many bytes, in messages of 64 KiB.
+/// Returns this many bytes in messages of 64 KiB.
 pub(crate) fn messages(length: u64) -> impl Iterator<Item = Bytes> {
     let zeros = Bytes::from(vec![0; MESSAGE as usize]);
     (0..length)
@@ -265,8 +265,8 @@ pub(crate) fn messages(length: u64) -> impl Iterator<Item = Bytes> {
         .map(move |sent| zeros.slice(..MESSAGE.min(length - sent) as usize))
 }
 
-/// What they are on the wire: each has a prefix of five bytes, and is a field of a
-/// message of protobuf's.
+/// Returns their length on the wire. Each message has a prefix of five bytes and is a field of a
+/// protobuf message.
 pub(crate) fn on_the_wire(messages: impl Iterator<Item = Bytes>) -> u64 {
     messages
         .map(|message| 5 + message.encoded_len() as u64)
@@ -285,7 +285,7 @@ pub(crate) fn assert_total(result: Result<Response<u64>, Status>, total: u64) {
     assert_eq!(result.expect("it is within the limit").into_inner(), total);
 }
 
-/// Of what must never fail: `TRIES` for more than these.
+/// Returns how often to try something that must never fail. `TRIES` raises the number.
 pub(crate) fn tries() -> u32 {
     env::var("TRIES").map_or(5, |tries| tries.parse().expect("a number"))
 }

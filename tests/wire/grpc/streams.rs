@@ -1,4 +1,4 @@
-//! Calls that are answered while they go on.
+//! Calls that get responses while they still send.
 
 use std::iter::once;
 
@@ -13,8 +13,8 @@ use super::stage::{
     CARELESS_COUNT, COUNT, Client, FORMS, LIMIT, PUT, SILENT, assert_refused, messages, serve,
 };
 
-/// The response has begun when the limit is passed: what was sent of it arrives, and then
-/// the status.
+/// The response has begun when the limit is exceeded. The messages sent so far arrive, and then the
+/// status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_under_way_ends_with_the_refusal() {
     for form in FORMS {
@@ -24,7 +24,7 @@ async fn a_response_under_way_ends_with_the_refusal() {
             let call = client.converse(method, ReceiverStream::new(sent));
             let send_first = sender.send(Bytes::from_static(b"ten bytes!"));
             let (call, first) = tokio::join!(call, send_first);
-            first.expect("the call goes on");
+            first.expect("the call continues");
             let mut replies = call.expect("it is within the limit so far");
             let first = replies.message().await.expect("no refusal yet");
             assert_eq!(first, Some(if method == SILENT { 0 } else { 10 }));
@@ -39,14 +39,14 @@ async fn a_response_under_way_ends_with_the_refusal() {
             let rest = timeout(PATIENCE, replies.try_collect::<Vec<_>>()).await;
             assert_refused(rest.expect("it comes to an end"));
         }
-        // Every message up to the limit was counted, or it was refused: nothing in between.
+        // Each message up to the limit is counted, or the call is refused.
         let lengths = client.converse(COUNT, stream::iter(messages(1 << 20)));
         let lengths: Vec<u64> = lengths.await.unwrap().try_collect().await.unwrap();
         assert_eq!(lengths.iter().sum::<u64>(), 1 << 20);
     }
 }
 
-/// A method that goes on for ever is exempt by its path.
+/// A method that never ends is exempt by its path.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exempt_method_is_not_limited() {
     let limit = Limit::from_fn(|head| match head.uri.path() {

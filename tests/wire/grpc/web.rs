@@ -1,4 +1,4 @@
-//! gRPC-Web: the trailers are a frame of the body, since browsers have no others.
+//! gRPC-Web: the trailers are a frame of the body, because browsers expose no HTTP trailers.
 
 use std::net::SocketAddr;
 
@@ -33,7 +33,7 @@ fn is_text(content_type: &str) -> bool {
     TEXT.contains(&content_type)
 }
 
-/// The frames in the body of an answer: messages, and trailers at the end.
+/// The frames in a response body: messages, and trailers at the end.
 #[derive(Debug)]
 struct Frames {
     messages: Vec<Bytes>,
@@ -65,7 +65,7 @@ impl Frames {
     }
 }
 
-/// Each piece may have been padded by itself.
+/// Decodes each group separately, because each piece may have its own padding.
 fn from_base64(text: &[u8]) -> Bytes {
     text.chunks(4)
         .flat_map(|four| STANDARD.decode(four).expect("base64"))
@@ -96,14 +96,14 @@ fn assert_exposed(value: &str) {
 async fn read(body: &mut RecvStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(data) = timeout(PATIENCE, body.data()).await.unwrap() {
-        let data = data.expect("the answer is not cut short");
+        let data = data.expect("the response is not cut short");
         body.flow_control().release_capacity(data.len()).unwrap();
         bytes.extend_from_slice(&data);
     }
     bytes
 }
 
-/// Over HTTP/1.1, by a client that sends everything before it reads.
+/// Sends over HTTP/1.1, with a client that sends everything before it reads.
 async fn send_first(request: SendFirst, addr: SocketAddr, content_type: &str) {
     let request = request.header(&format!("Content-Type: {content_type}"));
     let outcome = tokio::task::spawn_blocking(move || request.to(addr));
@@ -162,8 +162,8 @@ async fn http2_declared() {
     }
 }
 
-/// A call that is past the limit when one of its messages was answered.
-async fn overrun_under_way(content_type: &str, accept: Option<&str>, answered_in: &str) {
+/// Makes a call that exceeds the limit after one of its messages got a response.
+async fn overrun_in_progress(content_type: &str, accept: Option<&str>, response_type: &str) {
     let mut client = connect(serve_web().await).await;
     let mut request = post(COUNT, content_type);
     if let Some(accept) = accept {
@@ -176,7 +176,7 @@ async fn overrun_under_way(content_type: &str, accept: Option<&str>, answered_in
     let response = timeout(PATIENCE, response).await.unwrap().unwrap();
     let (head, mut body) = response.into_parts();
     assert_eq!(head.status, 200);
-    assert_eq!(head.headers["content-type"], answered_in);
+    assert_eq!(head.headers["content-type"], response_type);
 
     let sent = async {
         for _ in 0..3 {
@@ -184,7 +184,7 @@ async fn overrun_under_way(content_type: &str, accept: Option<&str>, answered_in
         }
     };
     let (body, ()) = tokio::join!(read(&mut body), sent);
-    let frames = Frames::parse(answered_in, &body);
+    let frames = Frames::parse(response_type, &body);
     assert_eq!(frames.messages[0].as_ref(), b"\x08\x0a");
     assert_refusal(&frames.trailers);
 }
@@ -192,30 +192,30 @@ async fn overrun_under_way(content_type: &str, accept: Option<&str>, answered_in
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_under_way_ends_with_the_refusal() {
     for content_type in BINARY {
-        overrun_under_way(content_type, None, BINARY[1]).await;
-        overrun_under_way(content_type, Some(content_type), BINARY[1]).await;
+        overrun_in_progress(content_type, None, BINARY[1]).await;
+        overrun_in_progress(content_type, Some(content_type), BINARY[1]).await;
     }
     for content_type in TEXT {
-        overrun_under_way(content_type, Some(content_type), TEXT[1]).await;
+        overrun_in_progress(content_type, Some(content_type), TEXT[1]).await;
     }
 }
 
-/// The service may answer in the other form: of `Accept` it makes what it likes. The end
-/// is in the form of what came before it.
+/// The service may respond in the other form, because it interprets `Accept` as it likes. The end
+/// has the form of what came before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_response_under_way_ends_in_its_own_form() {
     for content_type in content_types() {
-        overrun_under_way(content_type, Some(BINARY[1]), BINARY[1]).await;
-        overrun_under_way(content_type, Some(TEXT[1]), TEXT[1]).await;
-        // As tonic takes what it does not know.
-        overrun_under_way(content_type, None, BINARY[1]).await;
-        overrun_under_way(content_type, Some("*/*"), BINARY[1]).await;
+        overrun_in_progress(content_type, Some(BINARY[1]), BINARY[1]).await;
+        overrun_in_progress(content_type, Some(TEXT[1]), TEXT[1]).await;
+        // tonic responds in binary to values that it does not know.
+        overrun_in_progress(content_type, None, BINARY[1]).await;
+        overrun_in_progress(content_type, Some("*/*"), BINARY[1]).await;
         let list = format!("{}, */*", TEXT[1]);
-        overrun_under_way(content_type, Some(&list), BINARY[1]).await;
+        overrun_in_progress(content_type, Some(&list), BINARY[1]).await;
     }
 }
 
-/// tonic's own client of gRPC-Web, over HTTP/2.
+/// Uses tonic's own gRPC-Web client over HTTP/2.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_reads_every_refusal() {
     let url = format!("http://{}", serve_web().await);
