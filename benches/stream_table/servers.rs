@@ -58,11 +58,11 @@ pub(crate) fn all() -> Vec<(String, Start)> {
             bare(runtime, early(Rest::ReadTo(u64::MAX)))
         }),
         row("**this crate**", |runtime| {
-            joined(runtime, StreamLinger::new())
+            combined(runtime, StreamLinger::new())
         }),
         row(
             "**this crate**, `StreamLinger::timeout` 20 s",
-            move |runtime| joined(runtime, patient),
+            move |runtime| combined(runtime, patient),
         ),
         program(Kind::Nginx),
         program(Kind::Caddy),
@@ -138,7 +138,7 @@ fn bare(runtime: &Runtime, app: Router) -> Server {
     serve(runtime, move |socket| (socket, app.clone()))
 }
 
-fn joined(runtime: &Runtime, streams: StreamLinger) -> Server {
+fn combined(runtime: &Runtime, streams: StreamLinger) -> Server {
     let app = counting().layer(BodyGuardLayer::new(LIMIT));
     let linger = Linger::new(LingerConfig::new().stream_linger(streams));
     serve(runtime, move |socket| linger.wrap(socket, app.clone()))

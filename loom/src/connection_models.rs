@@ -72,7 +72,7 @@ fn a_late_end_says_nothing_of_the_next_request() {
 
 /// The connection itself asserts this in `is_finished`.
 #[test]
-fn nobody_sees_an_end_before_its_beginning() {
+fn end_is_not_seen_before_its_beginning() {
     model(|| {
         let connection = Arc::new(Connection::default());
         let server = with(&connection, |connection| {

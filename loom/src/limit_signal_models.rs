@@ -24,7 +24,7 @@ fn is_told(report: fn(&LimitSignal), expected: Violation) {
 }
 
 #[test]
-fn an_answer_is_told_of_too_many_bytes() {
+fn response_is_notified_of_too_many_bytes() {
     is_told(
         |signal| signal.report(5),
         Violation::TooLong { received: 5 },
@@ -32,7 +32,7 @@ fn an_answer_is_told_of_too_many_bytes() {
 }
 
 #[test]
-fn an_answer_is_told_of_too_few() {
+fn response_is_notified_of_too_few_bytes() {
     is_told(
         |signal| signal.report_too_slow(9),
         Violation::TooSlow { rate: 9 },
@@ -41,7 +41,7 @@ fn an_answer_is_told_of_too_few() {
 
 /// A response body may move from one task to another.
 #[test]
-fn of_those_that_waited_the_last_is_told() {
+fn last_waiter_is_woken() {
     model(|| {
         let signal = Arc::new(LimitSignal::new(4));
         block_on(poll_fn(|cx| {

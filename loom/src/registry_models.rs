@@ -77,7 +77,7 @@ fn with<T: 'static>(
 }
 
 #[test]
-fn of_two_for_one_place_the_first_gives_way() {
+fn of_two_for_one_slot_the_first_is_evicted() {
     model(|| {
         let tasks = Tasks::new(1);
         let names = ["a", "b"];

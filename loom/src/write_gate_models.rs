@@ -38,7 +38,7 @@ impl Answers {
 }
 
 #[test]
-fn who_waits_to_write_is_told_and_sees_the_answer() {
+fn client_that_waits_to_write_sees_the_response() {
     model(|| {
         let answers = Arc::new(Answers::default());
         let held = WriteHold::hold(&answers.connection, Instant::now()).unwrap();

@@ -56,7 +56,7 @@ fn warp_alone_loses_an_early_response() {
 }
 
 #[test]
-fn warp_joined_delivers_an_early_response() {
+fn warp_combined_delivers_an_early_response() {
     assert_arrives(&Server::run(|listener, linger| async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();

@@ -46,7 +46,7 @@ impl Disposition {
     where
         B: Body + Unpin + Send + 'static,
     {
-        if rest.is_joined() {
+        if rest.is_combined() {
             rest.close();
         } else if asked {
             // Without a socket wrapper, only a drain delivers the response.

@@ -258,7 +258,7 @@ impl<B: Drainable> Draining<B> {
         };
         while delivering.poll_changed(cx).is_ready() {}
         if !delivering.is_stalled() {
-            ready!(this.response.poll_answered(cx));
+            ready!(this.response.poll_taken_whole(cx));
             if !mem::replace(&mut delivering.flushing, true) {
                 this.discarding.restart(Instant::now().into_std());
                 this.timer.set(DeadlineTimer::default());
@@ -437,9 +437,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_that_takes_too_long_is_let_go_of() {
+    async fn a_rest_that_takes_too_long_is_released() {
         let mut drained = draining(Drain::new());
-        drained.response.answered();
+        drained.response.taken_whole();
         let start = Instant::now();
         until_gone(&mut drained.sender).await;
         assert_eq!(start.elapsed().as_secs(), 5);
@@ -447,9 +447,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rest_that_is_too_long_is_let_go_of() {
+    async fn a_rest_that_is_too_long_is_released() {
         let mut drained = draining(Drain::new().max_bytes(1000));
-        drained.response.answered();
+        drained.response.taken_whole();
         assert!(send(&mut drained.sender, 1000).await);
         assert!(send(&mut drained.sender, 1).await);
         until_gone(&mut drained.sender).await;
@@ -461,21 +461,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn letting_go_says_nothing_of_the_connection() {
         let mut drained = draining(Drain::new().max_bytes(1000));
-        drained.response.answered();
+        drained.response.taken_whole();
         assert!(send(&mut drained.sender, 1001).await);
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_closing() && !drained.connection.is_cut());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stalled_answer_is_read_for_past_the_bounds() {
+    async fn a_stalled_response_is_read_for_past_the_bounds() {
         let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         for _ in 0..20 {
             assert!(send(&mut drained.sender, 1000).await);
             sleep(Duration::from_secs(1)).await;
         }
-        drained.response.answered();
+        drained.response.taken_whole();
         sleep(Duration::from_secs(1)).await;
         assert!(
             send(&mut drained.sender, 1000).await,
@@ -491,7 +491,7 @@ mod tests {
     async fn the_end_of_a_stall_is_noticed() {
         let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
-        drained.response.answered();
+        drained.response.taken_whole();
         assert!(send(&mut drained.sender, 1001).await);
         sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
@@ -535,7 +535,7 @@ mod tests {
         assert!(send(&mut drained.sender, 1).await);
         let sent = drained.sender.try_send(Frame::data(Bytes::from("a")));
         assert!(sent.is_err(), "nothing is read");
-        drained.response.answered();
+        drained.response.taken_whole();
         until_gone(&mut drained.sender).await;
         assert!(!drained.connection.is_cut());
     }
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_stays_stalled_is_cut() {
+    async fn a_response_that_stays_stalled_is_cut() {
         let mut drained = draining(Drain::new().max_bytes(1000));
         drained.connection.stall(true);
         let start = Instant::now();
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn to_deliver_an_answer_only_time_counts() {
+    fn drain_that_delivers_a_response_counts_only_time() {
         let bounds = Drain::new().max_bytes(1000).to_deliver();
         assert_eq!((bounds.bytes, bounds.total), (None, Duration::from_secs(5)));
     }

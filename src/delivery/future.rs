@@ -278,7 +278,7 @@ where
         // others follow as long as bytes come.
         if self.turns < turns && (came || self.turns == 0) {
             self.turns += 1;
-            self.held = self.held.take().or_else(|| self.rest.hold_answer());
+            self.held = self.held.take().or_else(|| self.rest.hold_response());
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -315,7 +315,7 @@ where
             drained(end);
             return response.map(DeliveredBody::plain);
         }
-        if over.is_none() && !drains && !rest.is_joined() {
+        if over.is_none() && !drains && !rest.is_combined() {
             say_close(&mut response);
             let Disposition { handle, peer, .. } = &disposition;
             drain::go_on(

@@ -19,7 +19,7 @@ struct HandoffCell<B, P> {
     /// How many parts of the response the server has taken.
     taken: u64,
     /// Whether the server has the whole response.
-    answered: bool,
+    taken_whole: bool,
     /// The task that waits until the server has the whole response.
     waiting: Option<Waker>,
 }
@@ -61,7 +61,7 @@ impl<B, P> BodyHandoff<B, P> {
         Self(Arc::new(Mutex::new(HandoffCell {
             state: HandoffState::Held,
             taken: 0,
-            answered: false,
+            taken_whole: false,
             waiting: None,
         })))
     }
@@ -134,13 +134,13 @@ pub(super) trait ResponseProgress: Send + Sync {
     fn part_taken(&self);
 
     /// Records that the server has the whole response.
-    fn answered(&self);
+    fn taken_whole(&self);
 
     /// Returns how many parts of the response the server has taken.
     fn parts_taken(&self) -> u64;
 
     /// Completes once the server has the whole response.
-    fn poll_answered(&self, cx: &Context<'_>) -> Poll<()>;
+    fn poll_taken_whole(&self, cx: &Context<'_>) -> Poll<()>;
 }
 
 impl<B: Send, P: Send> ResponseProgress for Mutex<HandoffCell<B, P>> {
@@ -149,10 +149,10 @@ impl<B: Send, P: Send> ResponseProgress for Mutex<HandoffCell<B, P>> {
         shared.taken = shared.taken.wrapping_add(1);
     }
 
-    fn answered(&self) {
+    fn taken_whole(&self) {
         let waiting = {
             let mut shared = lock(self);
-            shared.answered = true;
+            shared.taken_whole = true;
             shared.waiting.take()
         };
         if let Some(waker) = waiting {
@@ -164,9 +164,9 @@ impl<B: Send, P: Send> ResponseProgress for Mutex<HandoffCell<B, P>> {
         lock(self).taken
     }
 
-    fn poll_answered(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_taken_whole(&self, cx: &Context<'_>) -> Poll<()> {
         let mut shared = lock(self);
-        if shared.answered {
+        if shared.taken_whole {
             return Poll::Ready(());
         }
         shared.waiting = Some(cx.waker().clone());
@@ -284,14 +284,14 @@ mod tests {
         let cx = Context::from_waker(&waker);
         let (_service, response) = handoff();
         let progress = response.progress();
-        assert!(progress.poll_answered(&cx).is_pending());
+        assert!(progress.poll_taken_whole(&cx).is_pending());
         progress.part_taken();
         assert_eq!(
             (progress.parts_taken(), woken.0.load(Ordering::SeqCst)),
             (1, 0)
         );
-        progress.answered();
+        progress.taken_whole();
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert!(progress.poll_answered(&cx).is_ready());
+        assert!(progress.poll_taken_whole(&cx).is_ready());
     }
 }

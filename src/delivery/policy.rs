@@ -23,7 +23,7 @@ pub(super) enum BodyAction {
     /// Drain it, and keep the connection.
     Drain,
     /// Read the bytes that have arrived already, without waiting. If they complete the body, keep
-    /// the connection, and otherwise close it. hyper, too, reads once more before it gives up on a
+    /// the connection, and otherwise close it. hyper, too, reads one more time before it gives up on a
     /// body (`proto/h1/conn.rs`, `poll_drain_or_close_read`).
     TakeOrClose,
     /// Close the connection after the response.

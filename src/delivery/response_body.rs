@@ -28,8 +28,8 @@ impl<B> DeliveredBody<B> {
         Self { inner, note: None }
     }
 
-    pub(super) fn noted(inner: B, answered: Arc<dyn ResponseProgress>) -> Self {
-        let note = Some(Note(answered));
+    pub(super) fn noted(inner: B, taken_whole: Arc<dyn ResponseProgress>) -> Self {
+        let note = Some(Note(taken_whole));
         Self { inner, note }
     }
 
@@ -48,7 +48,7 @@ struct Note(Arc<dyn ResponseProgress>);
 
 impl Drop for Note {
     fn drop(&mut self) {
-        self.0.answered();
+        self.0.taken_whole();
     }
 }
 

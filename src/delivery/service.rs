@@ -77,7 +77,7 @@ impl<S> Delivery<S> {
     }
 
     /// Combines the service with the socket of its connection, which shares `connection`.
-    pub(crate) fn joined(mut self, connection: Option<Arc<Connection>>) -> Self {
+    pub(crate) fn combined(mut self, connection: Option<Arc<Connection>>) -> Self {
         self.connection = connection;
         self
     }
@@ -143,19 +143,19 @@ impl<S> Delivery<S> {
         let (parts, body) = request.into_parts();
         let http1 = parts.version <= Version::HTTP_11;
         let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
-        let joined = self.connection.as_ref();
+        let connection = self.connection.as_ref();
         let closes = closes(parts.version, &parts.headers);
-        let numbered = joined.filter(|_| http1).map(|connection| {
+        let numbered = connection.filter(|_| http1).map(|connection| {
             if closes {
                 connection.client_closes();
             }
             (Arc::clone(connection), connection.begin())
         });
-        let gate = joined
+        let gate = connection
             .filter(|_| !http1 && body.size_hint().exact().is_some())
             .cloned();
-        let unread = joined.filter(|_| !http1).cloned().map(WindowHold::new);
-        let peer = match joined {
+        let unread = connection.filter(|_| !http1).cloned().map(WindowHold::new);
+        let peer = match connection {
             Some(connection) => connection.peer(),
             None => self.peer_key.of(&parts),
         };

@@ -49,7 +49,7 @@ pub(super) fn linger<B>(
     let now = Instant::now().into_std();
     let phase = match gate.and_then(|connection| WriteHold::hold(connection, now)) {
         Some(hold) => Phase::Gated { hold },
-        None => Phase::answering(handle, &*response, 0),
+        None => Phase::responding(handle, &*response, 0),
     };
     let lingering = StreamLingerTask {
         rest,
@@ -71,13 +71,13 @@ enum Phase {
     /// connection's window. The task stops when the response makes no progress for the stall
     /// timeout, or for as many bytes as a stream may linger for. The response itself goes on
     /// without it.
-    Answering {
+    Responding {
         /// How many parts of the response hyper had taken when the limits began.
         taken: u64,
         bounds: Bounds,
     },
     /// The response is out, and the stream's own limits count.
-    Answered { _slot: Slot, bounds: Bounds },
+    Responded { _slot: Slot, bounds: Bounds },
     /// The response is out, and there are no slots: nothing is read, and the stream ends after
     /// [`HOLD`].
     Held,
@@ -85,11 +85,15 @@ enum Phase {
 
 impl Phase {
     /// Returns the phase with limits that begin now, after `discarded` bytes.
-    fn answering(handle: &DeliveryHandle, response: &dyn ResponseProgress, discarded: u64) -> Self {
+    fn responding(
+        handle: &DeliveryHandle,
+        response: &dyn ResponseProgress,
+        discarded: u64,
+    ) -> Self {
         let timeout = handle.stall_timeout;
         let more = |bytes: u64| bytes.saturating_add(discarded);
         let bytes = handle.streams.settings.max_bytes;
-        Self::Answering {
+        Self::Responding {
             taken: response.parts_taken(),
             bounds: Bounds::new(timeout, timeout, bytes.map(more)),
         }
@@ -125,7 +129,7 @@ impl<B> StreamLingerTask<B> {
     fn bounds(&self) -> Bounds {
         match &self.phase {
             Phase::Gated { .. } => Bounds::new(write_gate::HOLD, write_gate::HOLD, None),
-            Phase::Answering { bounds, .. } | Phase::Answered { bounds, .. } => *bounds,
+            Phase::Responding { bounds, .. } | Phase::Responded { bounds, .. } => *bounds,
             Phase::Held => Bounds::new(HOLD, HOLD, None),
         }
     }
@@ -142,19 +146,19 @@ impl<B> StreamLingerTask<B> {
     }
 
     /// Enters the phase that lasts until the response is out.
-    fn answer(self: Pin<&mut Self>) {
+    fn respond(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
-        let phase = Phase::answering(&self.handle, &*self.response, discarded);
+        let phase = Phase::responding(&self.handle, &*self.response, discarded);
         self.go_on(phase);
     }
 
     /// Returns whether the response has made progress since its limits began.
     fn has_progressed(&self) -> bool {
-        matches!(self.phase, Phase::Answering { taken, .. } if taken != self.response.parts_taken())
+        matches!(self.phase, Phase::Responding { taken, .. } if taken != self.response.parts_taken())
     }
 
     /// Takes a slot for the stream, because its response is out.
-    fn answered(mut self: Pin<&mut Self>, cx: &Context<'_>) {
+    fn take_slot(mut self: Pin<&mut Self>, cx: &Context<'_>) {
         let settings = self.handle.streams.settings;
         let now = Instant::now().into_std();
         let sent = self.discarding.discarded();
@@ -166,7 +170,7 @@ impl<B> StreamLingerTask<B> {
                 let more = |bytes: u64| bytes.saturating_add(discarded);
                 let idle = settings.idle_timeout.min(settings.timeout);
                 let bounds = Bounds::new(idle, settings.timeout, settings.max_bytes.map(more));
-                Phase::Answered { _slot, bounds }
+                Phase::Responded { _slot, bounds }
             }
             None => Phase::Held,
         };
@@ -191,9 +195,9 @@ impl<B: Body + Unpin> Future for StreamLingerTask<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let is_answering = matches!(self.phase, Phase::Gated { .. } | Phase::Answering { .. });
-        if is_answering && self.response.poll_answered(cx).is_ready() {
-            self.as_mut().answered(cx);
+        let is_answering = matches!(self.phase, Phase::Gated { .. } | Phase::Responding { .. });
+        if is_answering && self.response.poll_taken_whole(cx).is_ready() {
+            self.as_mut().take_slot(cx);
         }
         loop {
             if self.discarding.is_evicted() {
@@ -204,16 +208,16 @@ impl<B: Body + Unpin> Future for StreamLingerTask<B> {
             let end = match (&self.phase, end) {
                 (_, StopReason::Completed | StopReason::Reset) => end,
                 (Phase::Gated { .. }, _) => {
-                    self.as_mut().answer();
+                    self.as_mut().respond();
                     continue;
                 }
-                (Phase::Answering { .. }, _) if self.has_progressed() => {
-                    self.as_mut().answer();
+                (Phase::Responding { .. }, _) if self.has_progressed() => {
+                    self.as_mut().respond();
                     continue;
                 }
                 // There are no slots.
                 (Phase::Held, _) => StopReason::Evicted,
-                (Phase::Answering { .. } | Phase::Answered { .. }, end) => end,
+                (Phase::Responding { .. } | Phase::Responded { .. }, end) => end,
             };
             *self.project().end = Some(end);
             return Poll::Ready(());
@@ -286,7 +290,7 @@ mod tests {
         assert!(upload.connection.upgrade().is_none(), "it is let go of");
         // From the response on, the stream lingers for 2 s.
         sleep(Duration::from_secs(10)).await;
-        upload.response.answered();
+        upload.response.taken_whole();
         sleep(Duration::from_millis(950)).await;
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(950)).await;
@@ -296,23 +300,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_answer_opens_the_gate() {
+    async fn the_response_opens_the_gate() {
         let mut upload = gated();
-        upload.response.answered();
+        upload.response.taken_whole();
         assert!(send(&mut upload).await);
         assert!(upload.connection.upgrade().is_none());
     }
 
     /// All streams share the connection's window, so a stream has to be read to release it.
     #[tokio::test(start_paused = true)]
-    async fn what_comes_before_the_answer_is_read_and_does_not_count() {
+    async fn bytes_before_the_response_are_read_and_do_not_count() {
         for at_once in [0, 64] {
             let settings = StreamLinger::new().max_bytes(10_000).max_streams(at_once);
             let mut upload = upload(settings, false);
             for _ in 0..9 {
                 assert!(send(&mut upload).await);
             }
-            upload.response.answered();
+            upload.response.taken_whole();
             sleep(Duration::from_micros(1)).await;
             let mut sent = 0;
             while send(&mut upload).await {
@@ -328,7 +332,7 @@ mod tests {
     async fn silent_stream_ends_at_idle_timeout() {
         let settings = StreamLinger::new().timeout(Duration::from_secs(20));
         let mut upload = upload(settings, false);
-        upload.response.answered();
+        upload.response.taken_whole();
         assert!(send(&mut upload).await);
         sleep(Duration::from_millis(990)).await;
         assert!(send(&mut upload).await);
@@ -355,7 +359,7 @@ mod tests {
         );
         let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&handle, false), bytes));
         for (upload, bytes) in &mut uploads {
-            upload.response.answered();
+            upload.response.taken_whole();
             sleep(Duration::from_millis(1)).await;
             for _ in 0..*bytes {
                 send(upload).await;

@@ -78,13 +78,13 @@ impl<B> UnreadBody<B> {
 
     /// Holds the response back until the returned value is dropped. Returns `None` if the
     /// connection is not known.
-    pub(super) fn hold_answer(&self) -> Option<ResponseHold> {
+    pub(super) fn hold_response(&self) -> Option<ResponseHold> {
         let (connection, _) = self.request.as_ref()?;
         Some(ResponseHold::new(Arc::clone(connection)))
     }
 
     /// Returns whether a socket wrapper will deliver the response.
-    pub(super) fn is_joined(&self) -> bool {
+    pub(super) fn is_combined(&self) -> bool {
         self.request.is_some()
     }
 

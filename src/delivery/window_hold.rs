@@ -23,7 +23,7 @@ impl WindowHold {
     pub(super) fn polled(&mut self, is_pending: bool) {
         let flow = self.connection.flow();
         // Before the state changes, because the time until now belongs to the old state.
-        flow::answer(|| flow.unread(now()));
+        flow::reply(|| flow.unread(now()));
         match (self.holds, is_pending) {
             (true, true) => flow.release(now),
             (false, false) => flow.hold(now),

@@ -85,15 +85,15 @@ struct Inner {
     config: BodyBudgetConfig,
     max_units: u64,
     room: Arc<Semaphore>,
-    /// How many units each key has, where there are shares.
+    /// The units that each key has, if there are shares.
     by_key: Mutex<HashMap<u64, u64>>,
     waiting: AtomicUsize,
 }
 
-/// What one permit of the semaphore stands for, in bytes.
+/// The bytes that one permit of the semaphore stands for.
 const UNIT: u64 = 1024;
 
-/// What a body of unknown length takes at a time, in units: more than most frames.
+/// The units that a body of unknown length takes at a time: more than most frames have.
 const STEP: u64 = 64;
 
 /// A semaphore hands out so many permits at a time, at most.
@@ -296,7 +296,7 @@ impl Reservation {
         self.budget.retry_after()
     }
 
-    /// Takes what the body begins with. Returns what waits for it if there is no room, and
+    /// Takes the first units. Without room, returns a future for them if
     /// waiting is allowed.
     pub(super) fn start(&self) -> Result<Option<Waiting>, NoRoom> {
         match self.take(self.first) {
@@ -305,7 +305,7 @@ impl Reservation {
         }
     }
 
-    /// Takes what a body of so many bytes needs beyond what it has.
+    /// Takes the units that a body of so many bytes needs and does not have yet.
     pub(super) fn grow_to(&self, bytes: u64) -> Result<(), NoRoom> {
         let has = self.units.load(Ordering::Acquire);
         let needs = units(bytes);
@@ -358,7 +358,7 @@ impl Reservation {
     fn wait(&self) -> Result<Waiting, NoRoom> {
         let wait_timeout = self.budget.0.config.wait_timeout.ok_or(NoRoom)?;
         let permits = u32::try_from(self.first).map_err(|_| NoRoom)?;
-        // A client over its share waits for nobody but itself.
+        // Waiting would not help a client that is over its share.
         if !self.budget.add_to_share(self.key, self.first) {
             return Err(NoRoom);
         }
@@ -478,7 +478,7 @@ mod tests {
     const MAX: u64 = 300 * UNIT;
     const SHARE: u64 = 200 * UNIT;
 
-    /// What happens to one of a few bodies.
+    /// A step in the life of one of a few bodies.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Begin { length: Option<u64>, client: u8 },
@@ -511,7 +511,7 @@ mod tests {
     }
 
     proptest! {
-        /// What bodies have, and what the budget counts, is the same after each step; nothing is
+        /// After each step, the budget counts exactly the units that the bodies have. Nothing is
         /// left at the end.
         #[test]
         fn budget_counts_what_bodies_have(steps in prop::collection::vec((0..4_usize, step()), 0..60)) {
@@ -522,7 +522,7 @@ mod tests {
             for (at, step) in steps {
                 match (step, &bodies[at]) {
                     (Step::Begin { length, client }, _) => {
-                        // As the layer does: whoever has no room is refused.
+                        // As in the layer, a body without room is refused.
                         let body = begin(&budget, length, client);
                         bodies[at] = body.start().is_ok().then_some((client, body));
                     }

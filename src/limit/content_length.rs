@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_number_is_malformed() {
+    fn length_that_is_not_one_number_is_malformed() {
         let bad: [&[u8]; 12] = [
             b"",
             b" ",

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_too_slow_if_the_window_is_unknown() {
+    async fn no_client_is_too_slow_if_the_window_is_unknown() {
         let mut meter = RateMeter::new(LEAST, true);
         let cx = &mut Context::from_waker(Waker::noop());
         for _ in 0..3 {

@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_waits_is_woken_and_broken_off() {
+    fn a_response_that_waits_is_woken_and_aborted() {
         let upload = Upload::with_limit(4);
         let mut body = pin!(ResponseBody::unless_over_limit(
             silent(),
@@ -315,7 +315,7 @@ mod tests {
 
     /// Over HTTP/1, hyper would leave out trailers, and the response would look complete.
     #[tokio::test]
-    async fn grpc_response_to_no_call_is_broken_off() {
+    async fn grpc_response_to_no_call_is_aborted() {
         let upload = Upload::with_limit(4);
         let body = frames([Frame::data(Bytes::from_static(b"message"))]);
         let mut body =

@@ -155,16 +155,16 @@ impl<T> LingerIo<T> {
     }
 
     /// Adds a [`Connection`] to share with [`Delivery`](crate::delivery::Delivery).
-    pub(crate) fn joined(self) -> Self
+    pub(crate) fn combined(self) -> Self
     where
         T: 'static,
     {
-        self.joined_from(None)
+        self.combined_from(None)
     }
 
-    /// As [`joined`](Self::joined). If the client's address is known already, the system is not
+    /// As [`combined`](Self::combined). If the client's address is known already, the system is not
     /// asked for it.
-    pub(crate) fn joined_from(mut self, addr: Option<SocketAddr>) -> Self
+    pub(crate) fn combined_from(mut self, addr: Option<SocketAddr>) -> Self
     where
         T: 'static,
     {
@@ -538,9 +538,9 @@ mod tests {
     use super::*;
 
     /// Returns a client, and the combined server side of a pipe that holds 64 bytes each way.
-    fn joined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
+    fn combined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
         let (client, server) = duplex(64);
-        (client, LingerIo::new(server, linger).joined())
+        (client, LingerIo::new(server, linger).combined())
     }
 
     #[tokio::test]
@@ -556,7 +556,7 @@ mod tests {
             ),
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Owes::Anything),
         ] {
-            let (mut client, mut server) = joined(&Linger::default());
+            let (mut client, mut server) = combined(&Linger::default());
             client.write_all(bytes).await.unwrap();
             let read = server.read(&mut [0; 64]).await.unwrap();
             assert_eq!(read, bytes.len());
@@ -569,7 +569,7 @@ mod tests {
 
     #[tokio::test]
     async fn handshake_that_failed_is_lingered_for_briefly() {
-        let (mut client, mut server) = joined(&Linger::default());
+        let (mut client, mut server) = combined(&Linger::default());
         client.write_all(b"\x16\x03\x01\0\x02hi").await.unwrap();
         server.read_exact(&mut [0; 7]).await.unwrap();
         server.write_all(b"alert").await.unwrap();
@@ -578,7 +578,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_closing_connection_discards_while_it_waits_to_write() {
-        let (mut client, mut server) = joined(&Linger::default());
+        let (mut client, mut server) = combined(&Linger::default());
         server.connection().unwrap().close();
         let answer =
             tokio::spawn(async move { server.write_all(&[1; 1000]).await.map(|()| server) });
@@ -593,7 +593,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_goes_on_is_not_robbed() {
-        let (mut client, mut server) = joined(&Linger::default());
+        let (mut client, mut server) = combined(&Linger::default());
         client.write_all(b"a request").await.unwrap();
         assert!(server.write_all(&[1; 1000]).now_or_never().is_none());
         let mut request = [0; 9];
@@ -602,8 +602,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_bounds_count_from_the_answers_last_progress() {
-        let (mut client, mut server) = joined(&Linger::default());
+    async fn the_bounds_count_from_the_responses_last_progress() {
+        let (mut client, mut server) = combined(&Linger::default());
         server.connection().unwrap().close();
         let answer = tokio::spawn(async move { server.write_all(&[1; 1000]).await });
         // The client keeps sending, and reads a little every 20 s.

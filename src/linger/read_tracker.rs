@@ -139,14 +139,14 @@ impl ReadTracker {
 mod tests {
     use super::*;
 
-    fn joined() -> (Arc<Connection>, ReadTracker) {
+    fn combined() -> (Arc<Connection>, ReadTracker) {
         let connection = Arc::new(Connection::default());
         (Arc::clone(&connection), ReadTracker::new(connection))
     }
 
     #[test]
     fn a_request_without_a_body_is_read() {
-        let (connection, mut tracker) = joined();
+        let (connection, mut tracker) = combined();
         tracker.came(false);
         connection.finish(connection.begin());
         assert!(!tracker.all_read(), "hyper may have more in its buffer");
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
-        let (connection, mut tracker) = joined();
+        let (connection, mut tracker) = combined();
         tracker.came(false);
         let request = connection.begin();
         tracker.came(false);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn half_a_head_is_not_read() {
-        let (connection, mut tracker) = joined();
+        let (connection, mut tracker) = combined();
         tracker.came(false);
         connection.finish(connection.begin());
         tracker.came(false);
@@ -183,7 +183,7 @@ mod tests {
     /// responds, and only then reads for the missing part.
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
-        let (connection, mut tracker) = joined();
+        let (connection, mut tracker) = combined();
         tracker.came(false);
         connection.finish(connection.begin());
         tracker.wrote();
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
-        let (_, mut tracker) = joined();
+        let (_, mut tracker) = combined();
         tracker.came(false);
         tracker.found_nothing();
         assert!(!tracker.all_read());
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
-        let (connection, mut tracker) = joined();
+        let (connection, mut tracker) = combined();
         tracker.came(false);
         let first = connection.begin();
         tracker.came(false);

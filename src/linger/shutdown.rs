@@ -47,7 +47,7 @@ impl Linger {
     /// };
     /// axum::serve(linger.listener(listener), app).with_graceful_shutdown(linger.on(ctrl_c)).await?;
     /// let ended = linger.shutdown(Duration::from_secs(10)).await;
-    /// eprintln!("{} refused clients have their answer, {} were cut off", ended.delivered, ended.cut);
+    /// eprintln!("{} refused clients have the response, {} were cut off", ended.delivered, ended.cut);
     /// # Ok(())
     /// # }
     /// ```

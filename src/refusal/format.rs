@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_say() {
+    fn accept_headers_of_clients_are_understood() {
         let chromium = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
         assert_eq!(format_of(chromium), RefusalFormat::Html);
         assert_eq!(format_of("*/*"), RefusalFormat::Text);

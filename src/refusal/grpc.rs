@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_grpc() {
+    fn grpc_content_types_are_recognized() {
         assert_eq!(form("application/grpc"), Some(GrpcFormat::Grpc));
         assert_eq!(form("application/grpc+proto"), Some(GrpcFormat::Grpc));
         assert_eq!(form("Application/gRPC; charset=x"), Some(GrpcFormat::Grpc));

@@ -46,9 +46,9 @@ impl Linger {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = LingerIo::new(io, self).joined();
+        let io = LingerIo::new(io, self).combined();
         let delivery = self.delivery_layer().layer(service);
-        let delivery = delivery.joined(io.connection().cloned());
+        let delivery = delivery.combined(io.connection().cloned());
         (io, delivery)
     }
 }

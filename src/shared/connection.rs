@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_follows_before_something_was_written() {
+    async fn gate_is_not_taken_again_before_a_write() {
         let now = Instant::now();
         let connection = Arc::new(Connection::default());
         let held = WriteHold::hold(&connection, now).unwrap();

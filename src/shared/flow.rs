@@ -110,7 +110,7 @@ pub(crate) fn asking<T>(poll: impl FnOnce() -> T) -> (T, Option<Duration>) {
 }
 
 /// Stores the reply to a query, if there is one.
-pub(crate) fn answer(unread: impl FnOnce() -> Duration) {
+pub(crate) fn reply(unread: impl FnOnce() -> Duration) {
     if let Word::Question = WORD.get() {
         WORD.set(Word::Unread(unread()));
     }
@@ -137,16 +137,16 @@ mod tests {
     }
 
     #[test]
-    fn question_without_an_answer_finds_none() {
+    fn question_without_a_response_finds_none() {
         assert_eq!(asking(|| 1), (1, None));
-        answer(|| panic!("nobody asks"));
+        reply(|| panic!("there is no query"));
     }
 
     #[test]
-    fn nested_questions_find_the_same_answer() {
+    fn nested_questions_find_the_same_response() {
         let unread = Duration::from_secs(3);
-        let nested = asking(|| asking(|| answer(|| unread)));
+        let nested = asking(|| asking(|| reply(|| unread)));
         assert_eq!(nested, (((), Some(unread)), Some(unread)));
-        answer(|| panic!("nobody asks any more"));
+        reply(|| panic!("there is no query left"));
     }
 }

@@ -68,7 +68,7 @@ impl Kind {
     }
 
     /// Returns whether `HAProxy` drains after its own response, as it does from 3.0 on.
-    pub fn haproxy_reads_on() -> bool {
+    pub fn haproxy_drains() -> bool {
         let version = program(Haproxy.program_name()).and_then(|haproxy| {
             let said = succeed(Command::new(haproxy).arg("-v"));
             said.ok()

@@ -131,7 +131,7 @@ async fn tower_http_limit_with_axums_default_limit_is_500_by_multipart() {
 }
 
 #[tokio::test]
-async fn tower_http_limit_over_by_length_answers_without_calling_the_service() {
+async fn tower_http_limit_over_by_length_responds_without_calling_the_service() {
     let uncalled = service_fn(|_: Request<Limited<Full<Bytes>>>| async {
         unreachable!("the length is too large") as Result<Response<Full<Bytes>>, Infallible>
     });
@@ -145,7 +145,7 @@ async fn tower_http_limit_over_by_length_answers_without_calling_the_service() {
 }
 
 #[tokio::test]
-async fn tower_http_limit_with_a_handler_that_swallows_the_error_answers_200() {
+async fn tower_http_limit_with_a_handler_that_swallows_the_error_responds_200() {
     let app = extractors().layer(RequestBodyLimitLayer::new(100 * KIB));
     let response = send(&app, "/swallow", "text/plain", streamed(200 * KIB)).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -197,9 +197,9 @@ async fn nested_limits_the_smaller_of_tower_http_and_the_innermost_of_axum_hold(
 }
 
 /// The client takes the partial response for a whole one. This crate aborts it
-/// (`g4_status::a_response_under_way_is_broken_off`).
+/// (`g4_status::a_response_in_progress_is_aborted`).
 #[tokio::test]
-async fn a_response_under_way_ends_as_the_handler_ends_it() {
+async fn a_response_in_progress_ends_as_the_handler_ends_it() {
     let by_tower_http = extractors().layer(RequestBodyLimitLayer::new(100 * KIB));
     let by_axum = extractors().layer(DefaultBodyLimit::max(100 * KIB));
     for (app, path) in [(by_tower_http, "/echo"), (by_axum, "/limited-echo")] {
@@ -209,7 +209,7 @@ async fn a_response_under_way_ends_as_the_handler_ends_it() {
     }
 }
 
-/// `g1_answer_arrives::without_the_hook_the_same_clients_are_reset` tests the same for tower-http's
+/// `g1_response_arrives::without_the_wrapper_the_same_clients_are_reset` tests the same for tower-http's
 /// limit.
 #[test]
 fn axums_limit_over_while_the_client_sends_is_a_reset() {

@@ -278,7 +278,7 @@ fn catch_panic_inside_leaves_the_last_word_to_the_guard() {
 
 /// A panic unwinds through the limit layer, so its refusal is lost.
 #[test]
-fn catch_panic_outside_answers_where_the_handler_panics() {
+fn catch_panic_outside_responds_if_the_handler_panics() {
     let stack = || {
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
@@ -396,7 +396,7 @@ fn load_shed_inside() {
 
 /// The outer of the two layers decides.
 #[test]
-fn where_there_is_no_room_the_order_decides() {
+fn without_room_the_order_decides() {
     let inside = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(failed))
         .layer(guard())
@@ -475,7 +475,7 @@ fn nested_guards_with_the_smaller_limit_inside() {
 
 /// A response from a layer inside is no refusal, and the limit layer leaves it alone.
 #[test]
-fn answers_of_layers_inside_pass() {
+fn responses_of_layers_inside_pass() {
     let never = Router::new().route("/", any(std::future::pending::<()>));
     let panics = Router::new().route("/", any(async |_: Body| -> () { panic!("as handlers do") }));
     let shedding = ServiceBuilder::new()

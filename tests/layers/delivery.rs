@@ -102,7 +102,7 @@ async fn a_rest_that_comes_later_takes_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_asked_for_it() {
+async fn unread_body_without_a_request_for_it_is_left_alone() {
     let (mut sender, request) = upload();
     sender
         .send_data(Bytes::from_static(b"of a length unknown"))
@@ -121,7 +121,7 @@ async fn nobody_asked_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_was_read_to_its_end_is_nobodys_business() {
+async fn body_that_was_read_to_its_end_is_untracked() {
     let (mut sender, request) = upload();
     sender
         .send_data(Bytes::from_static(b"all there is"))
@@ -138,7 +138,7 @@ async fn a_body_that_was_read_to_its_end_is_nobodys_business() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_held_is_left_alone_until_it_is_let_go_of() {
+async fn body_that_is_held_is_left_alone_until_it_is_released() {
     let (mut sender, request) = upload();
     let (let_go, letting_go) = oneshot::channel();
     let response = deliver(request, |request| async {
@@ -354,7 +354,7 @@ async fn hints_pass() {
 /// Reading without a task is limited, too. At the limit, the response is sent with `Connection:
 /// close`.
 #[tokio::test(start_paused = true)]
-async fn a_rest_without_an_end_does_not_hold_the_answer() {
+async fn a_rest_without_an_end_does_not_hold_the_response() {
     use http_body::Frame;
     use http_body_util::StreamBody;
 

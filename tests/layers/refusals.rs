@@ -111,7 +111,7 @@ async fn the_client_chooses() {
 
 /// The closure is a copy of the one in the documentation.
 #[tokio::test]
-async fn a_closure_answers_in_the_services_own_body() {
+async fn closure_responds_in_the_services_own_body() {
     let guard = BodyGuardLayer::new(LIMIT).refusal_response(|r: &Refusal| {
         (r.status(), Json(json!({ "limit": r.limit() }))).into_response()
     });
@@ -142,7 +142,7 @@ async fn a_secret_limit_is_kept() {
 }
 
 #[tokio::test]
-async fn what_was_captured_is_there_when_the_body_proves_too_long() {
+async fn captured_value_is_there_when_the_body_proves_too_long() {
     let guard = BodyGuardLayer::new(LIMIT)
         .capture(|head| head.uri.path().to_owned())
         .refusal_response(|r: &Refusal| {
@@ -212,7 +212,7 @@ async fn own_response(
 }
 
 #[test]
-fn a_handler_may_answer_for_itself() {
+fn handler_may_keep_its_own_response() {
     let app = Router::new()
         .route("/", post(own_response))
         .layer(BodyGuardLayer::axum(MIB).keep_handler_response());
@@ -231,7 +231,7 @@ fn a_handler_may_answer_for_itself() {
 }
 
 #[tokio::test]
-async fn a_kept_answer_has_the_refusal_in_its_extensions() {
+async fn a_kept_response_has_the_refusal_in_its_extensions() {
     let app = Router::new()
         .route("/", post(own_response))
         .layer(BodyGuardLayer::axum(LIMIT).keep_handler_response());
@@ -269,7 +269,7 @@ async fn grpc_status_is_only_for_grpc_clients() {
 
 /// Every kind of refusal response arrives on the wire.
 #[test]
-fn each_kind_of_answer_arrives() {
+fn each_kind_of_response_arrives() {
     let custom =
         BodyGuardLayer::new(MIB).refusal_response(|r: &Refusal| r.status().into_response());
     let apps = [

@@ -61,20 +61,24 @@ pub(crate) fn trials() -> Vec<Trial> {
     let clients = ["nstat", "curl", "wget", "python3"].map(Need::program);
     let needs = [&network[..], &clients].concat();
     let mut trials = vec![
-        trial("with_the_hook_no_reset_is_sent", &needs, || {
+        trial("with_the_wrapper_no_reset_is_sent", &needs, || {
             let seen = Seen::across("hooked")?;
             match (seen.responses, seen.resets) {
                 (responses, 0) if responses == seen.tries => Ok(()),
                 _ => Err(format!("{seen:?}").into()),
             }
         }),
-        trial("without_the_hook_the_meter_counts_resets", &needs, || {
-            let seen = Seen::across("plain")?;
-            match seen.resets {
-                0 => Err(format!("{seen:?}").into()),
-                _ => Ok(()),
-            }
-        }),
+        trial(
+            "without_the_wrapper_the_meter_counts_resets",
+            &needs,
+            || {
+                let seen = Seen::across("plain")?;
+                match seen.resets {
+                    0 => Err(format!("{seen:?}").into()),
+                    _ => Ok(()),
+                }
+            },
+        ),
     ];
     trials.push(refused_early(
         "chromium",

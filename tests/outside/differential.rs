@@ -44,9 +44,9 @@ const PATIENT: [&str; 2] = ["--stream-linger", "60s"];
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         fares::<Http1>("over_tcp_with_all_parts", &[]),
-        fares::<Http1>("over_tcp_with_the_hook_alone", &[HOOK]),
+        fares::<Http1>("over_tcp_with_the_wrapper_alone", &[HOOK]),
         fares::<Http1>("over_tls_with_all_parts", &[TLS]),
-        fares::<Http1>("over_tls_with_the_hook_alone", &[TLS, HOOK]),
+        fares::<Http1>("over_tls_with_the_wrapper_alone", &[TLS, HOOK]),
         fares::<Http2>("by_http2_with_all_parts", &[&[TLS], &PATIENT[..]].concat()),
         does_not::<Http1>("over_tcp", &[]),
         does_not::<Http1>("over_tls", &[TLS]),

@@ -84,7 +84,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "HTTP/1.1 413 ",
     ));
     trials.push(own_413(&files));
-    if !Kind::haproxy_reads_on() {
+    if !Kind::haproxy_drains() {
         trials.push(own_413_lost(&files));
     }
     trials.push(in_service(&files));
@@ -122,7 +122,7 @@ fn refused(files: &Arc<Files>, kind: Kind, refusal: &'static Refusal, shape: Sha
 
 /// Without this crate, the client gets a 502, or a reset instead of a response.
 fn lost_without(files: &Arc<Files>, kind: Kind) -> Trial {
-    let name = format!("{}_loses_answers_without_this_crate", kind.name());
+    let name = format!("{}_loses_responses_without_this_crate", kind.name());
     let files = Arc::clone(files);
     let shapes = [Shape::Raw, Shape::Form, Shape::SentFirst];
     let mut needs = shapes.map(Shape::need).to_vec();

@@ -204,7 +204,7 @@ fn refused(addr: SocketAddr) {
 /// The server skips the linger only if it has evidence that everything was read.
 #[test]
 fn clean_closes_make_no_linger_and_refusals_make_one_each() {
-    let server = Server::joined(app());
+    let server = Server::combined(app());
     for framing in [Framing::ContentLength, Framing::Chunked] {
         for _ in 0..MANY / 2 {
             clean(server.addr, framing);
@@ -228,7 +228,7 @@ fn clean_closes_make_no_linger_and_refusals_make_one_each() {
 #[test]
 fn gets_make_no_linger() {
     let app = Router::new().route("/", axum::routing::get(|| async { "here" }));
-    let server = Server::joined(app);
+    let server = Server::combined(app);
     for _ in 0..100 {
         let mut get = SendFirst::post("/", Framing::ContentLength, 0).header("Connection: close");
         get.method = "GET";
@@ -239,8 +239,8 @@ fn gets_make_no_linger() {
 
 /// This proves that the counter can change: without delivery, `LingerIo` knows less.
 #[test]
-fn alone_the_hook_lingers_on_every_close_of_the_server() {
-    let server = Server::hooked(app());
+fn alone_the_wrapper_lingers_on_every_close_of_the_server() {
+    let server = Server::wrapped(app());
     for _ in 0..100 {
         clean(server.addr, Framing::ContentLength);
         SendFirst::post("/read", Framing::ContentLength, LARGE / 64)

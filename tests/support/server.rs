@@ -52,14 +52,14 @@ impl Server {
     }
 
     /// Runs axum's own `serve` with the socket wrapper around its listener.
-    pub fn hooked(app: Router) -> Self {
+    pub fn wrapped(app: Router) -> Self {
         Self::run(|listener, linger| async move {
             axum::serve(linger.listener(listener), app).await.unwrap();
         })
     }
 
     /// Runs our `axum::serve`: delivery and linger combined.
-    pub fn joined(app: Router) -> Self {
+    pub fn combined(app: Router) -> Self {
         Self::run(|listener, linger| async move {
             tower_bodyguard::axum::serve(listener, app)
                 .with_linger(&linger)
@@ -70,7 +70,7 @@ impl Server {
 
     /// Returns one server of each kind.
     pub fn both(app: &Router) -> [Self; 2] {
-        [Self::hooked(app.clone()), Self::joined(app.clone())]
+        [Self::wrapped(app.clone()), Self::combined(app.clone())]
     }
 
     /// Runs axum's own `serve` without this crate.

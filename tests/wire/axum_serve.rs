@@ -65,7 +65,7 @@ fn app() -> Router {
 }
 
 #[test]
-fn whatever_axum_serves_is_served() {
+fn everything_that_axum_serves_is_served() {
     let servers = [
         server(|listener| serve(listener, app())),
         server(|listener| serve(listener, get(hello))),

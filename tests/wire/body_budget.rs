@@ -38,7 +38,7 @@ fn refusal_for_want_of_room_arrives_at_a_client_that_sends_first() {
             let response = upload.to(server.addr).assert_delivered(503);
             assert_eq!(response.header("retry-after"), Some("1"), "{response:?}");
         }
-        // What fits is served beside it.
+        // An upload that fits is served beside it.
         let small = SendFirst::post("/", Framing::ContentLength, 9 * MIB);
         small
             .header("Connection: close")

@@ -59,7 +59,7 @@ fn servers() -> [Server; 2] {
 }
 
 #[test]
-fn early_answers_arrive() {
+fn early_responses_arrive() {
     for server in servers() {
         for framing in FRAMINGS {
             for (path, status) in [("/early", 401), ("/long", 403), ("/nowhere", 404)] {

@@ -86,7 +86,7 @@ fn after_an_error_of_a_responses_body() {
 /// In HTTP/1.0 the end of the connection ends the response. If the client has sent more, the server
 /// must reset the connection, as it does without `LingerIo`.
 #[test]
-fn what_breaks_off_over_http_1_0_does_not_look_whole() {
+fn aborted_response_over_http_1_0_does_not_look_whole() {
     for server in Server::both(&app()) {
         let mut socket = connect(server.addr);
         let head = format!("POST /broken HTTP/1.0\r\nContent-Length: {LARGE}\r\n\r\n");
@@ -150,7 +150,7 @@ fn after_a_header_timeout() {
 
 /// Negative control: without `LingerIo`, the response before the panic is lost.
 #[test]
-fn without_the_hook_they_are_reset() {
+fn without_the_wrapper_they_are_reset() {
     let server = Server::plain(app());
     let mut socket = connect(server.addr);
     socket
@@ -166,7 +166,7 @@ fn without_the_hook_they_are_reset() {
 /// before its response is ready, so `LingerIo` must hold the FIN back. (If hyper reads the upload
 /// in one go, it sees the FIN before it polls for a response.)
 #[tokio::test]
-async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
+async fn a_client_that_closes_its_side_while_a_response_is_held_back() {
     for length in [20_000, 100_000, 1 << 20] {
         let (mut client, server) = tokio::io::duplex(2 << 20);
         let head = format!("POST /here HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
@@ -190,7 +190,7 @@ async fn a_client_that_closes_its_side_while_an_answer_is_held_back() {
 /// A long response waits for room in the socket while hyper reads the end of its request and the
 /// next request. When there is room again, hyper does not poll for the second response by itself.
 #[tokio::test]
-async fn a_request_that_comes_while_the_answer_before_it_waits() {
+async fn a_request_that_comes_while_the_response_before_it_waits() {
     let long = Router::new().route("/long", post(|| async { vec![b'.'; 70_000] }));
     for (room, length) in [(1_017, 33_002), (1_128, 33_185), (1_350, 33_551)] {
         let (client, server) = tokio::io::duplex(room);

@@ -46,7 +46,7 @@ fn a_streamed_length_is_refused_at_the_limit() {
 }
 
 #[test]
-fn a_handlers_early_answer_does_not_wait() {
+fn a_handlers_early_response_does_not_wait() {
     let app = Router::new().route("/", post(|| async { StatusCode::UNAUTHORIZED }));
     for server in Server::both(&app) {
         for framing in [Framing::ContentLength, Framing::Chunked] {

@@ -126,7 +126,7 @@ fn no_byte_beyond_the_limit_reaches_the_handler() {
 }
 
 #[test]
-fn a_response_under_way_is_broken_off() {
+fn a_response_in_progress_is_aborted() {
     // Responds while it reads. If reading fails, it ends the response as if it were complete.
     async fn echo(body: Body) -> Body {
         let frames = body.into_data_stream().take_while(|frame| {

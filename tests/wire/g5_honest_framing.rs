@@ -43,7 +43,7 @@ fn app() -> Router {
 
 /// Returns two servers, each with its own count.
 fn both() -> [Server; 2] {
-    [Server::hooked(app()), Server::joined(app())]
+    [Server::wrapped(app()), Server::combined(app())]
 }
 
 const COUNT: &str = "GET /count HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -55,8 +55,8 @@ fn exchange(socket: &mut TcpStream, request: &SendFirst) -> Response {
 
 /// RFC 9112 §9.3: the server reads the whole body, or closes after the response.
 #[test]
-fn five_early_answers_travel_on_one_connection() {
-    let server = Server::joined(app());
+fn five_early_responses_travel_on_one_connection() {
+    let server = Server::combined(app());
     let mut socket = connect(server.addr);
     for _ in 0..5 {
         let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
@@ -70,7 +70,7 @@ fn five_early_answers_travel_on_one_connection() {
 /// The connection is also kept if the body arrives late and is drained in the background.
 #[test]
 fn a_rest_that_comes_later_keeps_the_connection() {
-    let server = Server::joined(app());
+    let server = Server::combined(app());
     let mut socket = connect(server.addr);
     for _ in 0..5 {
         let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
@@ -109,7 +109,7 @@ fn five_unread_terminators_travel_on_one_connection() {
 /// The client holds the terminator back until the response has arrived.
 #[test]
 fn a_late_terminator_keeps_the_connection() {
-    let server = Server::joined(app());
+    let server = Server::combined(app());
     let mut socket = connect(server.addr);
     for _ in 0..5 {
         let head = SendFirst::post("/first", Framing::Chunked, 0).head();
@@ -123,8 +123,8 @@ fn a_late_terminator_keeps_the_connection() {
 }
 
 #[test]
-fn what_is_not_drained_is_said_to_close() {
-    let server = Server::joined(app());
+fn response_to_an_undrained_body_has_connection_close() {
+    let server = Server::combined(app());
     for (framing, length) in [
         (Framing::ContentLength, LARGE),
         (Framing::ContentLength, (1 << 20) + 1),
@@ -139,7 +139,7 @@ fn what_is_not_drained_is_said_to_close() {
 
 /// RFC 9112 §9.6: nothing is processed after `close`.
 #[test]
-fn a_request_behind_a_closed_one_gets_no_answer() {
+fn a_request_behind_a_closed_one_gets_no_response() {
     for server in both() {
         for framing in FRAMINGS {
             let mut socket = connect(server.addr);
@@ -156,7 +156,7 @@ fn a_request_behind_a_closed_one_gets_no_answer() {
 }
 
 #[test]
-fn a_request_hidden_in_a_refused_body_is_never_answered() {
+fn request_hidden_in_a_refused_body_gets_no_response() {
     for server in both() {
         for framing in FRAMINGS {
             for length in [1000, 100_000, 3 << 20] {
@@ -192,7 +192,7 @@ fn assert_never_counted(addr: SocketAddr) {
 /// RFC 9112 §9.3: the server follows the client's wish to close.
 #[test]
 fn a_client_that_closes_is_closed() {
-    let server = Server::joined(app());
+    let server = Server::combined(app());
     for line in ["Connection: close", "Connection: keep-alive, Close"] {
         let response = SendFirst::post("/early", Framing::ContentLength, 100_000)
             .header(line)
@@ -212,7 +212,7 @@ fn a_client_that_closes_is_closed() {
 /// `h2c` upgrade requests may have bodies. The request alone makes no tunnel.
 #[test]
 fn a_post_that_asks_for_an_upgrade_is_like_any_other() {
-    let server = Server::joined(app());
+    let server = Server::combined(app());
     let mut socket = connect(server.addr);
     for _ in 0..2 {
         let upload = SendFirst::post("/early", Framing::ContentLength, 100_000)
@@ -237,7 +237,7 @@ fn a_connection_that_outlives_its_drain_is_whole() {
         .route("/echo", post(|body: Body| async { body }))
         .layer(axum::extract::DefaultBodyLimit::disable());
     for rest in [1000, (1 << 20) + 1, (1 << 20) + 5000, 3 << 20] {
-        let server = Server::joined(app.clone());
+        let server = Server::combined(app.clone());
         let mut socket = connect(server.addr);
         let head = SendFirst::post("/first", Framing::Chunked, 0).head();
         socket.write_all(head.as_bytes()).unwrap();

@@ -24,7 +24,7 @@ fn app() -> Router {
 
 fn servers() -> [Server; 3] {
     let [hooked, joined] = Server::both(&app());
-    let by_layer = Server::hooked(app().layer(DeliveryLayer::default()));
+    let by_layer = Server::wrapped(app().layer(DeliveryLayer::default()));
     [hooked, joined, by_layer]
 }
 
@@ -52,8 +52,8 @@ fn the_final_status_comes_first() {
 }
 
 #[test]
-fn joined_it_says_that_it_closes() {
-    let server = Server::joined(app());
+fn combined_it_says_that_it_closes() {
+    let server = Server::combined(app());
     let mut socket = ask(server.addr, &expecting("/denied", 100_000));
     let response = read_response(&mut socket).unwrap();
     assert_eq!(response.header("connection"), Some("close"));
@@ -61,7 +61,7 @@ fn joined_it_says_that_it_closes() {
 
 /// Clients do not wait indefinitely: curl waits a second, and some do not wait.
 #[test]
-fn a_client_that_does_not_wait_gets_the_answer_too() {
+fn a_client_that_does_not_wait_gets_the_response_too() {
     for server in servers() {
         for (path, length, status) in [("/", LARGE, 413), ("/denied", 100_000, 401)] {
             expecting(path, length)

@@ -66,7 +66,7 @@ fn a_silent_client_is_left() {
 }
 
 #[test]
-fn a_client_that_sends_for_ever_is_cut_at_the_total() {
+fn client_that_sends_endlessly_is_cut_at_the_total() {
     let bounded = LingerConfig::new()
         .timeout(Duration::from_millis(300))
         // The rate does not extend the timeout.
@@ -151,7 +151,7 @@ fn a_drain_without_an_end_ends() {
 
     let first = |body: Body| async { drop(body.into_data_stream().next().await) };
     let app = Router::new().route("/", post(first));
-    let server = Server::joined(app);
+    let server = Server::combined(app);
     SendFirst::post("/", Framing::Chunked, LARGE)
         .to(server.addr)
         .assert_delivered(200);
@@ -159,7 +159,7 @@ fn a_drain_without_an_end_ends() {
 
 /// The response is blocked and the client keeps sending. A timeout ends that, too.
 #[test]
-fn discarding_beside_a_stalled_answer_ends() {
+fn discarding_beside_a_stalled_response_ends() {
     let page = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
     let config = LingerConfig::new().stall_timeout(Duration::from_millis(300));
     let linger = Linger::new(config);
@@ -194,7 +194,7 @@ fn discarding_beside_a_stalled_answer_ends() {
 /// Without `Connection: close`, the drain reads beyond its limits to get the response out, but not
 /// permanently. A client that then reads gets the whole response.
 #[test]
-fn a_long_answer_behind_a_drain_gets_out() {
+fn a_long_response_behind_a_drain_gets_out() {
     use axum::body::Body;
     use futures_util::StreamExt;
 
@@ -202,7 +202,7 @@ fn a_long_answer_behind_a_drain_gets_out() {
         drop(body.into_data_stream().next().await);
         "n".repeat(4 << 20)
     };
-    let server = Server::joined(Router::new().route("/", post(page)));
+    let server = Server::combined(Router::new().route("/", post(page)));
     let mut socket = connect(server.addr);
     let upload = SendFirst::post("/", Framing::Chunked, LARGE);
     upload.write(&mut socket).expect("no write fails");

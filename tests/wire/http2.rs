@@ -73,7 +73,7 @@ async fn assert_unharmed(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_everything_gets_its_answer() {
+async fn a_client_that_sends_everything_gets_its_response() {
     let server = server_with(StreamLinger::new().timeout(PATIENCE)).await;
     let client = connect(&server).await;
     for path in ["/", "/early"] {
@@ -99,7 +99,7 @@ async fn a_client_that_sends_on_is_reset_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_on_to_its_bound_of_bytes() {
+async fn stream_is_drained_to_its_limit_of_bytes() {
     let server = server_with(StreamLinger::new().max_bytes(3 * MIB).timeout(PATIENCE)).await;
     let client = connect(&server).await;
     let seen = upload(&client, "/early", 2 * MIB).await;
@@ -210,7 +210,7 @@ async fn trailers_of_accepted_bodies_pass() {
 
 /// The limit is exceeded while the body streams: the limit layer's response arrives whole.
 #[tokio::test]
-async fn a_streamed_overrun_is_answered() {
+async fn streamed_body_over_the_limit_gets_a_response() {
     let server = server().await;
     let client = connect(&server).await;
     let seen = upload(&client, "/", 30_000_000).await;
@@ -223,7 +223,7 @@ async fn a_streamed_overrun_is_answered() {
 /// The limit is exceeded after the response began. The response must not end as if it were
 /// complete.
 #[tokio::test]
-async fn a_response_under_way_is_broken_off() {
+async fn a_response_in_progress_is_aborted() {
     let server = server().await;
     let client = connect(&server).await;
     let request = Request::post("http://test/echo").body(()).unwrap();

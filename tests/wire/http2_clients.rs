@@ -27,7 +27,7 @@ const LIMIT: &str = "limit is 4 MiB";
 
 async fn server() -> Server {
     let app = guarded(4 * MIB).route("/early", post(|| async { StatusCode::UNAUTHORIZED }));
-    tokio::task::spawn_blocking(move || Server::joined(app))
+    tokio::task::spawn_blocking(move || Server::combined(app))
         .await
         .unwrap()
 }

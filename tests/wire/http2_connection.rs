@@ -76,7 +76,7 @@ fn the_end_of_a_connection_lingers() {
 }
 
 #[test]
-fn without_the_hook_the_same_client_is_reset() {
+fn without_the_wrapper_the_same_client_is_reset() {
     let (write_error, _, ended) = break_it(&Server::plain(counting()));
     assert!(write_error.is_some() || matches!(ended, Ended::Badly(_)));
 }
@@ -118,7 +118,7 @@ async fn piped_with(
 /// The client accepts no response and fills the connection's window. Its stream has no slot, but
 /// the server reads it all the same, because other streams share the connection.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_takes_no_answer_does_not_starve_others() {
+async fn a_stream_that_takes_no_response_does_not_starve_others() {
     let linger = Linger::new(LingerConfig::new().stream_linger(StreamLinger::new().max_streams(0)));
     let app = counting().merge(late());
     let mut takes_nothing = h2::client::Builder::new();
@@ -162,7 +162,7 @@ async fn ends_short(client: &mut SendRequest<Bytes>, path: &str) -> Result<Vec<u
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_leaves_in_one_piece() {
+async fn a_response_leaves_in_one_piece() {
     let mut client = piped(late()).await;
     for path in ["/late/0", "/late/1"] {
         let response = ends_short(&mut client, path).await;
@@ -173,7 +173,7 @@ async fn an_answer_leaves_in_one_piece() {
 /// The connection is held up for no longer than that. Such a client then loses the response: h2
 /// resets its stream (RFC 9113 §8.1.1).
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_comes_later_is_not_waited_for() {
+async fn a_response_that_comes_later_is_not_waited_for() {
     let mut client = piped(late()).await;
     let error = ends_short(&mut client, "/late/100").await.unwrap_err();
     assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR));
@@ -195,7 +195,7 @@ async fn extended_connect_is_left_alone() {
             })
         }),
     );
-    let start = move || Server::joined(app);
+    let start = move || Server::combined(app);
     let server = tokio::task::spawn_blocking(start).await.unwrap();
     let socket = TcpStream::connect(server.addr).await.unwrap();
     let (mut client, mut connection) = h2::client::handshake(socket).await.unwrap();

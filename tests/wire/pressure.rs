@@ -52,7 +52,7 @@ fn until_started(server: &Server, connections: u64) {
 }
 
 #[test]
-fn the_longest_silent_gives_way() {
+fn the_longest_silent_is_evicted() {
     let counters = Counters::default();
     let linger = Linger::new(
         LingerConfig::new()
@@ -146,7 +146,7 @@ fn one_observer_is_told_of_all() {
 }
 
 #[test]
-fn an_observer_that_panics_harms_nobody() {
+fn observer_that_panics_does_no_harm() {
     let observer = || Observer::new(|_| panic!("deliberate failure"));
     let app = guarded(4 * MIB);
     let app = app.layer(BodyGuardLayer::new(4 * MIB).observer(observer()));
@@ -201,7 +201,7 @@ fn a_slow_upload_is_refused() {
 /// With tower-http's body timeouts, the handler decides the response to the error. That response
 /// arrives.
 #[test]
-fn other_ways_to_be_too_slow_are_told_as_well() {
+fn other_ways_to_be_too_slow_are_observed_as_well() {
     const BRIEF: Duration = Duration::from_millis(100);
     let app = || crate::server::counting().layer(BodyGuardLayer::new(LARGE));
     let apps = [

@@ -50,7 +50,7 @@ fn rfc9110_10_1_1_no_100_to_http_1_0() {
 /// the connection or reads the body. This one sends `Connection: close`.
 #[test]
 fn rfc9110_10_1_1_a_final_status_says_that_it_closes() {
-    let server = Server::joined(early());
+    let server = Server::combined(early());
     let mut socket = connect(server.addr);
     let request =
         SendFirst::post("/early", Framing::ContentLength, 1000).header("Expect: 100-continue");
@@ -62,8 +62,8 @@ fn rfc9110_10_1_1_a_final_status_says_that_it_closes() {
 
 /// 413 "MAY terminate the request": on HTTP/1 the server closes, and sends `Connection: close`.
 #[test]
-fn rfc9110_15_5_14_content_too_large_closes_where_it_does_not_read_on() {
-    let server = Server::joined(guarded(MIB));
+fn rfc9110_15_5_14_content_too_large_closes_if_it_does_not_drain() {
+    let server = Server::combined(guarded(MIB));
     for framing in testkit::client::FRAMINGS {
         let response = SendFirst::post("/", framing, LARGE)
             .to(server.addr)
@@ -82,7 +82,7 @@ fn rfc9110_15_5_14_content_too_large_closes_where_it_does_not_read_on() {
 /// response": this server reads it.
 #[test]
 fn rfc9112_9_3_a_body_within_the_drain_is_read() {
-    let server = Server::joined(guarded(1000));
+    let server = Server::combined(guarded(1000));
     let mut socket = connect(server.addr);
     for _ in 0..3 {
         let upload = SendFirst::post("/", Framing::ContentLength, MIB);
@@ -98,7 +98,7 @@ fn rfc9112_9_3_a_body_within_the_drain_is_read() {
 /// A request pipelined behind a drained body is served after it, in order.
 #[test]
 fn rfc9112_9_3_2_a_pipelined_request_behind_a_drained_body_is_served() {
-    let server = Server::joined(early());
+    let server = Server::combined(early());
     let mut socket = connect(server.addr);
     let upload = SendFirst::post("/early", Framing::ContentLength, 100_000);
     upload.write(&mut socket).unwrap();
@@ -159,7 +159,7 @@ fn rfc9112_9_6_close_in_stages() {
 /// RFC 9110 §9.3.2: the response to HEAD has no body, and the connection stays in step.
 #[test]
 fn rfc9110_9_3_2_head_keeps_in_step() {
-    let server = Server::joined(guarded(1000).merge(early()));
+    let server = Server::combined(guarded(1000).merge(early()));
     let mut socket = connect(server.addr);
     for path in ["/", "/early"] {
         let mut head = SendFirst::post(path, Framing::ContentLength, 100_000);
@@ -192,7 +192,7 @@ fn rfc9112_7_1_2_trailers_pass() {
             post(trailer).layer(tower_bodyguard::BodyGuardLayer::new(1000)),
         )
         .route("/first", post(first));
-    let server = Server::joined(app);
+    let server = Server::combined(app);
     let mut socket = connect(server.addr);
     for (path, body) in [("/first", ""), ("/trailer", "7"), ("/trailer", "7")] {
         let head = SendFirst::post(path, Framing::Chunked, 0)
@@ -206,12 +206,12 @@ fn rfc9112_7_1_2_trailers_pass() {
 
 /// hyper sends the interim responses: 100 for a body that the handler reads, and then the response.
 #[test]
-fn rfc9110_15_2_an_interim_answer_does_not_end_the_exchange() {
+fn rfc9110_15_2_an_interim_response_does_not_end_the_exchange() {
     let app = Router::new().route(
         "/",
         post(|body: Bytes| async move { body.len().to_string() }),
     );
-    let server = Server::joined(app);
+    let server = Server::combined(app);
     let mut socket = connect(server.addr);
     for _ in 0..2 {
         let request =

@@ -154,8 +154,8 @@ fn tls(
 
 fn servers() -> Vec<Served> {
     let mut servers = vec![
-        tcp("axum::serve", Server::hooked(app())),
-        tcp("our axum::serve", Server::joined(app())),
+        tcp("axum::serve", Server::wrapped(app())),
+        tcp("our axum::serve", Server::combined(app())),
         tcp("our axum::serve, the limit layer around the app", around()),
         unix(),
         tcp("http1", accepting(by_http1)),
@@ -341,7 +341,7 @@ fn a_client_that_says_close_is_closed() {
 }
 
 #[test]
-fn a_client_that_half_closes_in_mid_body_is_answered() {
+fn client_that_half_closes_in_mid_body_is_responded_to() {
     for served in servers() {
         let mut socket = served.connect();
         let upload = SendFirst::post("/early", Framing::ContentLength, LARGE);
@@ -394,7 +394,7 @@ fn an_app_within_a_guard_is_made_for_each_connection() {
 
     let made = Arc::default();
     let app = layered(&made);
-    let plain = asked(&Server::joined(app.clone()), &made);
+    let plain = asked(&Server::combined(app.clone()), &made);
     let around = |listener, linger: Linger| async move {
         tower_bodyguard::axum::serve(listener, guard().layer(app))
             .with_linger(&linger)

@@ -62,11 +62,11 @@ fn it_closes_without_having_said_so_after_a_body_over_a_limit() {
 
 /// Each side waits for the other to read. A write that makes no progress reveals it.
 #[test]
-fn a_long_answer_and_a_client_that_sends_first_block_each_other() {
+fn a_long_response_and_a_client_that_sends_first_block_each_other() {
     // More than the buffers of both sides may grow to.
     let long = || async { (StatusCode::FORBIDDEN, "n".repeat(32 << 20)) };
     let app = Router::new().route("/", post(long));
-    for server in [Server::plain(app.clone()), Server::hooked(app)] {
+    for server in [Server::plain(app.clone()), Server::wrapped(app)] {
         let mut socket = connect(server.addr);
         let stuck = Some(Duration::from_secs(1));
         socket.set_write_timeout(stuck).unwrap();
@@ -123,7 +123,7 @@ fn it_decides_before_a_100() {
 }
 
 #[test]
-fn it_answers_nothing_behind_a_refused_body() {
+fn nothing_behind_a_refused_body_gets_a_response() {
     let server = stock();
     for framing in FRAMINGS {
         let mut socket = connect(server.addr);
@@ -139,7 +139,7 @@ fn it_answers_nothing_behind_a_refused_body() {
 }
 
 #[test]
-fn it_answers_a_client_that_half_closed_in_mid_body() {
+fn client_that_half_closes_in_mid_body_gets_a_response() {
     let server = stock();
     let mut socket = connect(server.addr);
     let head = SendFirst::post("/", Framing::ContentLength, LARGE).head();
@@ -151,7 +151,7 @@ fn it_answers_a_client_that_half_closed_in_mid_body() {
 
 /// `mid_message_detect_eof`: hyper treats a client that half-closes as a client that left.
 #[test]
-fn it_has_no_late_answer_for_a_client_that_half_closed() {
+fn it_has_no_late_response_for_a_client_that_half_closed() {
     let late = |_: axum::body::Bytes| std::future::pending::<()>();
     let server = Server::plain(Router::new().route("/", post(late)));
     let mut socket = connect(server.addr);

@@ -57,7 +57,7 @@ fn tunnel() -> (Router, mpsc::Receiver<usize>) {
 
 #[test]
 fn a_tunnel_is_readable_after_its_half_close() {
-    for serve in [Server::hooked, Server::joined] {
+    for serve in [Server::wrapped, Server::combined] {
         let (app, tells) = tunnel();
         let server = serve(app);
         let mut socket = connect(server.addr);
@@ -126,7 +126,7 @@ fn web_socket() -> Router {
 async fn a_web_socket_is_untouched() {
     use tokio_tungstenite::tungstenite::{self, protocol::frame::coding::CloseCode};
 
-    for serve in [Server::hooked, Server::joined] {
+    for serve in [Server::wrapped, Server::combined] {
         let start = move || serve(web_socket());
         let server = tokio::task::spawn_blocking(start).await.unwrap();
         for server_leaves in [true, false] {

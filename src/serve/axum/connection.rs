@@ -30,7 +30,7 @@ impl<S> ConnectionService<S> {
     /// Combines an app with the socket of its connection.
     pub(super) fn new<T>(app: S, linger: &Linger, io: &LingerIo<T>) -> Self {
         let delivery = linger.delivery_layer().layer(App(app));
-        Self(delivery.joined(io.connection().cloned()))
+        Self(delivery.combined(io.connection().cloned()))
     }
 }
 

@@ -276,7 +276,7 @@ where
                 remote_addr,
             };
             let app = never(make_service.call(stream).await);
-            let io = LingerIo::new(io, &linger).joined_from(addr);
+            let io = LingerIo::new(io, &linger).combined_from(addr);
             let service = ConnectionService::new(app, &linger, &io);
             earlier_timer.keep();
             let io = TokioIo::new(HeadTimeout::new(io, header_timeout));

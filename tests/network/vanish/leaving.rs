@@ -69,7 +69,7 @@ fn is_reached(figures: Figures, states: &[State], at_rest: Figures) -> bool {
         (those.count() * CLIENTS) as u64
     };
     figures.lingering == count(State::lingers)
-        && figures.reading == count(State::is_read_on)
+        && figures.reading == count(State::is_drained)
         && figures.descriptors >= at_rest.descriptors + states.len() * CLIENTS
 }
 

@@ -50,7 +50,7 @@ impl State {
         matches!(self, Refused | Linger)
     }
 
-    pub(crate) fn is_read_on(self) -> bool {
+    pub(crate) fn is_drained(self) -> bool {
         matches!(self, Drain | Stream)
     }
 

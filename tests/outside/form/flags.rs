@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("limit_understands_units", units),
         test("bad_flags_are_explained", bad_flags),
         test("the_token_is_never_shown", secret),
-        test("every_answer_has_the_security_headers", headers),
+        test("every_response_has_the_security_headers", headers),
     ]
 }
 

@@ -18,7 +18,7 @@ use super::stage::{SERVED, Stage, file, files_in, form, start_by, test};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("a_refusal_in_the_second_file_removes_the_first", refused),
-        test("an_upload_that_breaks_off_removes_its_files", broken_off),
+        test("an_upload_that_breaks_off_removes_its_files", aborted),
         test("sigterm_cuts_an_upload_off_after_the_grace", cut_off),
         test("sigterm_removes_the_temporary_folder", temporary_folder),
         test("sigterm_lets_an_upload_end_within_the_grace", let_end),
@@ -55,7 +55,7 @@ fn refused() {
     }
 }
 
-fn broken_off() {
+fn aborted() {
     for flags in SERVED {
         let stage = Stage::start(&[flags, &["--limit", "1GiB"]].concat());
         let socket = begin(stage.addr());

@@ -111,7 +111,7 @@ async fn a_missing_length_is_an_invalid_argument() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_may_answer_for_itself() {
+async fn handler_may_keep_its_own_response() {
     let client = client_of(BodyGuardLayer::new(LIMIT).keep_handler_response()).await;
     let refused = client.send(CARELESS_PUT, 20_000_000).await.unwrap_err();
     assert_eq!(refused.code(), Code::DataLoss, "{refused:?}");

@@ -16,7 +16,7 @@ use super::stage::{
 /// The response has begun when the limit is exceeded. The messages sent so far arrive, and then the
 /// status.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_under_way_ends_with_the_refusal() {
+async fn a_response_in_progress_ends_with_the_refusal() {
     for form in FORMS {
         let client = Client::connect(serve(form, LIMIT).await).await;
         for method in [COUNT, CARELESS_COUNT, SILENT] {

@@ -190,7 +190,7 @@ async fn overrun_in_progress(content_type: &str, accept: Option<&str>, response_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_under_way_ends_with_the_refusal() {
+async fn a_response_in_progress_ends_with_the_refusal() {
     for content_type in BINARY {
         overrun_in_progress(content_type, None, BINARY[1]).await;
         overrun_in_progress(content_type, Some(content_type), BINARY[1]).await;
@@ -203,7 +203,7 @@ async fn a_response_under_way_ends_with_the_refusal() {
 /// The service may respond in the other form, because it interprets `Accept` as it likes. The end
 /// has the form of what came before it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_response_under_way_ends_in_its_own_form() {
+async fn a_response_in_progress_ends_in_its_own_form() {
     for content_type in content_types() {
         overrun_in_progress(content_type, Some(BINARY[1]), BINARY[1]).await;
         overrun_in_progress(content_type, Some(TEXT[1]), TEXT[1]).await;

@@ -24,7 +24,7 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 use crate::server::{Server, guarded, limited};
 
 #[test]
-fn a_refusal_arrives_whatever_the_framing() {
+fn refusal_arrives_with_each_framing() {
     for server in Server::both(&guarded(4 * MIB)) {
         for framing in FRAMINGS {
             let response = SendFirst::post("/", framing, LARGE)
@@ -38,7 +38,7 @@ fn a_refusal_arrives_whatever_the_framing() {
 /// Negative control: the same clients on a stock server, in the same run. `LingerIo` exists because
 /// of this reset. If this test fails, hyper has changed.
 #[test]
-fn without_the_hook_the_same_clients_are_reset() {
+fn without_the_wrapper_the_same_clients_are_reset() {
     let server = Server::plain(limited(4 << 20));
     for framing in FRAMINGS {
         let outcome = SendFirst::post("/", framing, LARGE).to(server.addr);
@@ -48,7 +48,7 @@ fn without_the_hook_the_same_clients_are_reset() {
 
 /// Without `LingerIo`, the limit layer's response is lost like any other.
 #[test]
-fn without_the_hook_the_guard_does_no_better() {
+fn without_the_wrapper_the_guard_does_no_better() {
     let server = Server::plain(guarded(4 * MIB));
     let outcome = SendFirst::post("/", Framing::ContentLength, LARGE).to(server.addr);
     assert!(outcome.was_reset(), "{outcome:?}");
@@ -56,7 +56,7 @@ fn without_the_hook_the_guard_does_no_better() {
 
 /// `LingerIo` alone fixes an existing app, with any limit layer.
 #[test]
-fn the_hook_alone_delivers_for_any_limit() {
+fn the_wrapper_alone_delivers_for_any_limit() {
     for server in Server::both(&limited(4 << 20)) {
         for framing in FRAMINGS {
             SendFirst::post("/bytes", framing, LARGE)
@@ -149,7 +149,7 @@ fn early_responses() -> (Router, [(&'static str, u16); 10]) {
 }
 
 #[test]
-fn early_answers_arrive_whoever_gave_them() {
+fn early_responses_arrive_from_any_source() {
     let (app, responses) = early_responses();
     for server in Server::both(&app) {
         for (path, status) in responses {
@@ -169,7 +169,7 @@ fn early_answers_arrive_whoever_gave_them() {
 /// Negative control for each source. If one of them passes, hyper, axum or tower-http now delivers
 /// it.
 #[test]
-fn early_answers_are_lost_on_a_stock_server() {
+fn early_responses_are_lost_on_a_stock_server() {
     let (app, responses) = early_responses();
     let server = Server::plain(app);
     for (path, _) in responses {
@@ -183,7 +183,7 @@ fn early_answers_are_lost_on_a_stock_server() {
 
 /// hyper itself responds to bytes that never become a request.
 #[test]
-fn hypers_own_answers_arrive() {
+fn hypers_own_responses_arrive() {
     let (app, _) = early_responses();
     for server in Server::both(&app) {
         let bad = SendFirst::post("/", Framing::ContentLength, LARGE).header("no colon");
@@ -199,14 +199,14 @@ fn hypers_own_answers_arrive() {
 /// The response exceeds both socket buffers, and the client sends everything before it reads. The
 /// server must read in the meantime.
 #[test]
-fn a_long_answer_gets_past_a_client_that_sends_first() {
+fn a_long_response_gets_past_a_client_that_sends_first() {
     const PAGE: usize = 4 << 20;
     let app = Router::new().route(
         "/",
         post(|| async { (StatusCode::FORBIDDEN, "n".repeat(PAGE)) }),
     );
-    let by_layer = Server::hooked(app.clone().layer(DeliveryLayer::default()));
-    for server in [Server::joined(app), by_layer] {
+    let by_layer = Server::wrapped(app.clone().layer(DeliveryLayer::default()));
+    for server in [Server::combined(app), by_layer] {
         for framing in FRAMINGS {
             let response = SendFirst::post("/", framing, LARGE)
                 .to(server.addr)
@@ -217,7 +217,7 @@ fn a_long_answer_gets_past_a_client_that_sends_first() {
 }
 
 #[test]
-fn a_client_that_half_closed_in_mid_body_gets_its_early_answer() {
+fn a_client_that_half_closed_in_mid_body_gets_its_early_response() {
     let (app, _) = early_responses();
     for server in Server::both(&app) {
         let mut socket = connect(server.addr);

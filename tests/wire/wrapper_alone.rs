@@ -129,7 +129,7 @@ async fn a_drop_without_a_shutdown_lingers_for_what_was_written() {
 
 /// In HTTP/1.0 the end of the connection may be the end of the response.
 #[tokio::test]
-async fn an_answer_of_http_1_0_that_broke_off_does_not_look_whole() {
+async fn http_1_0_response_that_was_aborted_does_not_look_whole() {
     let linger = Linger::default();
     let (mut client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
@@ -154,7 +154,7 @@ async fn no_linger_where_nothing_was_written() {
 }
 
 #[tokio::test]
-async fn into_inner_gives_the_socket_back_for_good() {
+async fn into_inner_gives_the_socket_back_permanently() {
     let linger = Linger::default();
     let (_client, server) = tcp_pair().await;
     let mut server = LingerIo::new(server, &linger);
