@@ -85,6 +85,7 @@ mod refusal;
 mod serve;
 mod shared;
 mod tasks;
+mod warn;
 
 pub use self::{
     budget::StopReason,

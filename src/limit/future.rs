@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Response,
+    HeaderValue, Response, StatusCode,
     header::{CONTENT_LENGTH, RETRY_AFTER},
 };
 use http_body::Body;
@@ -125,7 +125,10 @@ impl<R> ResponseContext<R> {
         result.map(|response| {
             let settings = &self.upload.settings;
             let limit = self.upload.signal.limit();
-            settings.meet_response(response.status(), response.extensions(), limit);
+            // A service that has read the whole body has another reason for a 413.
+            if !self.upload.has_ended() {
+                settings.meet_response(response.status(), response.extensions(), limit);
+            }
             if settled || keeps_response {
                 return response.map(ResponseBody::of_service);
             }
@@ -144,6 +147,10 @@ where
         Some(call) => grpc::refuse(call, &refusal).map(ResponseBody::from),
         None => respond.respond(&refusal),
     };
+    // The response of a closure that sets no status.
+    if response.status() == StatusCode::OK && refusal.call().is_none() {
+        *response.status_mut() = refusal.status();
+    }
     if let RefusalKind::OverBudget { retry_after } = refusal.kind() {
         let retry_after = HeaderValue::from(retry_after.as_secs());
         response

@@ -375,6 +375,11 @@ impl<R, K> BodyGuardLayer<R, K> {
         self.settings.limit.is_by_route()
     }
 
+    #[cfg(feature = "axum")]
+    pub(crate) fn limit(&self) -> &Limit {
+        &self.settings.limit
+    }
+
     /// Wraps `inner`. `limit` replaces the layer's own limit, if there is one.
     #[cfg(feature = "axum")]
     pub(crate) fn guard<S, T>(

@@ -43,6 +43,8 @@ enum Rule {
     #[cfg(feature = "axum")]
     Routes(Arc<Routes<Limit>>),
     Methods(Arc<Methods>),
+    #[cfg(feature = "axum")]
+    Smallest(Arc<[Limit]>),
 }
 
 /// gRPC methods that have limits of their own.
@@ -234,6 +236,12 @@ impl Limit {
         Self(Rule::Methods(Arc::new(methods)))
     }
 
+    /// Creates a limit that is the smallest of these for each request.
+    #[cfg(feature = "axum")]
+    pub(crate) fn smallest(limits: Vec<Self>) -> Self {
+        Self(Rule::Smallest(limits.into()))
+    }
+
     /// Returns whether routes have limits of their own.
     #[cfg(feature = "axum")]
     pub(crate) fn is_by_route(&self) -> bool {
@@ -241,6 +249,7 @@ impl Limit {
             Rule::Fixed(_) | Rule::By(_) => false,
             Rule::Routes(_) => true,
             Rule::Methods(methods) => methods.limits().any(Self::is_by_route),
+            Rule::Smallest(limits) => limits.iter().any(Self::is_by_route),
         }
     }
 
@@ -267,6 +276,10 @@ impl Limit {
             Rule::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => Self::by_route(routes, head, found),
+            #[cfg(feature = "axum")]
+            Rule::Smallest(limits) => limits.iter().fold(None, |smallest, limit| {
+                smaller(smallest, limit.for_request(head, found))
+            }),
             Rule::Methods(methods) => {
                 let limit = methods.by_path.get(head.uri.path());
                 limit.unwrap_or(&methods.others).for_request(head, found)
@@ -322,6 +335,8 @@ impl fmt::Debug for Limit {
             Rule::By(_) => f.write_str("Limit(by head)"),
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
+            #[cfg(feature = "axum")]
+            Rule::Smallest(limits) => f.debug_tuple("Smallest").field(limits).finish(),
             Rule::Methods(methods) => f
                 .debug_struct("Limit")
                 .field("grpc_methods", &methods.by_path)

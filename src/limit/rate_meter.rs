@@ -262,7 +262,7 @@ mod tests {
         let mut seconds = 0;
         loop {
             let body = |_: &mut Context<'_>| {
-                flow::answer(|| held);
+                flow::reply(|| held);
                 Poll::<()>::Pending
             };
             assert!(meter.poll_body(cx, body).is_pending());

@@ -46,7 +46,8 @@ use crate::refusal::{Refusal, RefusalFormat};
     note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> Response<_>` with the body type of the service's own responses"
 )]
 pub trait RefusalResponse<B> {
-    /// Returns the response to `refusal`, including its status.
+    /// Returns the response to `refusal`. The status 200, which a response has if nothing sets it,
+    /// is replaced by [`Refusal::status`].
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>>;
 }
 

@@ -1,4 +1,5 @@
 use std::{
+    cell::Cell,
     error::Error,
     fmt,
     pin::Pin,
@@ -64,6 +65,12 @@ pin_project! {
         meter: Option<Box<RateMeter>>,
         waiting: Option<Box<Waiting>>,
     }
+}
+
+thread_local! {
+    /// Whether a body refused itself while it was polled. A limit layer inside of it learns by
+    /// this that the error comes from a limit layer, and not from a limit of another crate.
+    static REFUSED_OUTSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl<B> GuardedBody<B> {
@@ -153,6 +160,7 @@ impl<B> GuardedBody<B> {
             let retry_after = retry_after.unwrap_or_default();
             upload.refuse(RefusalKind::OverBudget { retry_after });
         }
+        REFUSED_OUTSIDE.set(true);
         self.finish();
         length_limit_error()
     }
@@ -184,6 +192,7 @@ impl<B> GuardedBody<B> {
             let received = passed.saturating_add(frame);
             upload.refuse(RefusalKind::Streamed { received });
         }
+        REFUSED_OUTSIDE.set(true);
         self.finish();
         length_limit_error()
     }
@@ -211,6 +220,9 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
+        if this.upload.is_some() {
+            REFUSED_OUTSIDE.set(false);
+        }
         let polled = match this.meter {
             None => inner.poll_frame(cx),
             Some(meter) => meter.poll_body(cx, |cx| inner.poll_frame(cx)),
@@ -231,13 +243,17 @@ where
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = error.into();
-                if let Some(upload) = this.upload {
+                // A limit layer outside reports its own refusals.
+                if let Some(upload) = this.upload.as_ref().filter(|_| !REFUSED_OUTSIDE.get()) {
                     upload.settings.meet_error(&*error, upload.signal.limit());
                 }
                 self.finish();
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
+                if let Some(upload) = this.upload {
+                    upload.body_has_ended();
+                }
                 self.finish();
                 Poll::Ready(None)
             }

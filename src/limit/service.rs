@@ -79,15 +79,15 @@ impl<S, R> BodyGuard<S, R> {
 
 impl<S, R: Clone> BodyGuard<S, R> {
     /// Returns the state for a refusal that replaces the handler's response. It captures the
-    /// head only if the body may be refused later (`counts`).
+    /// head only if the body may be refused later.
     fn watch(
         &self,
         head: &Parts,
         limit: u64,
-        counts: bool,
+        may_be_refused: bool,
         reservation: Option<Reservation>,
     ) -> ResponseContext<R> {
-        let asked = match counts {
+        let asked = match may_be_refused {
             true => self.settings.asked(head),
             false => RequestContext::default(),
         };
@@ -126,10 +126,11 @@ impl<S, R: Clone> BodyGuard<S, R> {
                 return ResponseFuture::refused(refusal, self.respond.clone());
             }
         };
-        let counts = reservation.is_some() || self.settings.counts(limit, promised);
+        let may_be_refused = reservation.is_some() || self.settings.may_be_refused(limit, promised);
+        let counts = may_be_refused || self.settings.may_meet_smaller(promised);
         let keeps_response = self.settings.keep_handler_response;
-        let watch =
-            (counts || keeps_response).then(|| self.watch(&parts, most, counts, reservation));
+        let watch = (counts || keeps_response)
+            .then(|| self.watch(&parts, most, may_be_refused, reservation));
         // Every request has the extension, so that a handler can always extract it.
         if let Some(watch) = watch.as_ref().filter(|_| keeps_response) {
             let over_limit = BodyLimitStatus::new(Arc::clone(&watch.upload), limit);

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     budget::Least,
-    observe::{Event, Observer, warn},
+    observe::{Event, Observer},
     refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
+    warn::warn,
 };
 
 /// The limit that stands for no limit: no body is that long.
@@ -204,15 +205,21 @@ impl Settings {
     /// because hyper enforces the declared length.
     #[inline]
     pub(super) fn counts(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
+        self.may_be_refused(limit, promised) || self.may_meet_smaller(promised)
+    }
+
+    /// Returns whether the body may go over its limit, or be too slow.
+    #[inline]
+    pub(super) fn may_be_refused(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
         let paced = self.least.is_some() && promised.exact() != Some(0);
-        limit.is_some_and(|limit| paced || !within(limit)) || self.may_meet_smaller(promised)
+        limit.is_some_and(|limit| paced || !within(limit))
     }
 
     /// Returns whether another limit may refuse the body, and the layer has not reported one yet.
     /// It is either axum's default limit inside, or a limit outside, which shows in the size hint.
     #[inline]
-    fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
+    pub(super) fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
         let may = match promised.exact() {
             Some(length) => length > AXUM_DEFAULT_LIMIT && self.reports_smaller_limits,
             None => promised.upper().is_some(),

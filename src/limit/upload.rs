@@ -1,5 +1,8 @@
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,8 @@ pub(super) struct Upload {
     pub(super) signal: LimitSignal,
     request: RequestContext,
     pub(super) settings: Arc<Settings>,
+    /// The service has read the body to its end.
+    has_ended: AtomicBool,
     /// The body's room in a budget.
     pub(super) reservation: Option<Reservation>,
     /// The gRPC response that has begun, if there is one. Only the response body uses it, so the
@@ -33,6 +38,7 @@ impl Upload {
             signal: LimitSignal::new(limit),
             request,
             settings,
+            has_ended: AtomicBool::new(false),
             reservation: None,
             begun: Mutex::new(None),
         }
@@ -73,6 +79,16 @@ impl Upload {
             Some(reservation) => reservation.grow_to(self.signal.limit() - remaining),
             None => Ok(()),
         }
+    }
+
+    /// Stores that the service has read the body to its end.
+    pub(super) fn body_has_ended(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the service has read the body to its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// Gives the body's room back.

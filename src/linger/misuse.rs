@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::observe::warn;
+use crate::warn::warn;
 
 /// A record of how a handle is used.
 #[derive(Debug, Default)]

@@ -7,9 +7,7 @@ mod event;
 mod metrics;
 #[cfg(feature = "tracing")]
 mod tracing;
-mod warn;
 
-pub(crate) use self::warn::warn;
 pub use self::{
     counters::{Counters, CountersSnapshot, DiscardedCount, RefusedCount},
     event::{Discarded, Event, Observer},

@@ -1,4 +1,9 @@
-use std::{any::Any, fmt, time::Duration};
+use std::{
+    any::{Any, type_name},
+    fmt,
+    sync::Once,
+    time::Duration,
+};
 
 use http::{StatusCode, request::Parts};
 
@@ -8,6 +13,7 @@ use super::{
     request::{Captured, RequestContext},
     size::{Size, write_limit},
 };
+use crate::warn::warn;
 
 /// The reason why a request was refused, with the numbers.
 ///
@@ -249,15 +255,16 @@ impl Refusal {
     }
 
     /// Returns the value that [`capture`](crate::BodyGuardLayer::capture) took from the request's
-    /// head, or `None` if that is not set.
-    ///
-    /// # Panics
-    ///
-    /// Panics if `capture` returns another type than `T`.
+    /// head, or `None` if that is not set. It is also `None` if the value is not a `T`, for
+    /// example because the refusal comes from another limit layer. The process logs that once.
     #[must_use]
-    #[track_caller]
     pub fn captured<T: 'static>(&self) -> Option<&T> {
-        self.request.captured()
+        let captured = self.request.captured()?;
+        let value = captured.downcast_ref();
+        if value.is_none() {
+            report_type(captured.type_name(), type_name::<T>());
+        }
+        value
     }
 
     /// Returns the refused gRPC call, or `None` if the request is not one.
@@ -348,6 +355,16 @@ impl Refusal {
     fn shown_limit(&self) -> Option<u64> {
         self.limit.filter(|_| !self.secret)
     }
+}
+
+#[cold]
+fn report_type(has: &str, asked: &str) {
+    static REPORTED: Once = Once::new();
+    REPORTED.call_once(|| {
+        warn(format_args!(
+            "`Refusal::captured` is `None`: `capture` returns `{has}`, and not `{asked}`"
+        ));
+    });
 }
 
 const NOTHING_ACCEPTED: &str = ". No request body is accepted here.";

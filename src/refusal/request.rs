@@ -48,6 +48,14 @@ impl Captured {
             type_name: type_name::<T>(),
         }
     }
+
+    pub(super) fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        self.value.downcast_ref()
+    }
+
+    pub(super) fn type_name(&self) -> &'static str {
+        self.type_name
+    }
 }
 
 impl fmt::Debug for Captured {
@@ -72,17 +80,8 @@ impl RequestContext {
         self.by_head
     }
 
-    #[track_caller]
-    pub(super) fn captured<T: 'static>(&self) -> Option<&T> {
-        let captured = self.captured.as_ref()?;
-        let value = captured.value.downcast_ref();
-        assert!(
-            value.is_some(),
-            "`capture` returns `{}`, and not `{}`",
-            captured.type_name,
-            type_name::<T>()
-        );
-        value
+    pub(super) fn captured(&self) -> Option<&Captured> {
+        self.captured.as_ref()
     }
 
     pub(super) fn set_captured(&mut self, captured: Captured) {

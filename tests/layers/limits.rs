@@ -9,7 +9,7 @@ use axum::{
     body::{Body, Bytes},
     extract::DefaultBodyLimit,
     http::{Method, Request, StatusCode},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use testkit::{
     MIB, SendFirst,
@@ -20,7 +20,7 @@ use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_bodyguard::{
     BodyGuardLayer, Event, Limit, Observer, Refusal, axum::RouteLimit, limit::RefusalKind,
 };
-use tower_http::{limit::RequestBodyLimitLayer, trace::TraceLayer};
+use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
 
 use crate::server::{Server, counting, multipart};
 
@@ -229,7 +229,8 @@ async fn limit_of_a_route_holds_wherever_the_route_is() {
             plain().merge(other).layer(guard())
         }),
         ("a fallback", "/nowhere", {
-            plain().fallback_service(limited()).layer(guard())
+            let handler = axum::handler::Handler::layer(count, RouteLimit::new(20));
+            plain().fallback(handler).layer(guard())
         }),
         ("within other layers", "/upload", {
             let limited =
@@ -243,6 +244,17 @@ async fn limit_of_a_route_holds_wherever_the_route_is() {
         ("a handler's layer", "/upload", {
             let handler = axum::handler::Handler::layer(count, RouteLimit::new(20));
             plain().route("/upload", post(handler)).layer(guard())
+        }),
+        ("in one builder with another layer", "/upload", {
+            let layers = ServiceBuilder::new()
+                .layer(guard())
+                .layer(CatchPanicLayer::new());
+            plain().route("/upload", limited()).layer(layers)
+        }),
+        ("a layer of the handler", "/upload", {
+            let handler = axum::handler::Handler::layer(count, RouteLimit::new(20));
+            let handler = axum::handler::Handler::layer(handler, guard());
+            plain().layer(guard()).route("/upload", post(handler))
         }),
         ("of two, the inner", "/upload", {
             let twice = limited().layer(RouteLimit::new(5));
@@ -285,6 +297,58 @@ async fn limit_of_a_route_is_its_methods_own() {
         .layer(BodyGuardLayer::axum(10));
     assert_eq!(status(&app, Request::post("/"), 20).await, 200);
     assert_eq!(status(&app, Request::put("/"), 11).await, 413);
+}
+
+/// A `MethodRouter` that is passed as a service is one route: without knowing the method, the
+/// smallest limit applies.
+#[test]
+fn limits_of_methods_within_a_service_are_the_smallest_and_reported() {
+    let methods = |limit: Limit| put(count).layer(RouteLimit::new(limit)).post(count);
+    let apps = |limit: fn() -> Limit| {
+        [
+            Router::new().nest_service("/api", methods(limit())),
+            Router::new().route_service("/api", methods(limit())),
+            Router::new().fallback_service(methods(limit())),
+        ]
+    };
+    for (limit, most) in [
+        (Limit::unlimited as fn() -> Limit, 10),
+        (|| Limit::max(3), 3),
+    ] {
+        for app in apps(limit) {
+            let app = app.layer(BodyGuardLayer::axum(10));
+            let log = logged(async {
+                for request in [Request::put, Request::post] {
+                    assert_eq!(status(&app, request("/api"), most).await, 200);
+                    assert_eq!(status(&app, request("/api"), most + 1).await, 413);
+                }
+            });
+            assert_eq!(
+                log.matches("a `RouteLimit` is not in force").count(),
+                1,
+                "{log}"
+            );
+        }
+    }
+}
+
+/// Two uses of one `RouteLimit`, of which only one is found.
+#[test]
+fn limit_of_a_route_that_was_added_after_the_guard_is_reported() {
+    let small = RouteLimit::new(3);
+    let app = Router::new()
+        .route("/a", post(count).layer(small.clone()))
+        .layer(BodyGuardLayer::axum(10))
+        .route("/b", post(count).layer(small));
+    let log = logged(async {
+        assert_eq!(status(&app, Request::post("/a"), 4).await, 413);
+        status(&app, Request::post("/b"), 4).await;
+    });
+    assert_eq!(
+        log.matches("a `RouteLimit` is not in force").count(),
+        1,
+        "{log}"
+    );
 }
 
 /// A `RouteLimit` may be smaller, unlimited, or depend on the head.
@@ -769,19 +833,62 @@ fn wrong_limit_for_a_grpc_method_panics_at_its_line() {
     }
 }
 
-/// The captured value has one type. Asking for another type panics instead of returning `None`.
 #[test]
-fn captured_of_another_type_panics_at_its_line() {
-    let refusal = || Refusal::new(RefusalKind::BadLength, 1).with_captured("path".to_owned());
-    assert_eq!(refusal().captured::<String>().unwrap(), "path");
-    let (message, here) = panics(move || {
-        let _ = refusal().captured::<&str>();
+fn captured_value_of_another_type_is_none_and_reported() {
+    let refusal = Refusal::new(RefusalKind::BadLength, 1).with_captured("path".to_owned());
+    let log = logged(async {
+        assert_eq!(refusal.captured::<String>().unwrap(), "path");
+        assert_eq!(refusal.captured::<&str>(), None);
+        assert_eq!(refusal.captured::<u8>(), None);
     });
     let says = "`capture` returns `alloc::string::String`, and not `&str`";
-    assert!(message.contains(says) && here, "{message}");
-    assert!(
-        Refusal::new(RefusalKind::BadLength, None)
-            .captured::<u8>()
-            .is_none()
+    assert_eq!(log.matches(says).count(), 1, "{log}");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    let none = Refusal::new(RefusalKind::BadLength, None);
+    assert!(none.captured::<u8>().is_none());
+}
+
+/// A closure that forgets the status refuses with the refusal's.
+#[tokio::test]
+async fn response_without_a_status_has_that_of_the_refusal() {
+    let by_axum = Router::new()
+        .route("/", post(count))
+        .layer(BodyGuardLayer::axum(10).refusal_response(|refusal: &Refusal| refusal.to_string()));
+    let by_any = Router::new().route("/", post(count)).layer(
+        BodyGuardLayer::new(10)
+            .refusal_response(|_: &Refusal| axum::response::Response::new(Body::from("no"))),
     );
+    for app in [by_axum, by_any] {
+        assert_eq!(status(&app, Request::post("/"), 11).await, 413);
+        let declared = Request::post("/").header("content-length", 11);
+        assert_eq!(status(&app, declared, 11).await, 413);
+    }
+}
+
+/// Limit layers inside one another, and a handler with a reason of its own, are no mistakes.
+#[tokio::test]
+async fn smaller_limit_of_another_guard_is_not_reported() {
+    let told = Arc::new(Mutex::new(0));
+    let observer = Observer::new({
+        let told = Arc::clone(&told);
+        move |event| {
+            if let Event::SmallerLimit { .. } = event {
+                *told.lock().unwrap() += 1;
+            }
+        }
+    });
+    let nested = Router::new()
+        .route("/", post(count))
+        .layer(BodyGuardLayer::axum(40).observer(observer.clone()))
+        .layer(BodyGuardLayer::new(10).observer(observer.clone()));
+    assert_eq!(status(&nested, Request::post("/"), 11).await, 413);
+
+    let picky = Router::new()
+        .route(
+            "/",
+            post(|_: Bytes| async { StatusCode::PAYLOAD_TOO_LARGE }),
+        )
+        .layer(BodyGuardLayer::new(100).observer(observer.clone()));
+    assert_eq!(status(&picky, Request::post("/"), 50).await, 413);
+    assert_eq!(*told.lock().unwrap(), 0);
 }

@@ -142,7 +142,7 @@ where
             !self.is_by_route() || !is_router::<S>(),
             "around a whole app no route is known yet: a limit by route needs `Router::layer`"
         );
-        let limit = route_limit::find(&inner);
+        let limit = route_limit::find(&inner, self.limit());
         AxumGuard(self.guard(AxumBodies(inner), limit, AxumResponse))
     }
 }

@@ -20,7 +20,8 @@ use crate::limit::{
     note = "pass `PlainText`, `ProblemJson`, `HtmlPage` or `Negotiated` of `tower_bodyguard::limit`, or a closure `|refusal: &Refusal| -> impl IntoResponse`"
 )]
 pub trait RefusalIntoResponse {
-    /// Returns the response to `refusal`, including its status.
+    /// Returns the response to `refusal`. The status 200, which a response has if nothing sets it,
+    /// is replaced by [`Refusal::status`].
     fn respond(&self, refusal: &Refusal) -> Response;
 }
 

@@ -1,5 +1,4 @@
 use std::{
-    any::Any,
     cell::RefCell,
     sync::{
         Arc,
@@ -8,11 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::routing::Route;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Limit, observe::warn};
+use crate::{Limit, warn::warn};
 
 /// A layer that sets the limit of a route, in place of the limit of the router's
 /// [`BodyGuardLayer::axum`]. It is a layer of a `MethodRouter` or a handler, as axum's
@@ -34,29 +32,60 @@ use crate::{Limit, observe::warn};
 ///
 /// All other settings come from the router's layer: the responses, the rate, the observer.
 /// `RouteLimit` also works for fallbacks, in nested routers, and inside other layers of the route.
-/// If a route has two, the inner one applies.
 ///
 /// **The limit layer has to be a layer of a `Router` or `MethodRouter` that contains the route**,
 /// because it decides before the route is reached. When the limit layer is applied, it clones the
-/// route, and each `RouteLimit` that is cloned with it reports itself.
+/// service inside of it, and each `RouteLimit` that is cloned with it reports itself.
 ///
-/// The limit layer does not find a `RouteLimit` in two cases:
+/// # Caveats
+///
+/// The limit layer does not find a `RouteLimit` in these cases:
 ///
 /// - A layer between the two has clones that share one service, as tower's `Buffer` has.
 /// - The limit layer is around a whole app.
+/// - There are several, because a `MethodRouter` is passed as a service
+///   (`Router::nest_service`, `route_service`, `fallback_service`), or a handler has two.
 ///
-/// Then the limit layer's own limit applies, and the first request to the route makes `RouteLimit`
-/// report that. The report goes to `tracing` (feature `tracing`), or in debug builds without that
-/// feature to standard error.
+/// Then the limit layer's own limit applies, or in the last case the smallest of all. The first
+/// request to the route makes `RouteLimit` report that, to `tracing` (feature `tracing`), or in
+/// debug builds without that feature to standard error.
+///
+/// A custom service that passes requests to one of several services counts as one route: a
+/// `RouteLimit` on one of them applies to all.
+///
+/// With a second layer on the route, use a `ServiceBuilder`, because axum cannot infer the error
+/// type between two `MethodRouter::layer` calls:
+///
+/// ```
+/// # use axum::{Router, routing::post};
+/// # use tower::ServiceBuilder;
+/// # use tower_bodyguard::{BodyGuardLayer, MIB, axum::RouteLimit};
+/// # use tower_http::trace::TraceLayer;
+/// let layers = ServiceBuilder::new()
+///     .layer(TraceLayer::new_for_http())
+///     .layer(RouteLimit::new(100 * MIB));
+/// let app: Router = Router::new()
+///     .route("/upload", post(|body: String| async { body }).layer(layers))
+///     .layer(BodyGuardLayer::axum(2 * MIB));
+/// ```
 ///
 /// [`BodyGuardLayer::axum`]: crate::BodyGuardLayer::axum
 #[derive(Debug)]
 pub struct RouteLimit {
     limit: Limit,
-    /// Whether a limit layer has found the limit. All clones share it, because axum makes the
-    /// layers of handlers anew for each request.
-    is_known: Arc<AtomicBool>,
+    /// Shared by all clones. axum makes the layers of handlers again for each request.
+    shared: Arc<Shared>,
 }
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// A limit layer has found a clone of the `RouteLimit` itself, in a handler.
+    is_found: AtomicBool,
+    has_reported: AtomicBool,
+}
+
+/// Whether there is a `RouteLimit` in the process: limit layers look for none otherwise.
+static IS_USED: AtomicBool = AtomicBool::new(false);
 
 impl RouteLimit {
     /// Creates a layer that limits the bodies of the requests to a route. `limit` is a number of
@@ -72,40 +101,40 @@ impl RouteLimit {
             !limit.is_by_route(),
             "the limit of a route is by route itself: give the route one limit"
         );
+        IS_USED.store(true, Ordering::Relaxed);
         Self {
             limit,
-            is_known: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
     fn share(&self) -> Self {
         Self {
             limit: self.limit.clone(),
-            is_known: Arc::clone(&self.is_known),
+            shared: Arc::clone(&self.shared),
         }
     }
 
     #[cold]
-    fn warn_if_unknown(&self) {
-        if self.is_known.swap(true, Ordering::Relaxed) {
+    fn report_not_found(&self) {
+        if self.shared.has_reported.swap(true, Ordering::Relaxed) {
             return;
         }
         warn(format_args!(
             "a `RouteLimit` is not in force ({:?}): it needs a `BodyGuardLayer::axum` in \
-             `Router::layer` of a router that has the route, and no layer between the two that \
-             hides it",
+             `Router::layer` of a router that has the route, no layer between the two that hides \
+             it, and no second `RouteLimit` beside it",
             self.limit
         ));
     }
 }
 
-/// Reports the clone to the limit layer that looks for it.
+/// A clone reports itself to the limit layer that looks for it.
 impl Clone for RouteLimit {
     fn clone(&self) -> Self {
-        FOUND.with_borrow_mut(|found| {
-            if let Some(found) = found {
-                found.push(self.share());
-            }
+        report(|| Found {
+            limit: self.limit.clone(),
+            mark: Mark::Handler(Arc::clone(&self.shared)),
         });
         self.share()
     }
@@ -118,51 +147,101 @@ impl<S> Layer<S> for RouteLimit {
         RouteLimited {
             inner,
             route_limit: self.share(),
+            is_found: Arc::default(),
         }
     }
 }
 
-/// The service that [`RouteLimit`] makes. It passes requests to the inner one.
+/// The service that [`RouteLimit`] makes: the inner one.
 #[derive(Debug)]
 pub struct RouteLimited<S> {
     inner: S,
     route_limit: RouteLimit,
+    /// Whether a limit layer has found this service.
+    is_found: Arc<AtomicBool>,
+}
+
+struct Found {
+    limit: Limit,
+    mark: Mark,
+}
+
+/// Where a limit layer notes that it has found a limit.
+enum Mark {
+    Service(Arc<AtomicBool>),
+    Handler(Arc<Shared>),
 }
 
 thread_local! {
-    /// The limits that cloned services report. `None` while no limit layer looks for them.
-    static FOUND: RefCell<Option<Vec<RouteLimit>>> = const { RefCell::new(None) };
+    /// The limits of the services that are cloned; `None` unless a limit layer looks for them.
+    static FOUND: RefCell<Option<Vec<Found>>> = const { RefCell::new(None) };
 }
 
-/// Finds the limit of a route. Finds none if `service` is not a route: it may contain many.
-pub(super) fn find<S: Clone + 'static>(service: &S) -> Option<Limit> {
-    let route: &dyn Any = service;
-    let route = route.downcast_ref::<Route>()?;
+/// Stops looking when dropped, also if a clone panics.
+struct Looking;
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        FOUND.set(None);
+    }
+}
+
+fn report(found: impl FnOnce() -> Found) {
+    FOUND.with_borrow_mut(|all| {
+        if let Some(all) = all {
+            all.push(found());
+        }
+    });
+}
+
+fn reported() -> usize {
+    FOUND.with_borrow(|found| found.as_ref().map_or(0, Vec::len))
+}
+
+/// Returns the limit for requests to a service whose limit layer has the limit `own`: that of the
+/// one `RouteLimit` inside. With several, it is the smallest of all.
+pub(super) fn find<S: Clone>(service: &S, own: &Limit) -> Option<Limit> {
+    if !IS_USED.load(Ordering::Relaxed) {
+        return None;
+    }
     FOUND.set(Some(Vec::new()));
-    let clone = route.clone();
+    let looking = Looking;
+    let clone = service.clone();
     let found = FOUND.take().unwrap_or_default();
-    // Not dropped earlier, because its drop may run any code.
+    drop(looking);
     drop(clone);
-    let (first, others) = found.split_first()?;
-    let is_first = |other: &RouteLimit| Arc::ptr_eq(&other.is_known, &first.is_known);
-    // If they differ, they belong to several inner routes.
-    others.iter().all(is_first).then(|| {
-        first.is_known.store(true, Ordering::Relaxed);
-        first.limit.clone()
-    })
+    match found.as_slice() {
+        [] => None,
+        [Found { limit, mark }] => {
+            match mark {
+                Mark::Service(is_found) => is_found.store(true, Ordering::Relaxed),
+                Mark::Handler(shared) => shared.is_found.store(true, Ordering::Relaxed),
+            }
+            Some(limit.clone())
+        }
+        several => {
+            let limits = several.iter().map(|found| found.limit.clone());
+            Some(Limit::smallest(limits.chain([own.clone()]).collect()))
+        }
+    }
 }
 
 impl<S: Clone> Clone for RouteLimited<S> {
     fn clone(&self) -> Self {
-        let reported = || FOUND.with_borrow(|found| found.as_ref().map_or(0, Vec::len));
         let before = reported();
         let inner = self.inner.clone();
-        let route_limit = match reported() == before {
-            true => self.route_limit.clone(),
-            // The inner one applies.
-            false => self.route_limit.share(),
-        };
-        Self { inner, route_limit }
+        // If there is one inside, that one applies.
+        if reported() == before {
+            report(|| Found {
+                limit: self.route_limit.limit.clone(),
+                mark: Mark::Service(Arc::clone(&self.is_found)),
+            });
+        }
+        Self {
+            inner,
+            route_limit: self.route_limit.share(),
+            is_found: Arc::clone(&self.is_found),
+        }
     }
 }
 
@@ -179,8 +258,10 @@ where
     }
 
     fn call(&mut self, request: T) -> S::Future {
-        if !self.route_limit.is_known.load(Ordering::Relaxed) {
-            self.route_limit.warn_if_unknown();
+        let is_found = self.is_found.load(Ordering::Relaxed)
+            || self.route_limit.shared.is_found.load(Ordering::Relaxed);
+        if !is_found {
+            self.route_limit.report_not_found();
         }
         self.inner.call(request)
     }
