@@ -65,7 +65,7 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// ```no_run
     /// use axum::{Router, routing::post};
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
-    /// use tower_layer::Layer;
+    /// use tower::Layer;
     ///
     /// # async fn run() -> std::io::Result<()> {
     /// let app = Router::new().route("/", post(|body: String| async { body }));
@@ -86,7 +86,7 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// use std::net::SocketAddr;
     /// use axum::Router;
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
-    /// use tower_layer::Layer;
+    /// use tower::Layer;
     ///
     /// let app = Router::new().into_make_service_with_connect_info::<SocketAddr>();
     /// let app = BodyGuardLayer::axum(4 * MIB).layer(app);
