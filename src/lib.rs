@@ -23,6 +23,10 @@
 //!
 //! # Example
 //!
+//! ```sh
+//! cargo add tower-bodyguard --features axum
+//! ```
+//!
 //! ```no_run
 //! # #[cfg(feature = "axum")] {
 //! use axum::{Router, body::Bytes, routing::post};
@@ -51,6 +55,16 @@
 //! The last `.layer()` is the outermost. Some layers have to see every response, such as CORS and
 //! tracing. Add them after the limit layer.
 //!
+//! # Entry points
+//!
+//! | to serve | call | early responses arrive |
+//! | --- | --- | --- |
+//! | axum | `tower_bodyguard::axum::serve(listener, app)` | always, within the limits and timeouts |
+//! | axum, with `axum::serve` unchanged | `axum::serve(linger.listener(listener), app)` | if they fit into the socket's buffers; each close by the server lingers |
+//! | hyper, hyper-util | `linger.wrap(socket, service)` | always, within the limits and timeouts |
+//! | axum-server | `.acceptor(linger.acceptor())` | always, within the limits and timeouts |
+//! | tonic | `.layer(linger.delivery_layer())` and `.serve_with_incoming(linger.incoming(tcp))` | always, within the limits and timeouts |
+//!
 //! # Guarantees
 //!
 //! - A client that sends its whole body before it reads gets the whole response, and none of
@@ -60,6 +74,11 @@
 //!   chunked coding alike.
 //! - Draining and discarding are limited in time, and in bytes if such a limit is set.
 //! - Over HTTP/2 a refused upload ends its own stream, and no other.
+//!
+//! # Guides
+//!
+//! With the feature `axum`, the module `guide` has the guides: recipes, migrating, layers, servers,
+//! proxies, testing, HTTP/2.
 //!
 //! # Features
 //!
@@ -113,17 +132,32 @@ pub const MIB: u64 = 1024 * KIB;
 /// 1024 [`MIB`].
 pub const GIB: u64 = 1024 * MIB;
 
-/// Compiles the snippets of the README and of the pages in `docs/`.
-#[cfg(all(doctest, feature = "axum"))]
-mod pages {
-    #[doc = include_str!("../README.md")]
-    mod readme {}
+/// The guides of the repository's `docs` folder.
+///
+/// They exist in the documentation only. Links between them lead to the repository's files.
+#[cfg(all(any(doc, doctest), feature = "axum"))]
+pub mod guide {
+    #[doc = include_str!("../docs/RECIPES.md")]
+    pub mod recipes {}
     #[doc = include_str!("../docs/MIGRATING.md")]
-    mod migrating {}
+    pub mod migrating {}
     #[doc = include_str!("../docs/LAYERS.md")]
-    mod layers {}
-    #[doc = include_str!("../docs/HTTP2.md")]
-    mod http2 {}
+    pub mod layers {}
+    #[doc = include_str!("../docs/SERVERS.md")]
+    pub mod servers {}
+    #[doc = include_str!("../docs/PROXIES.md")]
+    pub mod proxies {}
     #[doc = include_str!("../docs/TESTING.md")]
-    mod testing {}
+    pub mod testing {}
+    #[doc = include_str!("../docs/HTTP2.md")]
+    pub mod http2 {}
+    #[doc = include_str!("../docs/EARLY_RESPONSES.md")]
+    pub mod early_responses {}
+    #[doc = include_str!("../docs/CAPACITY.md")]
+    pub mod capacity {}
 }
+
+/// The snippets of the README compile.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
