@@ -27,7 +27,7 @@ pub struct DeliveryConfig {
     pub(super) stream_linger: StreamLinger,
     pub(crate) stall_timeout: Duration,
     pub(crate) observer: Observer,
-    pub(super) peer_key: PeerKey,
+    pub(super) peer_key: RequestKey,
 }
 
 impl DeliveryConfig {
@@ -39,7 +39,7 @@ impl DeliveryConfig {
             stream_linger: StreamLinger::new(),
             stall_timeout: STALL_TIMEOUT,
             observer: Observer::default(),
-            peer_key: PeerKey::default(),
+            peer_key: RequestKey::default(),
         }
     }
 
@@ -98,7 +98,7 @@ impl DeliveryConfig {
         F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
         K: Hash,
     {
-        self.peer_key = PeerKey::new(key);
+        self.peer_key = RequestKey::new(key);
         self
     }
 }
@@ -289,9 +289,9 @@ type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
 
 /// A function from a request's head to the client whose slots the request takes.
 #[derive(Clone, Default)]
-pub(crate) struct PeerKey(Option<Arc<Key>>);
+pub(crate) struct RequestKey(Option<Arc<Key>>);
 
-impl PeerKey {
+impl RequestKey {
     pub(super) fn new<F, K>(key: F) -> Self
     where
         F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
@@ -306,9 +306,9 @@ impl PeerKey {
     }
 }
 
-impl fmt::Debug for PeerKey {
+impl fmt::Debug for RequestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = if self.0.is_some() { ".." } else { "request" };
-        write!(f, "PeerKey({by})")
+        write!(f, "RequestKey({by})")
     }
 }

@@ -4,7 +4,7 @@ use tower_layer::Layer;
 
 use super::{
     Delivery,
-    config::{DeliveryConfig, PeerKey},
+    config::{DeliveryConfig, RequestKey},
     handle::DeliveryHandle,
 };
 
@@ -54,7 +54,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct DeliveryLayer {
     handle: Arc<DeliveryHandle>,
-    peer_key: PeerKey,
+    peer_key: RequestKey,
 }
 
 impl DeliveryLayer {
@@ -72,7 +72,7 @@ impl DeliveryLayer {
     pub(crate) fn of(handle: Arc<DeliveryHandle>) -> Self {
         Self {
             handle,
-            peer_key: PeerKey::default(),
+            peer_key: RequestKey::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tower_service::Service;
 
 use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
-    config::PeerKey,
+    config::RequestKey,
     disposition::Disposition,
     future::UnreadWatch,
     handle::DeliveryHandle,
@@ -47,12 +47,12 @@ pub struct Delivery<S> {
     inner: S,
     handle: Arc<DeliveryHandle>,
     /// Used if the connection is not known.
-    peer_key: PeerKey,
+    peer_key: RequestKey,
     connection: Option<Arc<Connection>>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn from_handle(inner: S, handle: Arc<DeliveryHandle>, peer_key: PeerKey) -> Self {
+    pub(crate) fn from_handle(inner: S, handle: Arc<DeliveryHandle>, peer_key: RequestKey) -> Self {
         Self {
             inner,
             handle,

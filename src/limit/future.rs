@@ -12,7 +12,7 @@ use http::{
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{RefusalResponse, ResponseBody, grpc, under_way::UnderWay, upload::Upload};
+use super::{RefusalResponse, ResponseBody, grpc, in_progress::InProgress, upload::Upload};
 use crate::refusal::{Refusal, RefusalKind};
 
 pin_project! {
@@ -132,7 +132,7 @@ impl<R> ResponseContext<R> {
             if settled || keeps_response {
                 return response.map(ResponseBody::of_service);
             }
-            let in_progress = UnderWay::new(Arc::clone(&self.upload), response.headers());
+            let in_progress = InProgress::new(Arc::clone(&self.upload), response.headers());
             response.map(|body| ResponseBody::unless_over_limit(body, in_progress))
         })
     }

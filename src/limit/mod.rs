@@ -10,6 +10,7 @@ mod body_limit_status;
 mod content_length;
 mod future;
 mod grpc;
+mod in_progress;
 mod layer;
 mod policy;
 mod rate_meter;
@@ -20,19 +21,18 @@ mod response_body;
 mod routes;
 mod service;
 mod settings;
-mod under_way;
 mod upload;
 
 pub use self::{
     body_budget::{BodyBudget, BodyBudgetConfig},
     body_limit_status::BodyLimitStatus,
     future::ResponseFuture,
+    in_progress::ResponseAborted,
     layer::{AnyService, BodyGuardLayer},
     policy::Limit,
     refusal_response::{HtmlPage, Negotiated, PlainText, ProblemJson, RefusalResponse},
     request_body::{BodyTooSlow, GuardedBody},
     response_body::ResponseBody,
     service::BodyGuard,
-    under_way::ResponseAborted,
 };
 pub use crate::refusal::{Refusal, RefusalFormat, RefusalKind};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::under_way::UnderWay;
+use super::in_progress::InProgress;
 use crate::BoxError;
 
 pin_project! {
@@ -46,7 +46,7 @@ pin_project! {
             #[pin]
             body: B,
             // `None` if the request can no longer be refused.
-            in_progress: Option<UnderWay>,
+            in_progress: Option<InProgress>,
         },
         Text { text: Bytes },
         Ended,
@@ -64,7 +64,7 @@ impl<B> ResponseBody<B> {
     }
 
     /// Wraps the service's own body, which ends early if the request body goes over its limit.
-    pub(super) fn unless_over_limit(body: B, in_progress: UnderWay) -> Self {
+    pub(super) fn unless_over_limit(body: B, in_progress: InProgress) -> Self {
         let state = ResponseBodyState::Service {
             body,
             in_progress: Some(in_progress),
@@ -190,10 +190,10 @@ mod tests {
     use crate::limit::{ResponseAborted, upload::Upload};
 
     /// Follows a response with this content type.
-    fn in_progress(upload: &Arc<Upload>, content_type: &'static str) -> UnderWay {
+    fn in_progress(upload: &Arc<Upload>, content_type: &'static str) -> InProgress {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        UnderWay::new(Arc::clone(upload), &headers)
+        InProgress::new(Arc::clone(upload), &headers)
     }
 
     #[derive(Default)]

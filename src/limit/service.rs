@@ -87,13 +87,13 @@ impl<S, R: Clone> BodyGuard<S, R> {
         may_be_refused: bool,
         reservation: Option<Reservation>,
     ) -> ResponseContext<R> {
-        let asked = match may_be_refused {
-            true => self.settings.asked(head),
+        let request = match may_be_refused {
+            true => self.settings.request_context(head),
             false => RequestContext::default(),
         };
         let settings = Arc::clone(&self.settings);
         ResponseContext {
-            upload: Arc::new(Upload::new(limit, asked, settings).reserving(reservation)),
+            upload: Arc::new(Upload::new(limit, request, settings).reserving(reservation)),
             respond: self.respond.clone(),
         }
     }

@@ -101,7 +101,7 @@ impl Settings {
     }
 
     /// Returns the parts of the request that a refusal depends on.
-    pub(super) fn asked(&self, head: &Parts) -> RequestContext {
+    pub(super) fn request_context(&self, head: &Parts) -> RequestContext {
         let captured = self.capture.as_ref().map(|capture| capture(head));
         let call = self.grpc_refusals.then(|| GrpcCall::of(head)).flatten();
         RequestContext::of(head, call, captured)
@@ -165,7 +165,7 @@ impl Settings {
         retry_after: Duration,
     ) -> Box<Refusal> {
         let kind = RefusalKind::OverBudget { retry_after };
-        let refusal = self.refusal(kind, limit, self.asked(head));
+        let refusal = self.refusal(kind, limit, self.request_context(head));
         self.observe(&refusal);
         Box::new(refusal)
     }
@@ -195,7 +195,7 @@ impl Settings {
             Ok(None) => RefusalKind::LengthRequired,
             Err(Malformed) => RefusalKind::BadLength,
         };
-        let refusal = self.refusal(kind, limit, self.asked(head));
+        let refusal = self.refusal(kind, limit, self.request_context(head));
         self.observe(&refusal);
         Box::new(refusal)
     }

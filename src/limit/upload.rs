@@ -138,7 +138,7 @@ impl Upload {
         let head = http::Request::post("/").version(http::Version::HTTP_2);
         let head = head.header("content-type", content_type).body(()).unwrap();
         let settings = Settings::new(crate::Limit::max(limit));
-        let request = settings.asked(&head.into_parts().0);
+        let request = settings.request_context(&head.into_parts().0);
         Arc::new(Self::new(limit, request, Arc::new(settings)))
     }
 }

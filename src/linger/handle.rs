@@ -187,11 +187,11 @@ impl Linger {
     }
 
     /// Returns a permit that keeps [`closed`](Self::closed) waiting until it is dropped.
-    pub(super) fn permit(&self) -> Permit {
+    pub(super) fn closing_guard(&self) -> ClosingGuard {
         for linger in self.family() {
             linger.0.closing.fetch_add(1, Ordering::AcqRel);
         }
-        Permit(self.clone())
+        ClosingGuard(self.clone())
     }
 
     /// Yields this handle, its parent, and so on.
@@ -342,15 +342,15 @@ impl Linger {
 }
 
 /// The permit of a closing connection, which [`Linger::closed`] waits for.
-pub(super) struct Permit(Linger);
+pub(super) struct ClosingGuard(Linger);
 
-impl Permit {
+impl ClosingGuard {
     pub(super) fn linger(&self) -> &Linger {
         &self.0
     }
 }
 
-impl Drop for Permit {
+impl Drop for ClosingGuard {
     fn drop(&mut self) {
         for Linger(shared) in self.0.family() {
             if shared.closing.fetch_sub(1, Ordering::AcqRel) == 1 {

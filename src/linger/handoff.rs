@@ -1,6 +1,6 @@
 //! The state of a connection that `LingerIo` passes to a task when the server drops it.
 
-use super::handle::Permit;
+use super::handle::ClosingGuard;
 use crate::{budget::Discarding, shared::peer::Peer};
 
 /// A connection that the server has dropped.
@@ -13,7 +13,7 @@ pub(super) struct LingerHandoff<T> {
     /// The count of bytes that were discarded while the response was written.
     pub(super) discarding: Option<Discarding>,
     pub(super) owes: Owes,
-    pub(super) permit: Permit,
+    pub(super) closing: ClosingGuard,
 }
 
 /// Whether the sending side is closed.

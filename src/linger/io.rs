@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
-    handle::Permit,
+    handle::ClosingGuard,
     handoff::{HalfClosed, LingerHandoff, Owes, Written},
     read_tracker::ReadTracker,
     task,
@@ -98,7 +98,7 @@ pub struct LingerIo<T> {
     /// Whether a limit was reached before the response was out.
     is_cut: bool,
     /// Set when the sending side is closed.
-    permit: Option<Permit>,
+    closing: Option<ClosingGuard>,
 }
 
 /// Returns whether a type of socket is a [`LingerIo`]. Compares the type's name, because any type
@@ -150,7 +150,7 @@ impl<T> LingerIo<T> {
             written: Written::Nothing,
             peer_closed: false,
             is_cut: false,
-            permit: None,
+            closing: None,
         }
     }
 
@@ -457,7 +457,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         self.half_closed = HalfClosed(true);
         // Taken here and not in the drop, because `Linger::closed` may be called between the two.
         if self.owes() != Owes::Nothing {
-            self.permit = Some(self.linger.permit());
+            self.closing = Some(self.linger.closing_guard());
         }
         Poll::Ready(Ok(()))
     }
@@ -505,14 +505,14 @@ impl<T> Drop for LingerIo<T> {
             return;
         }
         if let Some(io) = self.io.take() {
-            let permit = self.permit.take();
+            let closing = self.closing.take();
             (self.hand_over)(LingerHandoff {
                 io,
                 peer: self.connection().map(|connection| connection.peer()),
                 half_closed: self.half_closed,
                 discarding: self.discarding.take(),
                 owes,
-                permit: permit.unwrap_or_else(|| self.linger.permit()),
+                closing: closing.unwrap_or_else(|| self.linger.closing_guard()),
             });
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
-    handle::Permit,
+    handle::ClosingGuard,
     handoff::{HalfClosed, LingerHandoff, Owes},
 };
 use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
@@ -37,7 +37,7 @@ where
         return;
     }
     let peer = left.peer;
-    let peer = peer.unwrap_or_else(|| left.permit.linger().peer_of(&left.io));
+    let peer = peer.unwrap_or_else(|| left.closing.linger().peer_of(&left.io));
     let now = Instant::now().into_std();
     let mut discarding = left.discarding.unwrap_or_else(|| Discarding::new(now));
     discarding.restart(now);
@@ -46,13 +46,13 @@ where
         discarding,
         half_closed: left.half_closed,
         owes: left.owes,
-        permit: left.permit,
+        closing: left.closing,
         counted: false,
     };
     // Many clients have closed by now, and need no task.
     let look = &mut Context::from_waker(Waker::noop());
     if connection.poll_discard(look, 1).is_pending() {
-        let tasks = Arc::clone(connection.permit.linger().tasks());
+        let tasks = Arc::clone(connection.closing.linger().tasks());
         let sent = connection.discarding.discarded();
         tasks.spawn(now, peer, sent, |standing| {
             connection.count();
@@ -71,19 +71,19 @@ struct LingeringConnection<T> {
     discarding: Discarding,
     half_closed: HalfClosed,
     owes: Owes,
-    permit: Permit,
+    closing: ClosingGuard,
     counted: bool,
 }
 
 impl<T> LingeringConnection<T> {
     fn count(&mut self) {
-        self.permit.linger().started();
+        self.closing.linger().started();
         self.counted = true;
     }
 
     fn end(&mut self, end: StopReason) {
         if std::mem::take(&mut self.counted) {
-            self.permit.linger().ended(end, &self.discarding);
+            self.closing.linger().ended(end, &self.discarding);
         }
     }
 }
@@ -94,7 +94,7 @@ impl<T> Drop for LingeringConnection<T> {
             return self.end(StopReason::Evicted);
         }
         if self.counted {
-            self.permit.linger().dropped();
+            self.closing.linger().dropped();
         }
         self.end(StopReason::Shutdown);
     }
@@ -112,7 +112,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
         }
         // One reading of the clock is exact enough for all chunks.
         let now = Instant::now().into_std();
-        let bounds = self.permit.linger().bounds();
+        let bounds = self.closing.linger().bounds();
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
                 Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
@@ -144,11 +144,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingerTask<T> {
         }
         let LingeringConnection {
             discarding,
-            permit,
+            closing,
             owes,
             ..
         } = this.connection;
-        let bounds = permit.linger().bounds();
+        let bounds = closing.linger().bounds();
         if *owes == Owes::Anything || discarding.discarded() > 0 {
             return this.timer.poll_over(cx, discarding, bounds);
         }
@@ -192,7 +192,7 @@ mod tests {
             half_closed: HalfClosed(true),
             discarding: None,
             owes: Owes::Anything,
-            permit: linger.permit(),
+            closing: linger.closing_guard(),
         }
     }
 

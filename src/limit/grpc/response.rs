@@ -64,7 +64,7 @@ pub(in crate::limit) enum End<D> {
     /// The service has ended it with a status already. A second one would not count.
     Ended,
     /// It has to be aborted: a message is half sent.
-    ResponseAborted,
+    Unfinished,
 }
 
 impl Begun {
@@ -91,7 +91,7 @@ impl Begun {
     pub(in crate::limit) fn end<D: From<Bytes>>(&self, refusal: &Refusal) -> End<D> {
         match (self.messages.at(), self.form) {
             (At::End, _) => End::Ended,
-            (At::Within, _) => End::ResponseAborted,
+            (At::Within, _) => End::Unfinished,
             (At::Boundary, GrpcFormat::Grpc) => End::Refused(Frame::trailers(trailers(refusal))),
             (At::Boundary, form) => End::Refused(Frame::data(in_body(form, refusal).into())),
         }

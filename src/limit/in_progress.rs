@@ -12,11 +12,11 @@ use crate::refusal::Refusal;
 
 /// A response that has begun while bytes of its request may still arrive.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct InProgress {
     upload: Arc<Upload>,
 }
 
-impl UnderWay {
+impl InProgress {
     /// Starts to follow the response with this head.
     pub(super) fn new(upload: Arc<Upload>, response: &HeaderMap) -> Self {
         if upload.is_call() {
@@ -36,12 +36,12 @@ impl UnderWay {
         let refusal = self.upload.refusal()?;
         let end = match &*self.upload.begun() {
             Some(call) => call.end(&refusal),
-            None => End::ResponseAborted,
+            None => End::Unfinished,
         };
         let frame = match end {
             End::Ended => return None,
             End::Refused(frame) => Some(frame),
-            End::ResponseAborted => None,
+            End::Unfinished => None,
         };
         Some(frame.ok_or(ResponseAborted(refusal)))
     }
