@@ -59,11 +59,11 @@
 //!
 //! | to serve | call | early responses arrive |
 //! | --- | --- | --- |
-//! | axum | `tower_bodyguard::axum::serve(listener, app)` | always, within the limits and timeouts |
-//! | axum, with `axum::serve` unchanged | `axum::serve(linger.listener(listener), app)` | if they fit into the socket's buffers; each close by the server lingers |
-//! | hyper, hyper-util | `linger.wrap(socket, service)` | always, within the limits and timeouts |
-//! | axum-server | `.acceptor(linger.acceptor())` | always, within the limits and timeouts |
-//! | tonic | `.layer(linger.delivery_layer())` and `.serve_with_incoming(linger.incoming(tcp))` | always, within the limits and timeouts |
+//! | axum | `tower_bodyguard::axum::serve(listener, app)` | yes, within the limits and timeouts |
+//! | axum, with `axum::serve` unchanged | `axum::serve(linger.listener(listener), app)` | only if they fit into the socket's buffers |
+//! | hyper, hyper-util | `linger.wrap(socket, service)` | yes, within the limits and timeouts |
+//! | axum-server | `.acceptor(linger.acceptor())` | yes, within the limits and timeouts |
+//! | tonic | `.layer(linger.delivery_layer())` and `.serve_with_incoming(linger.incoming(tcp))` | yes, within the limits and timeouts |
 //!
 //! # Guarantees
 //!

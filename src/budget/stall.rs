@@ -36,8 +36,9 @@ impl Stall {
         self.0 = None;
     }
 
-    /// Records that the client has sent bytes. Returns whether to give up: without progress of the
-    /// response, it has sent for `timeout`, and was never silent for half of it.
+    /// Records that the client has sent bytes. Returns true if the response should be aborted: the
+    /// client has sent for `timeout` while the response made no progress. A silence of half of
+    /// `timeout` restarts the count.
     pub(crate) fn heard(&mut self, now: Instant, timeout: Duration) -> bool {
         let still_sends = |heard: &Heard| now.saturating_duration_since(heard.last) < timeout / 2;
         let first = self.0.filter(still_sends).map_or(now, |heard| heard.first);

@@ -87,8 +87,9 @@ impl Disposition {
     }
 }
 
-/// Returns whether the response refuses a client as too slow. Such a client is too slow for a
-/// drain, too (RFC 9110 §15.5.9).
+/// Returns whether the limit layer refused the client as too slow
+/// ([`RefusalKind::TooSlow`]). A drain would be too slow as well, so its connection is not kept.
+/// A 408 of another service does not count.
 fn is_too_slow<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
     refusal.is_some_and(|refusal| matches!(refusal.kind(), RefusalKind::TooSlow { .. }))

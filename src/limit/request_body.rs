@@ -398,8 +398,8 @@ mod tests {
         assert!(next(&mut body).is_none(), "fused");
     }
 
-    /// A body like hyper's when it reads the last bytes after the response: hyper reports the
-    /// end only when the next request comes.
+    /// Behaves like hyper's body: after the last byte it stays pending, and only `is_end_stream`
+    /// shows the end.
     struct Unsaid(usize);
 
     impl Body for Unsaid {

@@ -15,7 +15,8 @@ use crate::linger::{Linger, LingerIo};
 impl Linger {
     /// Wraps the connections of a tonic server, so that each lingers when it is closed. Add
     /// [`Linger::delivery_layer`], so that the streams of refused gRPC calls linger, too, and other
-    /// calls on the connection are not affected.
+    /// calls on the connection are not affected. In tonic the first `.layer()` is the outermost, so
+    /// add delivery first.
     ///
     /// `remote_addr()`, and behind tonic's TLS `peer_certs()`, work as before.
     ///

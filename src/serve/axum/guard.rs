@@ -152,9 +152,8 @@ fn is_router<S: 'static>() -> bool {
     app == TypeId::of::<Router>() || app == TypeId::of::<IntoMakeService<Router>>()
 }
 
-/// The service that [`BodyGuardLayer::axum`] makes: [`BodyGuard`], with axum's own bodies on both
-/// sides. If the inner service makes a service for each connection, as a `Router` does, so does
-/// this one.
+/// The service that [`BodyGuardLayer::axum`] makes: [`BodyGuard`] with axum's body types. It is also
+/// a make service if the inner service is one, as a `Router` is.
 #[derive(Clone, Debug)]
 pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, AxumResponse<R>>);
 
