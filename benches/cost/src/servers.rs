@@ -18,7 +18,7 @@ use axum::{
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tower::layer::util::Identity;
+use tower::{Layer, layer::util::Identity};
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig};
 use tower_http::limit::RequestBodyLimitLayer;
 
