@@ -108,10 +108,20 @@ mod warn;
 
 pub use self::{
     budget::StopReason,
-    delivery::{Delivery, DeliveryConfig, DeliveryLayer, Drain, StreamLinger},
+    delivery::{
+        config::{DeliveryConfig, Drain, StreamLinger},
+        layer::DeliveryLayer,
+        service::Delivery,
+    },
     error::BoxError,
-    limit::{BodyBudget, BodyBudgetConfig, BodyGuard, BodyGuardLayer, GuardedBody, Limit},
-    linger::{Linger, LingerConfig, LingerIo},
+    limit::{
+        body_budget::{BodyBudget, BodyBudgetConfig},
+        layer::BodyGuardLayer,
+        policy::Limit,
+        request_body::GuardedBody,
+        service::BodyGuard,
+    },
+    linger::{config::LingerConfig, handle::Linger, io::LingerIo},
     observe::{
         Counters, CountersSnapshot, Discarded, DiscardedCount, Event, Observer, RefusedCount,
     },

@@ -5,28 +5,26 @@
 //! connection, or it sends the response with `Connection: close` and closes. An extractor that
 //! drops the body on an error returns it to delivery.
 
-mod config;
+pub(crate) mod config;
 mod disposition;
 mod drain;
 mod future;
 mod handle;
 mod handoff;
 mod headers;
-mod layer;
+pub(crate) mod layer;
 mod policy;
 mod response_body;
-mod service;
+pub(crate) mod service;
 mod streams;
 mod tracked_body;
 mod unread_body;
 mod window_hold;
 
-pub(crate) use self::handle::DeliveryHandle;
-pub use self::{
+pub(crate) use self::{
     config::{DeliveryConfig, Drain, StreamLinger},
-    future::ResponseFuture,
+    handle::DeliveryHandle,
     layer::DeliveryLayer,
-    response_body::DeliveredBody,
     service::Delivery,
-    tracked_body::TrackedBody,
 };
+pub use self::{future::ResponseFuture, response_body::DeliveredBody, tracked_body::TrackedBody};

@@ -4,7 +4,7 @@ use super::upload::Upload;
 
 /// A request extension that tells a handler whether its request body is over the limit.
 ///
-/// A layer with [`keep_handler_response`](super::BodyGuardLayer::keep_handler_response) inserts
+/// A layer with [`keep_handler_response`](crate::BodyGuardLayer::keep_handler_response) inserts
 /// it. It has the numbers, because the error of the body has none: its type is the one that axum's
 /// extractors know.
 ///

@@ -156,7 +156,7 @@ impl<R, K> BodyGuardLayer<R, K> {
 
     /// Hides the limit from the client.
     ///
-    /// The numbers stay in the [`Refusal`](super::Refusal), for logs and custom responses.
+    /// The numbers stay in the [`Refusal`](crate::Refusal), for logs and custom responses.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
@@ -171,7 +171,7 @@ impl<R, K> BodyGuardLayer<R, K> {
 
     /// Lets the handler respond to a body that goes over the limit while it streams.
     ///
-    /// The handler's response is sent unchanged, with the [`Refusal`](super::Refusal) in its
+    /// The handler's response is sent unchanged, with the [`Refusal`](crate::Refusal) in its
     /// extensions. If the request declares a length over the limit, the layer still refuses it.
     ///
     /// The handler gets an error from the body. axum's extractors respond to it with 413. Behind
@@ -295,7 +295,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// # }
     /// ```
     ///
-    /// [`Refusal::captured`]: super::Refusal::captured
+    /// [`Refusal::captured`]: crate::Refusal::captured
     #[must_use]
     pub fn capture<T, F>(mut self, capture: F) -> Self
     where
@@ -315,7 +315,7 @@ impl<R> BodyGuardLayer<R> {
     /// [`RefusalResponse`](super::RefusalResponse).
     ///
     /// A closure returns a response with the service's own body type, and sets its status from
-    /// [`Refusal::status`](super::Refusal::status). It is called for every
+    /// [`Refusal::status`](crate::Refusal::status). It is called for every
     /// [kind](super::RefusalKind) of refusal, including a malformed `Content-Length`. It is not
     /// called for gRPC calls, because their clients can read only a gRPC status. It is cloned with
     /// the service, and for each body that may go over the limit.

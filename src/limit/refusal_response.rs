@@ -74,7 +74,7 @@ pub struct PlainText;
 /// A machine-readable response as `application/problem+json` (RFC 9457).
 ///
 /// Its members are `type`, `title`, `status` and `detail`. A body over the limit adds `limit`,
-/// and `declared` or `received`, all in bytes. [`hide_limit`](super::BodyGuardLayer::hide_limit)
+/// and `declared` or `received`, all in bytes. [`hide_limit`](crate::BodyGuardLayer::hide_limit)
 /// leaves out `limit` and `received`.
 ///
 /// ```json

@@ -284,7 +284,7 @@ where
 }
 
 /// The error of a body that was received too slowly, see
-/// [`BodyGuardLayer::min_rate`](super::BodyGuardLayer::min_rate).
+/// [`BodyGuardLayer::min_rate`](crate::BodyGuardLayer::min_rate).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTooSlow {
     rate: u64,

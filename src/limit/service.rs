@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{BoxError, refusal::RequestContext};
 
-/// The service that [`BodyGuardLayer`](super::BodyGuardLayer) makes.
+/// The service that [`BodyGuardLayer`](crate::BodyGuardLayer) makes.
 #[derive(Clone, Debug)]
 pub struct BodyGuard<S, R = PlainText> {
     inner: S,

@@ -9,12 +9,12 @@
 //! This is not `SO_LINGER`. That option concerns unsent data, and does nothing for a client that
 //! still sends.
 
-mod config;
+pub(crate) mod config;
 mod discard;
 mod fd_limit;
-mod handle;
+pub(crate) mod handle;
 mod handoff;
-mod io;
+pub(crate) mod io;
 mod misuse;
 mod peer_key;
 mod read_tracker;
@@ -26,6 +26,5 @@ mod tls_records;
 
 #[cfg(feature = "axum")]
 pub(crate) use self::io::assert_not_wrapped;
-pub use self::{
-    config::LingerConfig, handle::Linger, io::LingerIo, shutdown::Shutdown, stats::Stats,
-};
+pub(crate) use self::{handle::Linger, io::LingerIo};
+pub use self::{shutdown::Shutdown, stats::Stats};

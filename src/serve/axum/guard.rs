@@ -25,8 +25,8 @@ use super::{
     route_limit,
 };
 use crate::{
-    BoxError, Limit,
-    limit::{BodyGuard, BodyGuardLayer, GuardedBody, PlainText, ResponseBody, ResponseFuture},
+    BodyGuardLayer, BoxError, Limit,
+    limit::{BodyGuard, GuardedBody, PlainText, ResponseBody, ResponseFuture},
 };
 
 /// The marker of a [`BodyGuardLayer`] for axum, which [`BodyGuardLayer::axum`] creates.

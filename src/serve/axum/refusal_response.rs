@@ -4,8 +4,9 @@ use axum::{
 };
 
 use super::bodies::own;
-use crate::limit::{
-    HtmlPage, Negotiated, PlainText, ProblemJson, Refusal, RefusalResponse, ResponseBody,
+use crate::{
+    Refusal,
+    limit::{HtmlPage, Negotiated, PlainText, ProblemJson, RefusalResponse, ResponseBody},
 };
 
 /// Makes axum's response to a refused request. [`PlainText`], [`ProblemJson`], [`HtmlPage`] and
