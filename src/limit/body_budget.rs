@@ -54,6 +54,9 @@ use tokio::{
 ///
 /// # Caveats
 ///
+/// - A client reserves the whole declared length before it has sent a byte. Set
+///   [`min_rate`](crate::BodyGuardLayer::min_rate) as well, so that silent clients give their room
+///   back, and [`max_share`](BodyBudgetConfig::max_share), so that one client cannot take all.
 /// - Room is counted in units of 1 KiB, and a body takes at least one.
 /// - A service that hands its body to another task and responds has its room counted as free,
 ///   while that task goes on.
