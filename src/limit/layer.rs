@@ -17,6 +17,7 @@ use crate::{budget::Least, observe::Observer};
 /// - A `Content-Length` that is not a number, or several that differ: 400.
 /// - No length, if one is [required](Self::require_content_length): 411.
 /// - A body slower than the [minimum rate](Self::min_rate), if one is set: 408.
+/// - No room for the body in the [budget](Self::budget), if there is one: 503 with `Retry-After`.
 ///
 /// A body of exactly `limit` bytes passes.
 ///
@@ -28,7 +29,11 @@ use crate::{budget::Least, observe::Observer};
 ///
 /// - 8 (`RESOURCE_EXHAUSTED`) for a body over the limit,
 /// - 3 (`INVALID_ARGUMENT`) for a bad or missing length,
-/// - 4 (`DEADLINE_EXCEEDED`) for a body that is too slow.
+/// - 4 (`DEADLINE_EXCEEDED`) for a body that is too slow,
+/// - 14 (`UNAVAILABLE`) for a body without room in the budget.
+///
+/// `grpc-retry-pushback-ms` tells a client with a retry policy not to repeat a call that would be
+/// refused again, and when to repeat one without room.
 ///
 /// The layer sends these as headers. For gRPC-Web and its text form, it repeats them in the body.
 /// A response that has begun ends with them as trailers, or is aborted if a gRPC-Web message is
