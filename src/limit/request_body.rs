@@ -61,10 +61,17 @@ pin_project! {
         inner: Option<B>,
         remaining: u64,
         upload: Option<Arc<Upload>>,
-        // Boxed, because few bodies have one.
-        meter: Option<Box<RateMeter>>,
-        waiting: Option<Box<Waiting>>,
+        // Boxed, because few bodies have any of it.
+        timed: Option<Box<Timed>>,
     }
+}
+
+/// The parts of a body that depend on time.
+#[derive(Debug, Default)]
+struct Timed {
+    meter: Option<RateMeter>,
+    /// The body waits for room in a budget.
+    waiting: Option<Waiting>,
 }
 
 thread_local! {
@@ -79,17 +86,21 @@ impl<B> GuardedBody<B> {
             inner: Some(inner),
             remaining: upload.signal.limit(),
             upload: Some(upload),
-            meter: meter.map(Box::new),
-            waiting: None,
+            timed: meter.map(|meter| {
+                Box::new(Timed {
+                    meter: Some(meter),
+                    waiting: None,
+                })
+            }),
         }
     }
 
     /// A body that waits for room in a budget before it is read.
-    pub(super) fn waiting(self, waiting: Option<Waiting>) -> Self {
-        Self {
-            waiting: waiting.map(Box::new),
-            ..self
+    pub(super) fn waiting(mut self, waiting: Option<Waiting>) -> Self {
+        if waiting.is_some() {
+            self.timed.get_or_insert_default().waiting = waiting;
         }
+        self
     }
 
     /// Wraps a body whose size hint is within its limit, or which has no limit. If the hint is
@@ -100,8 +111,7 @@ impl<B> GuardedBody<B> {
             inner: Some(inner),
             remaining: limit,
             upload: None,
-            meter: None,
-            waiting: None,
+            timed: None,
         }
     }
 
@@ -134,8 +144,7 @@ impl<B> GuardedBody<B> {
         let mut this = self.project();
         this.inner.set(None);
         *this.upload = None;
-        *this.meter = None;
-        *this.waiting = None;
+        *this.timed = None;
     }
 
     /// Waits for room in the budget, before the first byte is read.
@@ -145,11 +154,15 @@ impl<B> GuardedBody<B> {
             .upload
             .as_ref()
             .and_then(|upload| upload.reservation.as_ref());
-        let (Some(waiting), Some(reservation)) = (&mut *this.waiting, reservation) else {
+        let waiting = this.timed.as_mut().map(|timed| &mut timed.waiting);
+        let (Some(waiting), Some(reservation)) = (waiting, reservation) else {
             return Poll::Ready(Ok(()));
         };
-        let room = ready!(waiting.poll(reservation, cx));
-        *this.waiting = None;
+        let Some(begun) = waiting else {
+            return Poll::Ready(Ok(()));
+        };
+        let room = ready!(begun.poll(reservation, cx));
+        *waiting = None;
         Poll::Ready(room.map_err(|NoRoom| self.over_budget()))
     }
 
@@ -172,7 +185,8 @@ impl<B> GuardedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<T, BoxError>>> {
         let this = self.as_mut().project();
-        let (Some(meter), Some(upload)) = (this.meter, this.upload) else {
+        let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
+        let (Some(meter), Some(upload)) = (meter, this.upload) else {
             return Poll::Pending;
         };
         let received = upload.signal.limit() - *this.remaining;
@@ -211,7 +225,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        if self.waiting.is_some() {
+        if self.timed.is_some() {
             if let Err(error) = ready!(self.as_mut().poll_room(cx)) {
                 return Poll::Ready(Some(Err(error)));
             }
@@ -223,7 +237,8 @@ where
         if this.upload.is_some() {
             REFUSED_OUTSIDE.set(false);
         }
-        let polled = match this.meter {
+        let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
+        let polled = match meter {
             None => inner.poll_frame(cx),
             Some(meter) => meter.poll_body(cx, |cx| inner.poll_frame(cx)),
         };

@@ -1,7 +1,6 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response, Version, request::Parts};
@@ -9,9 +8,8 @@ use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use super::{
-    BodyBudget, BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody,
-    ResponseFuture,
-    body_budget::{NoRoom, Reservation},
+    BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
+    body_budget::Reservation,
     future::ResponseContext,
     rate_meter::RateMeter,
     settings::{NO_LIMIT, Settings},
@@ -93,7 +91,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
         };
         let settings = Arc::clone(&self.settings);
         ResponseContext {
-            upload: Arc::new(Upload::new(limit, request, settings).reserving(reservation)),
+            upload: Arc::new(Upload::new(limit, request, settings, reservation)),
             respond: self.respond.clone(),
         }
     }
@@ -116,15 +114,12 @@ impl<S, R: Clone> BodyGuard<S, R> {
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let budget = self.settings.budget_of(&parts, promised);
-        let reservation = budget.map(|budget| budget.begin(&parts, promised.exact(), most));
-        let waiting = match reservation.as_ref().map(Reservation::start).transpose() {
-            Ok(waiting) => waiting.flatten(),
-            Err(NoRoom) => {
-                let retry_after = budget.map_or(Duration::ZERO, BodyBudget::retry_after);
-                let refusal = self.settings.refuse_over_budget(&parts, limit, retry_after);
-                return ResponseFuture::refused(refusal, self.respond.clone());
-            }
+        let (reservation, waiting) = match self.settings.budget {
+            None => (None, None),
+            Some(_) => match self.settings.reserve(&parts, promised, limit) {
+                Ok(reserved) => reserved,
+                Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
+            },
         };
         let may_be_refused = reservation.is_some() || self.settings.may_be_refused(limit, promised);
         let counts = may_be_refused || self.settings.may_meet_smaller(promised);

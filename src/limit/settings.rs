@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, StatusCode, request::Parts};
@@ -15,6 +14,7 @@ use http_body_util::LengthLimitError;
 
 use super::{
     BodyBudget, Limit,
+    body_budget::{NoRoom, Reservation, Waiting},
     content_length::{Malformed, content_length},
     policy::Found,
 };
@@ -112,10 +112,15 @@ impl Settings {
     #[inline]
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
         let limit = self.limit.fixed()?;
-        let counts = self.keep_handler_response || self.counts(limit, promised);
-        let has_budget = self.budget.is_some() && promised.exact() != Some(0);
-        if counts || has_budget || (self.require_length && promised.exact().is_none()) {
+        if self.keep_handler_response {
             return None;
+        }
+        let has_body = promised.exact() != Some(0);
+        if has_body {
+            let lacks_length = self.require_length && promised.exact().is_none();
+            if lacks_length || self.budget.is_some() || self.counts(limit, promised) {
+                return None;
+            }
         }
         let most = limit.unwrap_or(NO_LIMIT);
         let declared = content_length(headers).ok()?;
@@ -130,8 +135,8 @@ impl Settings {
     ) -> Result<Option<u64>, Box<Refusal>> {
         let mut found = Found::default();
         let mut limit = self.limit.for_request(head, &mut found);
-        if let Some(budget) = self.budget_of(head, promised) {
-            limit = Some(budget.longest().min(limit.unwrap_or(NO_LIMIT)));
+        if self.budget.is_some() {
+            limit = self.within_budget(head, promised, limit);
         }
         #[cfg(feature = "axum")]
         if promised.exact() != Some(0) && self.notice.is_due(found) {
@@ -150,24 +155,48 @@ impl Settings {
     }
 
     /// Returns the budget that the request's body needs room in.
-    pub(super) fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
+    fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
         let has_body = promised.exact() != Some(0);
         let budget = self.budget.as_ref().filter(|_| has_body);
         budget.filter(|budget| !budget.is_exempt(head))
     }
 
-    /// The refusal of a request whose body finds no room.
+    /// Returns the limit, or the whole budget if that is smaller.
     #[cold]
-    pub(super) fn refuse_over_budget(
+    fn within_budget(&self, head: &Parts, promised: &SizeHint, limit: Option<u64>) -> Option<u64> {
+        match self.budget_of(head, promised) {
+            Some(budget) => Some(budget.longest().min(limit.unwrap_or(NO_LIMIT))),
+            None => limit,
+        }
+    }
+
+    /// Reserves room for the body in the budget, if it needs any.
+    ///
+    /// # Errors
+    ///
+    /// Returns a refusal if there is no room, and the body may not wait for it.
+    #[inline(never)]
+    pub(super) fn reserve(
         &self,
         head: &Parts,
+        promised: &SizeHint,
         limit: Option<u64>,
-        retry_after: Duration,
-    ) -> Box<Refusal> {
-        let kind = RefusalKind::OverBudget { retry_after };
-        let refusal = self.refusal(kind, limit, self.request_context(head));
-        self.observe(&refusal);
-        Box::new(refusal)
+    ) -> Result<(Option<Reservation>, Option<Waiting>), Box<Refusal>> {
+        let Some(budget) = self.budget_of(head, promised) else {
+            return Ok((None, None));
+        };
+        let most = limit.unwrap_or(NO_LIMIT);
+        let reservation = budget.begin(head, promised.exact(), most);
+        match reservation.start() {
+            Ok(waiting) => Ok((Some(reservation), waiting)),
+            Err(NoRoom) => {
+                let retry_after = budget.retry_after();
+                let kind = RefusalKind::OverBudget { retry_after };
+                let refusal = self.refusal(kind, limit, self.request_context(head));
+                self.observe(&refusal);
+                Err(Box::new(refusal))
+            }
+        }
     }
 
     /// Reports that a limit by route met a request without a route. Either the layer is in the

@@ -33,21 +33,20 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(limit: u64, request: RequestContext, settings: Arc<Settings>) -> Self {
+    #[inline]
+    pub(super) fn new(
+        limit: u64,
+        request: RequestContext,
+        settings: Arc<Settings>,
+        reservation: Option<Reservation>,
+    ) -> Self {
         Self {
             signal: LimitSignal::new(limit),
             request,
             settings,
             has_ended: AtomicBool::new(false),
-            reservation: None,
-            begun: Mutex::new(None),
-        }
-    }
-
-    pub(super) fn reserving(self, reservation: Option<Reservation>) -> Self {
-        Self {
             reservation,
-            ..self
+            begun: Mutex::new(None),
         }
     }
 
@@ -74,6 +73,7 @@ impl Upload {
     }
 
     /// Takes the room that the body needs, if so much of its limit remains.
+    #[inline]
     pub(super) fn grow_room(&self, remaining: u64) -> Result<(), NoRoom> {
         match &self.reservation {
             Some(reservation) => reservation.grow_to(self.signal.limit() - remaining),
@@ -130,6 +130,7 @@ impl Upload {
             limit,
             RequestContext::default(),
             Arc::new(settings),
+            None,
         ))
     }
 
@@ -139,6 +140,6 @@ impl Upload {
         let head = head.header("content-type", content_type).body(()).unwrap();
         let settings = Settings::new(crate::Limit::max(limit));
         let request = settings.request_context(&head.into_parts().0);
-        Arc::new(Self::new(limit, request, Arc::new(settings)))
+        Arc::new(Self::new(limit, request, Arc::new(settings), None))
     }
 }
