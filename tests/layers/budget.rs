@@ -302,3 +302,28 @@ async fn exempt_and_bodiless_requests_need_no_room() {
     assert_eq!(service.clone().oneshot(exempt).await.unwrap().status(), 200);
     assert_eq!(service.oneshot(sized(0)).await.unwrap().status(), 200);
 }
+
+/// A call without room may be repeated after a while, and one that is too long never.
+#[tokio::test]
+async fn refused_grpc_call_says_whether_to_repeat_it() {
+    let call = |length: u64| {
+        let request = Request::post("/a.B/C")
+            .version(http::Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .header("content-length", length);
+        request.body(Full::from(vec![0; length as usize])).unwrap()
+    };
+    let budget =
+        BodyBudget::new(BodyBudgetConfig::new(10 * KIB).retry_after(Duration::from_secs(2)));
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    }));
+    let mut held = pin!(service.call(call(6 * KIB)));
+    assert!(begins(&mut held).await.is_pending());
+    for (length, status, pushback) in [(5 * KIB, "14", "2000"), (11 * KIB, "8", "-1")] {
+        let refused = service.call(call(length)).await.unwrap();
+        assert_eq!(refused.headers()["grpc-status"], status);
+        assert_eq!(refused.headers()["grpc-retry-pushback-ms"], pushback);
+    }
+}
