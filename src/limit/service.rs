@@ -109,14 +109,15 @@ impl<S, R: Clone> BodyGuard<S, R> {
         ReqB::Error: Into<BoxError>,
     {
         let (mut parts, body) = request.into_parts();
-        let limit = match self.settings.decide(&parts, promised) {
+        let budget = self.settings.budget_of(&parts, promised);
+        let limit = match self.settings.decide(&parts, promised, budget) {
             Ok(limit) => limit,
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let (reservation, waiting) = match self.settings.budget {
+        let (reservation, waiting) = match budget {
             None => (None, None),
-            Some(_) => match self.settings.reserve(&parts, promised, limit) {
+            Some(budget) => match self.settings.reserve(budget, &parts, promised, limit) {
                 Ok(reserved) => reserved,
                 Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
             },

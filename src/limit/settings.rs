@@ -132,11 +132,12 @@ impl Settings {
         &self,
         head: &Parts,
         promised: &SizeHint,
+        budget: Option<&BodyBudget>,
     ) -> Result<Option<u64>, Box<Refusal>> {
         let mut found = Found::default();
         let mut limit = self.limit.for_request(head, &mut found);
-        if self.budget.is_some() {
-            limit = self.within_budget(head, promised, limit);
+        if let Some(budget) = budget {
+            limit = Some(budget.longest().min(limit.unwrap_or(NO_LIMIT)));
         }
         #[cfg(feature = "axum")]
         if promised.exact() != Some(0) && self.notice.is_due(found) {
@@ -155,22 +156,14 @@ impl Settings {
     }
 
     /// Returns the budget that the request's body needs room in.
-    fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
-        let has_body = promised.exact() != Some(0);
-        let budget = self.budget.as_ref().filter(|_| has_body);
-        budget.filter(|budget| !budget.is_exempt(head))
+    #[inline]
+    pub(super) fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
+        let budget = self.budget.as_ref()?;
+        let needs_room = promised.exact() != Some(0) && !budget.is_exempt(head);
+        needs_room.then_some(budget)
     }
 
-    /// Returns the limit, or the whole budget if that is smaller.
-    #[cold]
-    fn within_budget(&self, head: &Parts, promised: &SizeHint, limit: Option<u64>) -> Option<u64> {
-        match self.budget_of(head, promised) {
-            Some(budget) => Some(budget.longest().min(limit.unwrap_or(NO_LIMIT))),
-            None => limit,
-        }
-    }
-
-    /// Reserves room for the body in the budget, if it needs any.
+    /// Reserves room for the body in a budget.
     ///
     /// # Errors
     ///
@@ -178,13 +171,11 @@ impl Settings {
     #[inline(never)]
     pub(super) fn reserve(
         &self,
+        budget: &BodyBudget,
         head: &Parts,
         promised: &SizeHint,
         limit: Option<u64>,
     ) -> Result<(Option<Reservation>, Option<Waiting>), Box<Refusal>> {
-        let Some(budget) = self.budget_of(head, promised) else {
-            return Ok((None, None));
-        };
         let most = limit.unwrap_or(NO_LIMIT);
         let reservation = budget.begin(head, promised.exact(), most);
         match reservation.start() {

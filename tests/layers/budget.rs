@@ -293,7 +293,12 @@ async fn client_with_all_of_its_share_is_refused_and_others_are_not() {
 
 #[tokio::test]
 async fn exempt_and_bodiless_requests_need_no_room() {
-    let config = BodyBudgetConfig::new(KIB).exempt(|head| head.uri.path() == "/stream");
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asks = Arc::clone(&asked);
+    let config = BodyBudgetConfig::new(KIB).exempt(move |head| {
+        asks.fetch_add(1, Ordering::SeqCst);
+        head.uri.path() == "/stream"
+    });
     let budget = BodyBudget::new(config);
     let guard = BodyGuardLayer::new(MIB).budget(&budget);
     let service = guard.layer(service_fn(read::<Full<Bytes>>));
@@ -301,6 +306,11 @@ async fn exempt_and_bodiless_requests_need_no_room() {
     *exempt.uri_mut() = "/stream".parse().unwrap();
     assert_eq!(service.clone().oneshot(exempt).await.unwrap().status(), 200);
     assert_eq!(service.oneshot(sized(0)).await.unwrap().status(), 200);
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        1,
+        "once for a body, and not without one"
+    );
 }
 
 /// A call without room may be repeated after a while, and one that is too long never.
