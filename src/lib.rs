@@ -115,7 +115,7 @@ pub use self::{
     },
     error::BoxError,
     limit::{
-        body_budget::{BodyBudget, BodyBudgetConfig},
+        body_budget::{config::BodyBudgetConfig, shared::BodyBudget},
         layer::BodyGuardLayer,
         policy::Limit,
         request_body::GuardedBody,

@@ -42,6 +42,9 @@ fn write(text: &mut String, sources: &Sources) -> fmt::Result {
         ("declared", refused.declared),
         ("streamed", refused.streamed),
         ("too_slow", refused.too_slow),
+        ("idle_timeout", refused.idle_timeout),
+        ("deadline", refused.deadline),
+        ("over_budget", refused.over_budget),
         ("bad_length", refused.bad_length),
         ("length_required", refused.length_required),
     ] {

@@ -450,7 +450,7 @@ async fn drive(input: Arc<Input>) {
         }
     };
     let refused = counters.snapshot().refused;
-    let counted = refused.streamed + refused.too_slow;
+    let counted = refused.streamed + refused.too_slow + refused.idle_timeout + refused.deadline;
     assert!(counted <= 1);
     assert!(counted >= u64::from(told.refused || told.broken_off));
 

@@ -15,7 +15,7 @@ use super::{
     unread_body::UnreadBody,
 };
 use crate::{
-    refusal::{Refusal, RefusalKind},
+    refusal::Refusal,
     shared::{connection::Connection, peer::Peer},
 };
 
@@ -87,10 +87,9 @@ impl Disposition {
     }
 }
 
-/// Returns whether the limit layer refused the client as too slow
-/// ([`RefusalKind::TooSlow`]). A drain would be too slow as well, so its connection is not kept.
-/// A 408 of another service does not count.
+/// Returns whether the limit layer refused the client as too slow. A drain would be too slow as
+/// well, so its connection is not kept. A 408 of another service does not count.
 fn is_too_slow<B>(response: &Response<B>) -> bool {
     let refusal = response.extensions().get::<Refusal>();
-    refusal.is_some_and(|refusal| matches!(refusal.kind(), RefusalKind::TooSlow { .. }))
+    refusal.is_some_and(|refusal| refusal.kind().is_slow())
 }

@@ -16,7 +16,9 @@ use crate::{budget::Least, observe::Observer};
 ///   response that has begun is [aborted](super::ResponseAborted).
 /// - A `Content-Length` that is not a number, or several that differ: 400.
 /// - No length, if one is [required](Self::require_content_length): 411.
-/// - A body slower than the [minimum rate](Self::min_rate), if one is set: 408.
+/// - A body slower than the [minimum rate](Self::min_rate), silent for longer than the
+///   [idle timeout](Self::idle_timeout), or later than the [deadline](Self::deadline), if these
+///   are set: 408.
 /// - No room for the body in the [budget](Self::budget), if there is one: 503 with `Retry-After`.
 ///
 /// A body of exactly `limit` bytes passes.
@@ -221,11 +223,10 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///
     /// # Timeouts of tower-http
     ///
-    /// `RequestBodyTimeoutLayer` limits the silence between two frames, so it does not stop a
-    /// client that sends a byte now and then. `RequestBodyDeadlineLayer` limits the time of the
-    /// whole body, whether it is large or small. Their errors reach the handler, which responds to
-    /// them (axum's extractors with 400). That response is delivered as well. Both layers can be
-    /// combined with this rate.
+    /// `RequestBodyTimeoutLayer` and `RequestBodyDeadlineLayer` limit the same times as
+    /// [`idle_timeout`](Self::idle_timeout) and [`deadline`](Self::deadline). Their errors reach
+    /// the handler, which responds to them (axum's extractors with 400). That response is
+    /// delivered as well. Both layers can be combined with this rate.
     ///
     /// # Panics
     ///
@@ -240,7 +241,57 @@ impl<R, K> BodyGuardLayer<R, K> {
     #[must_use]
     pub fn min_rate(mut self, rate: impl Into<Option<u64>>, grace: Duration) -> Self {
         let rate = rate.into().filter(|rate| *rate > 0);
-        self.set().least = rate.map(|rate| Least { rate, grace });
+        self.set().pace.least = rate.map(|rate| Least { rate, grace });
+        self
+    }
+
+    /// Responds with 408 when the client has sent nothing for this long while the handler waits for
+    /// it.
+    ///
+    /// Default: no timeout, and `None` sets none either. The time that counts is that of
+    /// [`min_rate`](Self::min_rate): a slow handler does not use it up, and over HTTP/2 neither do
+    /// other streams. The timeout does not apply where the rate does not. A client that sends a
+    /// byte now and then keeps it: combine it with the rate.
+    ///
+    /// # Panics
+    ///
+    /// The body panics when it waits for the client outside of a tokio runtime with timers.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let layer = BodyGuardLayer::new(4 * MIB).idle_timeout(Duration::from_secs(30));
+    /// ```
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.set().pace.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Responds with 408 to a body that has not ended so long after the service was called.
+    ///
+    /// Default: no deadline, and `None` sets none either. All time counts, that of a slow handler,
+    /// too, and over every version of HTTP. The body ends in an error when the handler waits for
+    /// the client after the deadline; bytes that have arrived before are read in any case. The
+    /// deadline does not apply to a body with [no limit](Limit::unlimited).
+    ///
+    /// A deadline that suits small bodies is too short for large ones. Prefer
+    /// [`min_rate`](Self::min_rate), which gives a body the time that its length needs.
+    ///
+    /// # Panics
+    ///
+    /// The body panics when it waits for the client outside of a tokio runtime with timers.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let layer = BodyGuardLayer::new(4 * MIB).deadline(Duration::from_secs(300));
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.set().pace.deadline = deadline.into();
         self
     }
 
@@ -279,7 +330,9 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// costs one allocation each time. A request may be refused later if it has
     ///
     /// - a body of unknown length,
-    /// - any body, if there is a [minimum rate](Self::min_rate),
+    /// - any body, if there is a [minimum rate](Self::min_rate), an
+    ///   [idle timeout](Self::idle_timeout), a [deadline](Self::deadline) or a
+    ///   [budget](Self::budget),
     /// - a body over 2 MiB, if [`BodyGuardLayer::new`] made the layer, and the layer has not yet
     ///   reported a [smaller limit](crate::Event::SmallerLimit).
     ///

@@ -45,6 +45,36 @@ enum Rule {
     Methods(Arc<Methods>),
     #[cfg(feature = "axum")]
     Smallest(Arc<[Limit]>),
+    WithoutBudget(Arc<Limit>),
+}
+
+/// The limit of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    /// The maximum number of bytes, or `None` for no limit.
+    pub(super) max: Option<u64>,
+    /// Whether the body needs room in the layer's budget, if there is one.
+    pub(super) needs_room: bool,
+}
+
+impl Applied {
+    /// The limit of a request that none of several limits applies to.
+    #[cfg(feature = "axum")]
+    const NONE: Self = Self {
+        max: None,
+        needs_room: false,
+    };
+
+    /// Combines two limits of one request.
+    #[cfg(feature = "axum")]
+    fn and(self, other: Self) -> Self {
+        let max = match (self.max, other.max) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (limit, None) | (None, limit) => limit,
+        };
+        let needs_room = self.needs_room || other.needs_room;
+        Self { max, needs_room }
+    }
 }
 
 /// gRPC methods that have limits of their own.
@@ -236,6 +266,47 @@ impl Limit {
         Self(Rule::Methods(Arc::new(methods)))
     }
 
+    /// Takes the limit from the request's extensions, where an outer layer has inserted a `Limit`,
+    /// for example a middleware that looks up the user's plan. Requests without one get
+    /// `otherwise`.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
+    ///
+    /// let layer = BodyGuardLayer::new(Limit::from_extension(2 * MIB));
+    ///
+    /// let mut request = http::Request::new(());
+    /// request.extensions_mut().insert(Limit::max(100 * MIB));
+    /// ```
+    #[must_use]
+    pub fn from_extension(otherwise: impl Into<Self>) -> Self {
+        let otherwise = otherwise.into();
+        Self::from_fn(move |head| {
+            let limit = head.extensions.get::<Self>();
+            limit.unwrap_or(&otherwise).clone()
+        })
+    }
+
+    /// Exempts the bodies with this limit from the layer's [budget](crate::BodyBudget).
+    ///
+    /// Use this for handlers that stream their body to a disk or to another server: they hold a
+    /// chunk, and not the body. Where several limits apply to a request, all of them have to be
+    /// exempt.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyBudget, BodyGuardLayer, GIB, Limit, MIB};
+    ///
+    /// let limit = Limit::from_fn(|head| match head.uri.path() {
+    ///     "/stream" => Limit::max(10 * GIB).without_budget(),
+    ///     _ => Limit::max(100 * MIB),
+    /// });
+    /// let layer = BodyGuardLayer::new(limit).budget(&BodyBudget::max_bytes(512 * MIB));
+    /// ```
+    #[must_use]
+    pub fn without_budget(self) -> Self {
+        Self(Rule::WithoutBudget(Arc::new(self)))
+    }
+
     /// Creates a limit that is the smallest of these for each request.
     #[cfg(feature = "axum")]
     pub(crate) fn smallest(limits: Vec<Self>) -> Self {
@@ -250,6 +321,7 @@ impl Limit {
             Rule::Routes(_) => true,
             Rule::Methods(methods) => methods.limits().any(Self::is_by_route),
             Rule::Smallest(limits) => limits.iter().any(Self::is_by_route),
+            Rule::WithoutBudget(limit) => limit.is_by_route(),
         }
     }
 
@@ -258,11 +330,12 @@ impl Limit {
     pub(super) fn fixed(&self) -> Option<Option<u64>> {
         match &self.0 {
             Rule::Fixed(bytes) => Some(*bytes),
+            Rule::WithoutBudget(limit) => limit.fixed(),
             _ => None,
         }
     }
 
-    /// Returns the limit for a request in bytes, or `None` for no limit.
+    /// Returns the limit for a request.
     #[cfg_attr(
         not(feature = "axum"),
         expect(
@@ -270,15 +343,22 @@ impl Limit {
             reason = "only limits by route find something"
         )
     )]
-    pub(super) fn for_request(&self, head: &Parts, found: &mut Found) -> Option<u64> {
+    pub(super) fn for_request(&self, head: &Parts, found: &mut Found) -> Applied {
         match &self.0 {
-            Rule::Fixed(bytes) => *bytes,
+            Rule::Fixed(max) => Applied {
+                max: *max,
+                needs_room: true,
+            },
+            Rule::WithoutBudget(limit) => Applied {
+                needs_room: false,
+                ..limit.for_request(head, found)
+            },
             Rule::By(decide) => decide(head).for_request(head, found),
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => Self::by_route(routes, head, found),
             #[cfg(feature = "axum")]
-            Rule::Smallest(limits) => limits.iter().fold(None, |smallest, limit| {
-                smaller(smallest, limit.for_request(head, found))
+            Rule::Smallest(limits) => limits.iter().fold(Applied::NONE, |smallest, limit| {
+                smallest.and(limit.for_request(head, found))
             }),
             Rule::Methods(methods) => {
                 let limit = methods.by_path.get(head.uri.path());
@@ -290,34 +370,25 @@ impl Limit {
     /// Returns the limit of the request's route. For a request without a route, the intended limit
     /// is unknown, and the smallest of all applies.
     #[cfg(feature = "axum")]
-    fn by_route(routes: &Routes<Self>, head: &Parts, found: &mut Found) -> Option<u64> {
+    fn by_route(routes: &Routes<Self>, head: &Parts, found: &mut Found) -> Applied {
         let limit = match routes.find(head) {
             Matched::NoRoute => {
                 let others = routes.others().for_request(head, found);
                 let smallest = routes.own().fold(others, |smallest, limit| {
-                    smaller(smallest, limit.for_request(head, found))
+                    smallest.and(limit.for_request(head, found))
                 });
                 *found = Found::NoRoute {
-                    stricter: smallest != others,
+                    stricter: smallest.max != others.max,
                 };
                 return smallest;
             }
-            Matched::Both(one, other) => {
-                smaller(one.for_request(head, found), other.for_request(head, found))
-            }
+            Matched::Both(one, other) => one
+                .for_request(head, found)
+                .and(other.for_request(head, found)),
             Matched::Route(limit) => limit.for_request(head, found),
         };
         *found = Found::Route;
         limit
-    }
-}
-
-/// Returns the smaller of two limits, where `None` is no limit.
-#[cfg(feature = "axum")]
-fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (limit, None) | (None, limit) => limit,
     }
 }
 
@@ -337,6 +408,7 @@ impl fmt::Debug for Limit {
             Rule::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
             #[cfg(feature = "axum")]
             Rule::Smallest(limits) => f.debug_tuple("Smallest").field(limits).finish(),
+            Rule::WithoutBudget(limit) => f.debug_tuple("WithoutBudget").field(limit).finish(),
             Rule::Methods(methods) => f
                 .debug_struct("Limit")
                 .field("grpc_methods", &methods.by_path)

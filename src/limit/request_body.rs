@@ -14,13 +14,10 @@ use pin_project_lite::pin_project;
 
 use super::{
     body_budget::{NoRoom, Reservation, Waiting},
-    rate_meter::RateMeter,
+    pace_meter::PaceMeter,
     upload::Upload,
 };
-use crate::{
-    BoxError,
-    refusal::{RefusalKind, write_limit},
-};
+use crate::{BoxError, refusal::RefusalKind};
 
 pin_project! {
     /// A request body that ends in an error once it is over its limit.
@@ -69,7 +66,7 @@ pin_project! {
 /// The parts of a body that depend on time.
 #[derive(Debug, Default)]
 struct Timed {
-    meter: Option<RateMeter>,
+    meter: Option<PaceMeter>,
     /// The body waits for room in a budget.
     waiting: Option<Waiting>,
 }
@@ -81,7 +78,7 @@ thread_local! {
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, meter: Option<RateMeter>) -> Self {
+    pub(super) fn counted(inner: B, upload: Arc<Upload>, meter: Option<PaceMeter>) -> Self {
         Self {
             inner: Some(inner),
             remaining: upload.signal.limit(),
@@ -161,7 +158,7 @@ impl<B> GuardedBody<B> {
         let Some(begun) = waiting else {
             return Poll::Ready(Ok(()));
         };
-        let room = ready!(begun.poll(reservation, cx));
+        let room = ready!(reservation.poll_wait(begun, cx));
         *waiting = None;
         Poll::Ready(room.map_err(|NoRoom| self.over_budget()))
     }
@@ -178,8 +175,7 @@ impl<B> GuardedBody<B> {
         length_limit_error()
     }
 
-    /// Ends the body in an error if the client is too slow. Pending while the client keeps the
-    /// minimum rate, or if there is none.
+    /// Ends the body in an error if the client is too slow. Pending while it is not.
     fn poll_too_slow<T>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,13 +186,10 @@ impl<B> GuardedBody<B> {
             return Poll::Pending;
         };
         let received = upload.signal.limit() - *this.remaining;
-        ready!(meter.poll_too_slow(received, cx));
-        let too_slow = BodyTooSlow { rate: meter.rate() };
-        upload.refuse(RefusalKind::TooSlow {
-            rate: too_slow.rate,
-        });
+        let kind = ready!(meter.poll_too_slow(received, cx));
+        upload.refuse(kind);
         self.finish();
-        Poll::Ready(Some(Err(too_slow.into())))
+        Poll::Ready(Some(Err(BodyTooSlow { kind }.into())))
     }
 
     #[cold]
@@ -299,25 +292,37 @@ where
 }
 
 /// The error of a body that was received too slowly, see
-/// [`BodyGuardLayer::min_rate`](crate::BodyGuardLayer::min_rate).
+/// [`min_rate`](crate::BodyGuardLayer::min_rate),
+/// [`idle_timeout`](crate::BodyGuardLayer::idle_timeout) and
+/// [`deadline`](crate::BodyGuardLayer::deadline).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTooSlow {
-    rate: u64,
+    kind: RefusalKind,
 }
 
 impl BodyTooSlow {
-    /// Returns the minimum rate, in bytes per second.
+    /// Returns which limit the client did not keep: [`RefusalKind::TooSlow`],
+    /// [`RefusalKind::IdleTimeout`] or [`RefusalKind::DeadlineExceeded`].
     #[must_use]
-    pub fn rate(&self) -> u64 {
-        self.rate
+    pub fn kind(&self) -> RefusalKind {
+        self.kind
     }
 }
 
 impl fmt::Display for BodyTooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the upload is slower than ")?;
-        write_limit(f, self.rate)?;
-        f.write_str(" per second")
+        match self.kind {
+            RefusalKind::IdleTimeout { timeout } => {
+                write!(f, "the upload was silent for {timeout:?}")
+            }
+            RefusalKind::DeadlineExceeded { deadline } => {
+                write!(f, "the upload took more than {deadline:?}")
+            }
+            RefusalKind::TooSlow { rate } => {
+                write!(f, "the upload is slower than {rate} bytes per second")
+            }
+            _ => f.write_str("the upload is too slow"),
+        }
     }
 }
 
@@ -345,7 +350,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::budget::Least;
+    use crate::{budget::Least, limit::pace_meter::Pace};
 
     type Step = Result<Frame<Bytes>, &'static str>;
 
@@ -438,16 +443,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_has_come_is_not_slow() {
-        let least = Least {
-            rate: 1000,
-            grace: Duration::from_secs(5),
+        let pace = Pace {
+            least: Some(Least {
+                rate: 1000,
+                grace: Duration::from_secs(5),
+            }),
+            idle_timeout: Some(Duration::from_secs(5)),
+            deadline: Some(Duration::from_secs(5)),
         };
         let upload = Upload::with_limit(9);
-        let mut body = GuardedBody::counted(
-            Unsaid(9),
-            upload.clone(),
-            Some(RateMeter::new(least, false)),
-        );
+        let mut body =
+            GuardedBody::counted(Unsaid(9), upload.clone(), Some(PaceMeter::new(pace, false)));
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");

@@ -187,7 +187,10 @@ mod tests {
     use http_body_util::StreamBody;
 
     use super::*;
-    use crate::limit::{ResponseAborted, upload::Upload};
+    use crate::{
+        limit::{ResponseAborted, upload::Upload},
+        shared::limit_signal::Violation,
+    };
 
     /// Follows a response with this content type.
     fn in_progress(upload: &Arc<Upload>, content_type: &'static str) -> InProgress {
@@ -195,6 +198,8 @@ mod tests {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         InProgress::new(Arc::clone(upload), &headers)
     }
+
+    const TOO_LONG: Violation = Violation::TooLong { received: 5 };
 
     #[derive(Default)]
     struct Wakes(AtomicUsize);
@@ -221,7 +226,7 @@ mod tests {
         let cx = &mut Context::from_waker(&waker);
 
         assert!(body.as_mut().poll_frame(cx).is_pending());
-        upload.signal.report(5);
+        upload.signal.report(TOO_LONG);
         assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
         let Poll::Ready(Some(Err(error))) = body.as_mut().poll_frame(cx) else {
             panic!("not aborted");
@@ -235,7 +240,7 @@ mod tests {
         let upload = Upload::with_limit(4);
         let reads = Arc::clone(&upload);
         let ends_without_error = StreamBody::new(futures_util::stream::poll_fn(move |_| {
-            reads.signal.report(5);
+            reads.signal.report(TOO_LONG);
             Poll::Ready(None::<Result<Frame<Bytes>, Infallible>>)
         }));
         let body =
@@ -273,7 +278,7 @@ mod tests {
         let mut body =
             ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.signal.report(5);
+        upload.signal.report(TOO_LONG);
         let end = next(&mut body).await.unwrap().unwrap().into_trailers();
         assert_eq!(end.unwrap()["grpc-status"], "8");
         assert!(next(&mut body).await.is_none());
@@ -286,7 +291,7 @@ mod tests {
         let mut body =
             ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.signal.report(5);
+        upload.signal.report(TOO_LONG);
         let end = next(&mut body).await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(end[0], 0x80);
         assert_eq!(end[1..5], (end.len() as u32 - 5).to_be_bytes());
@@ -303,7 +308,7 @@ mod tests {
         let mut body =
             ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc-web"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.signal.report(5);
+        upload.signal.report(TOO_LONG);
         assert!(
             next(&mut body)
                 .await
@@ -321,7 +326,7 @@ mod tests {
         let mut body =
             ResponseBody::unless_over_limit(body, in_progress(&upload, "application/grpc"));
         assert!(next(&mut body).await.unwrap().unwrap().is_data());
-        upload.signal.report(5);
+        upload.signal.report(TOO_LONG);
         let error = next(&mut body).await.unwrap().unwrap_err();
         assert!(error.is::<ResponseAborted>());
     }
@@ -343,7 +348,7 @@ mod tests {
             let mut body =
                 ResponseBody::unless_over_limit(frames([end]), in_progress(&upload, content_type));
             assert!(next(&mut body).await.is_some());
-            upload.signal.report(5);
+            upload.signal.report(TOO_LONG);
             assert!(next(&mut body).await.is_none(), "{content_type}");
         }
     }

@@ -11,7 +11,7 @@ use super::{
     BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
     body_budget::Reservation,
     future::ResponseContext,
-    rate_meter::RateMeter,
+    pace_meter::PaceMeter,
     settings::{NO_LIMIT, Settings},
     upload::Upload,
 };
@@ -109,15 +109,14 @@ impl<S, R: Clone> BodyGuard<S, R> {
         ReqB::Error: Into<BoxError>,
     {
         let (mut parts, body) = request.into_parts();
-        let budget = self.settings.budget_of(&parts, promised);
-        let limit = match self.settings.decide(&parts, promised, budget) {
-            Ok(limit) => limit,
+        let (limit, client) = match self.settings.decide(&parts, promised) {
+            Ok(decided) => decided,
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let (reservation, waiting) = match budget {
+        let (reservation, waiting) = match client {
             None => (None, None),
-            Some(budget) => match self.settings.reserve(budget, &parts, promised, limit) {
+            Some(client) => match self.settings.reserve(client, &parts, promised, limit) {
                 Ok(reserved) => reserved,
                 Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
             },
@@ -136,8 +135,9 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let watch = watch.filter(|_| counts);
         let body = match &watch {
             Some(ResponseContext { upload, .. }) => {
-                let meter = |least| RateMeter::new(least, parts.version > Version::HTTP_11);
-                let meter = limit.and(self.settings.least).map(meter);
+                let pace = self.settings.pace;
+                let meter = (pace.is_limited() && limit.is_some())
+                    .then(|| PaceMeter::new(pace, parts.version > Version::HTTP_11));
                 GuardedBody::counted(body, Arc::clone(upload), meter).waiting(waiting)
             }
             None => GuardedBody::bounded(body, most),

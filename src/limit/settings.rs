@@ -14,12 +14,12 @@ use http_body_util::LengthLimitError;
 
 use super::{
     BodyBudget, Limit,
-    body_budget::{NoRoom, Reservation, Waiting},
+    body_budget::{Client, NoRoom, Reservation, Waiting},
     content_length::{Malformed, content_length},
+    pace_meter::Pace,
     policy::Found,
 };
 use crate::{
-    budget::Least,
     observe::{Event, Observer},
     refusal::{Captured, GrpcCall, Refusal, RefusalKind, RequestContext},
     warn::warn,
@@ -37,7 +37,7 @@ pub(super) struct Settings {
     pub(super) hide_limit: bool,
     pub(super) keep_handler_response: bool,
     pub(super) grpc_refusals: bool,
-    pub(super) least: Option<Least>,
+    pub(super) pace: Pace,
     pub(super) budget: Option<BodyBudget>,
     pub(super) observer: Observer,
     capture: Option<Arc<Capture>>,
@@ -65,7 +65,7 @@ impl Settings {
             hide_limit: false,
             keep_handler_response: false,
             grpc_refusals: true,
-            least: None,
+            pace: Pace::default(),
             budget: None,
             observer: Observer::default(),
             capture: None,
@@ -127,18 +127,22 @@ impl Settings {
         declared.is_none_or(|length| length <= most).then_some(most)
     }
 
-    /// Checks the head. Returns the limit for the body (`None` for no limit), or a refusal.
+    /// Checks the head. Returns the limit for the body (`None` for no limit), and the client that
+    /// needs room in the budget. Or returns a refusal.
     pub(super) fn decide(
         &self,
         head: &Parts,
         promised: &SizeHint,
-        budget: Option<&BodyBudget>,
-    ) -> Result<Option<u64>, Box<Refusal>> {
+    ) -> Result<(Option<u64>, Option<Client<'_>>), Box<Refusal>> {
         let mut found = Found::default();
-        let mut limit = self.limit.for_request(head, &mut found);
-        if let Some(budget) = budget {
-            limit = Some(budget.longest().min(limit.unwrap_or(NO_LIMIT)));
-        }
+        let applied = self.limit.for_request(head, &mut found);
+        let needs_room = applied.needs_room && promised.exact() != Some(0);
+        let budget = self.budget.as_ref().filter(|_| needs_room);
+        let client = budget.map(|budget| budget.client(head));
+        let limit = match client {
+            None => applied.max,
+            Some(client) => Some(client.longest().min(applied.max.unwrap_or(NO_LIMIT))),
+        };
         #[cfg(feature = "axum")]
         if promised.exact() != Some(0) && self.notice.is_due(found) {
             self.warn_of_unknown_route(head, limit);
@@ -150,17 +154,9 @@ impl Settings {
             Err(_) => false,
         };
         match passes {
-            true => Ok(limit),
+            true => Ok((limit, client)),
             false => Err(self.refuse(head, declared, limit)),
         }
-    }
-
-    /// Returns the budget that the request's body needs room in.
-    #[inline]
-    pub(super) fn budget_of(&self, head: &Parts, promised: &SizeHint) -> Option<&BodyBudget> {
-        let budget = self.budget.as_ref()?;
-        let needs_room = promised.exact() != Some(0) && !budget.is_exempt(head);
-        needs_room.then_some(budget)
     }
 
     /// Reserves room for the body in a budget.
@@ -171,17 +167,17 @@ impl Settings {
     #[inline(never)]
     pub(super) fn reserve(
         &self,
-        budget: &BodyBudget,
+        client: Client<'_>,
         head: &Parts,
         promised: &SizeHint,
         limit: Option<u64>,
     ) -> Result<(Option<Reservation>, Option<Waiting>), Box<Refusal>> {
         let most = limit.unwrap_or(NO_LIMIT);
-        let reservation = budget.begin(head, promised.exact(), most);
+        let reservation = Reservation::new(client, promised.exact(), most);
         match reservation.start() {
             Ok(waiting) => Ok((Some(reservation), waiting)),
             Err(NoRoom) => {
-                let retry_after = budget.retry_after();
+                let retry_after = client.retry_after();
                 let kind = RefusalKind::OverBudget { retry_after };
                 let refusal = self.refusal(kind, limit, self.request_context(head));
                 self.observe(&refusal);
@@ -232,7 +228,7 @@ impl Settings {
     #[inline]
     pub(super) fn may_be_refused(&self, limit: Option<u64>, promised: &SizeHint) -> bool {
         let within = |limit| promised.upper().is_some_and(|most| most <= limit);
-        let paced = self.least.is_some() && promised.exact() != Some(0);
+        let paced = self.pace.is_limited() && promised.exact() != Some(0);
         limit.is_some_and(|limit| paced || !within(limit))
     }
 
@@ -309,7 +305,7 @@ impl fmt::Debug for Settings {
             .field("hide_limit", &self.hide_limit)
             .field("keep_handler_response", &self.keep_handler_response)
             .field("grpc_refusals", &self.grpc_refusals)
-            .field("min_rate", &self.least)
+            .field("pace", &self.pace)
             .finish_non_exhaustive()
     }
 }

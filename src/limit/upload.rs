@@ -60,16 +60,7 @@ impl Upload {
     pub(super) fn refuse(&self, kind: RefusalKind) {
         // First, so that the refusal is counted before its response can be seen.
         self.settings.observe(&self.refused(kind));
-        match kind {
-            RefusalKind::TooSlow { rate } => self.signal.report_too_slow(rate),
-            RefusalKind::OverBudget { retry_after } => {
-                self.signal.report_no_room(retry_after.as_secs());
-            }
-            RefusalKind::Streamed { received } => self.signal.report(received),
-            RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
-                unreachable!("the head is checked before there is an upload")
-            }
-        }
+        self.signal.report(violation(kind));
     }
 
     /// Takes the room that the body needs, if so much of its limit remains.
@@ -105,14 +96,7 @@ impl Upload {
 
     /// Returns the refusal, once the upload is over its limit or too slow.
     pub(super) fn refusal(&self) -> Option<Refusal> {
-        let kind = match self.signal.violation()? {
-            Violation::TooLong { received } => RefusalKind::Streamed { received },
-            Violation::TooSlow { rate } => RefusalKind::TooSlow { rate },
-            Violation::NoRoom { retry_after } => RefusalKind::OverBudget {
-                retry_after: Duration::from_secs(retry_after),
-            },
-        };
-        Some(self.refused(kind))
+        Some(self.refused(refusal_kind(self.signal.violation()?)))
     }
 
     fn refused(&self, kind: RefusalKind) -> Refusal {
@@ -120,6 +104,46 @@ impl Upload {
         self.settings
             .refusal(kind, Some(limit), self.request.clone())
     }
+}
+
+fn violation(kind: RefusalKind) -> Violation {
+    match kind {
+        RefusalKind::Streamed { received } => Violation::TooLong { received },
+        RefusalKind::TooSlow { rate } => Violation::TooSlow { rate },
+        RefusalKind::IdleTimeout { timeout } => Violation::Idle {
+            nanoseconds: nanoseconds(timeout),
+        },
+        RefusalKind::DeadlineExceeded { deadline } => Violation::Late {
+            nanoseconds: nanoseconds(deadline),
+        },
+        RefusalKind::OverBudget { retry_after } => Violation::NoRoom {
+            retry_after: retry_after.as_secs(),
+        },
+        RefusalKind::Declared { .. } | RefusalKind::BadLength | RefusalKind::LengthRequired => {
+            unreachable!("the head is checked before there is an upload")
+        }
+    }
+}
+
+fn refusal_kind(violation: Violation) -> RefusalKind {
+    match violation {
+        Violation::TooLong { received } => RefusalKind::Streamed { received },
+        Violation::TooSlow { rate } => RefusalKind::TooSlow { rate },
+        Violation::Idle { nanoseconds } => RefusalKind::IdleTimeout {
+            timeout: Duration::from_nanos(nanoseconds),
+        },
+        Violation::Late { nanoseconds } => RefusalKind::DeadlineExceeded {
+            deadline: Duration::from_nanos(nanoseconds),
+        },
+        Violation::NoRoom { retry_after } => RefusalKind::OverBudget {
+            retry_after: Duration::from_secs(retry_after),
+        },
+    }
+}
+
+/// A timeout that has passed is shorter than the 584 years that fit.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ struct Counted {
     declared: AtomicU64,
     streamed: AtomicU64,
     too_slow: AtomicU64,
+    idle_timeout: AtomicU64,
+    deadline: AtomicU64,
     over_budget: AtomicU64,
     bad_length: AtomicU64,
     length_required: AtomicU64,
@@ -91,6 +93,11 @@ pub struct RefusedCount {
     pub streamed: u64,
     /// Requests whose body was slower than the minimum rate.
     pub too_slow: u64,
+    /// Bodies whose client was silent for longer than the [idle
+    /// timeout](crate::BodyGuardLayer::idle_timeout).
+    pub idle_timeout: u64,
+    /// Bodies that did not end before their [deadline](crate::BodyGuardLayer::deadline).
+    pub deadline: u64,
     /// Requests whose body had no room in the budget.
     pub over_budget: u64,
     /// Requests with a malformed `Content-Length`.
@@ -139,6 +146,8 @@ impl Counters {
                 declared: get(&counted.declared),
                 streamed: get(&counted.streamed),
                 too_slow: get(&counted.too_slow),
+                idle_timeout: get(&counted.idle_timeout),
+                deadline: get(&counted.deadline),
                 over_budget: get(&counted.over_budget),
                 bad_length: get(&counted.bad_length),
                 length_required: get(&counted.length_required),
@@ -163,6 +172,8 @@ impl Counted {
             RefusalKind::Declared { .. } => &self.declared,
             RefusalKind::Streamed { .. } => &self.streamed,
             RefusalKind::TooSlow { .. } => &self.too_slow,
+            RefusalKind::IdleTimeout { .. } => &self.idle_timeout,
+            RefusalKind::DeadlineExceeded { .. } => &self.deadline,
             RefusalKind::OverBudget { .. } => &self.over_budget,
             RefusalKind::BadLength => &self.bad_length,
             RefusalKind::LengthRequired => &self.length_required,

@@ -13,5 +13,4 @@ pub use self::{
 pub(crate) use self::{
     grpc::{GrpcCall, GrpcFormat},
     request::{Captured, RequestContext},
-    size::write_limit,
 };

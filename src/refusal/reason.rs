@@ -86,6 +86,17 @@ pub enum RefusalKind {
         /// The minimum rate, in bytes per second.
         rate: u64,
     },
+    /// The client was silent for longer than the
+    /// [idle timeout](crate::BodyGuardLayer::idle_timeout).
+    IdleTimeout {
+        /// The idle timeout.
+        timeout: Duration,
+    },
+    /// The body did not end before its [deadline](crate::BodyGuardLayer::deadline).
+    DeadlineExceeded {
+        /// The deadline, as the time since the service was called.
+        deadline: Duration,
+    },
     /// There is no room in the [budget](crate::BodyBudget) for the body.
     OverBudget {
         /// When to try again: the response's `Retry-After`, in whole seconds.
@@ -107,10 +118,17 @@ impl RefusalKind {
             Self::Declared { .. } => "declared",
             Self::Streamed { .. } => "streamed",
             Self::TooSlow { .. } => "too_slow",
+            Self::IdleTimeout { .. } => "idle_timeout",
+            Self::DeadlineExceeded { .. } => "deadline",
             Self::OverBudget { .. } => "over_budget",
             Self::BadLength => "bad_length",
             Self::LengthRequired => "length_required",
         }
+    }
+
+    /// Returns whether the client sent the body too slowly.
+    pub(crate) fn is_slow(self) -> bool {
+        self.status(StatusCode::PAYLOAD_TOO_LARGE) == StatusCode::REQUEST_TIMEOUT
     }
 
     /// Returns the status of such a refusal. `for_size` is the layer's status for a body over the
@@ -118,7 +136,9 @@ impl RefusalKind {
     pub(crate) fn status(self, for_size: StatusCode) -> StatusCode {
         match self {
             Self::Declared { .. } | Self::Streamed { .. } => for_size,
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::TooSlow { .. } | Self::IdleTimeout { .. } | Self::DeadlineExceeded { .. } => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::OverBudget { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadLength => StatusCode::BAD_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -204,7 +224,8 @@ impl Refusal {
     ///   [another status](crate::BodyGuardLayer::status),
     /// - 400 for a bad `Content-Length`,
     /// - 411 for a missing `Content-Length`,
-    /// - 408 for a body that was too slow.
+    /// - 408 for a body that was too slow,
+    /// - 503 for a body without room in the budget.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -281,7 +302,9 @@ impl Refusal {
     pub(crate) fn title(&self) -> &'static str {
         match self.kind {
             RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "Content Too Large",
-            RefusalKind::TooSlow { .. } => "Request Timeout",
+            RefusalKind::TooSlow { .. }
+            | RefusalKind::IdleTimeout { .. }
+            | RefusalKind::DeadlineExceeded { .. } => "Request Timeout",
             RefusalKind::OverBudget { .. } => "Service Unavailable",
             RefusalKind::BadLength => "Bad Content-Length",
             RefusalKind::LengthRequired => "Length Required",
@@ -299,6 +322,21 @@ impl Refusal {
                 out.write_str("Upload too slow: the minimum is ")?;
                 write_limit(out, rate)?;
                 out.write_str(" per second. Try again over a faster connection.")
+            }
+            RefusalKind::IdleTimeout { timeout } => {
+                let seconds = timeout.as_secs_f64();
+                write!(
+                    out,
+                    "Upload timed out: no data arrived for {seconds} s. Try again."
+                )
+            }
+            RefusalKind::DeadlineExceeded { deadline } => {
+                let seconds = deadline.as_secs_f64();
+                write!(
+                    out,
+                    "Upload timed out: it took more than {seconds} s. Send a smaller one, or use a \
+                     faster connection."
+                )
             }
             RefusalKind::OverBudget { .. } => {
                 out.write_str("The server is busy with other uploads. Try again in a moment.")
@@ -408,6 +446,19 @@ mod tests {
             (
                 RefusalKind::TooSlow { rate: 240 },
                 "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
+                 connection.",
+            ),
+            (
+                RefusalKind::IdleTimeout {
+                    timeout: Duration::from_secs(30),
+                },
+                "Upload timed out: no data arrived for 30 s. Try again.",
+            ),
+            (
+                RefusalKind::DeadlineExceeded {
+                    deadline: Duration::from_millis(1500),
+                },
+                "Upload timed out: it took more than 1.5 s. Send a smaller one, or use a faster \
                  connection.",
             ),
             (

@@ -3,24 +3,20 @@
 use std::task::Context;
 
 use super::{
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU8, AtomicU64, Ordering},
     waker_slot::WakerSlot,
 };
 
-/// A signal that notifies the response when the request body goes over its limit, or comes too
-/// slowly.
+/// A signal that notifies the response when the request body breaks its limits.
 ///
 /// A signal is reported at most once.
 #[derive(Debug)]
 pub(crate) struct LimitSignal {
     limit: u64,
-    /// The bytes that had come when the limit was exceeded; 0 until then. A body cannot exceed a
-    /// limit with no bytes.
-    received: AtomicU64,
-    /// The rate that the body did not keep; 0 while it keeps the rate, or if there is none.
-    too_slow: AtomicU64,
-    /// The seconds after which there may be room for the body, and 1; 0 while it has room.
-    no_room: AtomicU64,
+    /// Which limit the body broke; 0 until then. It is stored after `number`, and read before it.
+    code: AtomicU8,
+    /// The number that belongs to `code`.
+    number: AtomicU64,
     answer: WakerSlot,
 }
 
@@ -31,17 +27,49 @@ pub(crate) enum Violation {
     TooLong { received: u64 },
     /// The body was slower than so many bytes per second.
     TooSlow { rate: u64 },
+    /// The client was silent for so many nanoseconds.
+    Idle { nanoseconds: u64 },
+    /// The body did not end within so many nanoseconds.
+    Late { nanoseconds: u64 },
     /// There is no room for it. There may be after so many seconds.
     NoRoom { retry_after: u64 },
+}
+
+impl Violation {
+    fn encode(self) -> (u8, u64) {
+        match self {
+            Self::TooLong { received } => (1, received),
+            Self::TooSlow { rate } => (2, rate),
+            Self::Idle { nanoseconds } => (3, nanoseconds),
+            Self::Late { nanoseconds } => (4, nanoseconds),
+            Self::NoRoom { retry_after } => (5, retry_after),
+        }
+    }
+
+    fn decode(code: u8, number: u64) -> Option<Self> {
+        Some(match code {
+            1 => Self::TooLong { received: number },
+            2 => Self::TooSlow { rate: number },
+            3 => Self::Idle {
+                nanoseconds: number,
+            },
+            4 => Self::Late {
+                nanoseconds: number,
+            },
+            5 => Self::NoRoom {
+                retry_after: number,
+            },
+            _ => return None,
+        })
+    }
 }
 
 impl LimitSignal {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
-            received: AtomicU64::new(0),
-            too_slow: AtomicU64::new(0),
-            no_room: AtomicU64::new(0),
+            code: AtomicU8::new(0),
+            number: AtomicU64::new(0),
             answer: WakerSlot::default(),
         }
     }
@@ -51,53 +79,53 @@ impl LimitSignal {
         self.limit
     }
 
-    pub(crate) fn report(&self, received: u64) {
-        debug_assert_ne!(received, 0, "no limit is below zero");
-        self.received.store(received, Ordering::Release);
-        self.answer.wake();
-    }
-
-    /// Records that the body did not keep the rate, in bytes per second.
-    pub(crate) fn report_too_slow(&self, rate: u64) {
-        self.too_slow.store(rate.max(1), Ordering::Release);
-        self.answer.wake();
-    }
-
-    /// There is no room for the body. There may be after so many seconds.
-    pub(crate) fn report_no_room(&self, retry_after: u64) {
-        self.no_room
-            .store(retry_after.saturating_add(1), Ordering::Release);
+    pub(crate) fn report(&self, violation: Violation) {
+        let (code, number) = violation.encode();
+        self.number.store(number, Ordering::Relaxed);
+        self.code.store(code, Ordering::Release);
         self.answer.wake();
     }
 
     /// Returns the bytes that had come when the limit was exceeded, if it was.
     pub(crate) fn received(&self) -> Option<u64> {
-        match self.received.load(Ordering::Acquire) {
-            0 => None,
-            received => Some(received),
+        match self.violation()? {
+            Violation::TooLong { received } => Some(received),
+            _ => None,
         }
     }
 
     /// Returns how the body broke its limits, once it has.
     pub(crate) fn violation(&self) -> Option<Violation> {
-        if let Some(received) = self.received() {
-            return Some(Violation::TooLong { received });
-        }
-        match self.too_slow.load(Ordering::Acquire) {
-            0 => {}
-            rate => return Some(Violation::TooSlow { rate }),
-        }
-        match self.no_room.load(Ordering::Acquire) {
-            0 => None,
-            no_room => Some(Violation::NoRoom {
-                retry_after: no_room - 1,
-            }),
-        }
+        let code = self.code.load(Ordering::Acquire);
+        Violation::decode(code, self.number.load(Ordering::Relaxed))
     }
 
     /// Registers the task to be woken on a violation. Check [`violation`](Self::violation)
     /// afterwards.
     pub(crate) fn wake_on_report(&self, cx: &Context<'_>) {
         self.answer.register(cx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reported_violation_is_returned() {
+        for violation in [
+            Violation::TooLong { received: 5 },
+            Violation::TooSlow { rate: 240 },
+            Violation::Idle {
+                nanoseconds: 30_000_000_000,
+            },
+            Violation::Late { nanoseconds: 0 },
+            Violation::NoRoom { retry_after: 0 },
+        ] {
+            let signal = LimitSignal::new(4);
+            assert_eq!(signal.violation(), None);
+            signal.report(violation);
+            assert_eq!(signal.violation(), Some(violation));
+        }
     }
 }

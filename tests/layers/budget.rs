@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Full, channel::Channel};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_bodyguard::{
-    BodyBudget, BodyBudgetConfig, BodyGuardLayer, BoxError, Counters, GuardedBody, KIB, MIB,
+    BodyBudget, BodyBudgetConfig, BodyGuardLayer, BoxError, Counters, GuardedBody, KIB, Limit, MIB,
     Refusal, limit::RefusalKind,
 };
 
@@ -265,10 +265,15 @@ async fn client_with_all_of_its_share_is_refused_and_others_are_not() {
             .insert("authorization", client.parse().unwrap());
         (sender, request)
     };
-    // 64 KiB are more than the share.
+    // A body of unknown length begins with 64 KiB, or with the whole share if that is less.
+    let (_sender, request) = of("a");
+    let mut first = Box::pin(service.call(request));
+    assert!(begins(&mut first.as_mut()).await.is_pending());
+    assert_eq!(budget.used_bytes(), 10 * KIB);
     let (_sender, request) = of("a");
     let refused = service.call(request).await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    drop(first);
     let mut sized = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
     }));
@@ -292,25 +297,51 @@ async fn client_with_all_of_its_share_is_refused_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn exempt_and_bodiless_requests_need_no_room() {
+async fn limit_without_budget_and_bodiless_requests_need_no_room() {
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let asks = Arc::clone(&asked);
-    let config = BodyBudgetConfig::new(KIB).exempt(move |head| {
+    let config = BodyBudgetConfig::new(KIB).max_share(KIB, move |_| {
         asks.fetch_add(1, Ordering::SeqCst);
-        head.uri.path() == "/stream"
+        Some(())
     });
     let budget = BodyBudget::new(config);
-    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let limit = Limit::from_fn(|head| match head.uri.path() {
+        "/stream" => Limit::max(MIB).without_budget(),
+        _ => Limit::max(MIB),
+    });
+    let guard = BodyGuardLayer::new(limit).budget(&budget);
     let service = guard.layer(service_fn(read::<Full<Bytes>>));
-    let mut exempt = sized(100 * KIB);
-    *exempt.uri_mut() = "/stream".parse().unwrap();
-    assert_eq!(service.clone().oneshot(exempt).await.unwrap().status(), 200);
-    assert_eq!(service.oneshot(sized(0)).await.unwrap().status(), 200);
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        1,
-        "once for a body, and not without one"
-    );
+    let mut streamed = sized(100 * KIB);
+    *streamed.uri_mut() = "/stream".parse().unwrap();
+    let served = service.clone().oneshot(streamed).await.unwrap();
+    assert_eq!(served.status(), 200);
+    let bodiless = service.clone().oneshot(sized(0)).await.unwrap();
+    assert_eq!(bodiless.status(), 200);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let refused = service.oneshot(sized(100 * KIB)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "once for a body");
+}
+
+/// It would never find room, no matter when the client tries again.
+#[tokio::test]
+async fn body_longer_than_the_share_of_its_client_is_refused_with_413() {
+    let config =
+        BodyBudgetConfig::new(MIB).max_share(10 * KIB, |head| head.headers.get("client").cloned());
+    let guard = BodyGuardLayer::new(MIB).budget(&BodyBudget::new(config));
+    let service = guard.layer(service_fn(read::<Full<Bytes>>));
+    let of_client = |length| {
+        let mut request = sized(length);
+        request.headers_mut().insert("client", 1.into());
+        service.clone().oneshot(request)
+    };
+    assert_eq!(of_client(10 * KIB).await.unwrap().status(), 200);
+    let refused = of_client(10 * KIB + 1).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let refusal = refused.extensions().get::<Refusal>().unwrap();
+    assert_eq!(refusal.limit(), Some(10 * KIB));
+    let without_key = service.clone().oneshot(sized(10 * KIB + 1)).await;
+    assert_eq!(without_key.unwrap().status(), 200);
 }
 
 /// A call without room may be repeated after a while, and one that is too long never.

@@ -18,7 +18,8 @@ use testkit::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt};
 use tower_bodyguard::{
-    BodyGuardLayer, Event, Limit, Observer, Refusal, axum::RouteLimit, limit::RefusalKind,
+    BodyBudget, BodyGuardLayer, Event, KIB, Limit, Observer, Refusal, axum::RouteLimit,
+    limit::RefusalKind,
 };
 use tower_http::{catch_panic::CatchPanicLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
 
@@ -891,4 +892,49 @@ async fn smaller_limit_of_another_guard_is_not_reported() {
         .layer(BodyGuardLayer::new(100).observer(observer.clone()));
     assert_eq!(status(&picky, Request::post("/"), 50).await, 413);
     assert_eq!(*told.lock().unwrap(), 0);
+}
+
+/// As an authentication layer does that waits for a database.
+#[tokio::test]
+async fn limit_from_an_extension_is_that_of_an_outer_layer() {
+    let middleware = axum::middleware::from_fn(
+        async |mut request: Request<Body>, next: axum::middleware::Next| {
+            tokio::task::yield_now().await;
+            if let Some(plan) = request.headers().get("plan") {
+                let limit: u64 = plan.to_str().unwrap().parse().unwrap();
+                request.extensions_mut().insert(Limit::max(limit));
+            }
+            next.run(request).await
+        },
+    );
+    let app = Router::new()
+        .route("/", post(count))
+        .layer(BodyGuardLayer::axum(Limit::from_extension(10)))
+        .layer(middleware);
+    let paid = || Request::post("/").header("plan", "20");
+    assert_eq!(status(&app, paid(), 20).await, 200);
+    assert_eq!(status(&app, paid(), 21).await, 413);
+    assert_eq!(status(&app, Request::post("/"), 10).await, 200);
+    assert_eq!(status(&app, Request::post("/"), 11).await, 413);
+}
+
+#[tokio::test]
+async fn route_that_streams_needs_no_room_in_the_budget() {
+    let budget = BodyBudget::max_bytes(10 * KIB);
+    let streams = RouteLimit::new(Limit::max(MIB).without_budget());
+    let app = Router::new()
+        .route("/", post(count))
+        .route("/stream", post(count).layer(streams))
+        .layer(BodyGuardLayer::axum(MIB).budget(&budget));
+    let bytes = 11 << 10;
+    assert_eq!(status(&app, Request::post("/stream"), bytes).await, 200);
+    assert_eq!(status(&app, Request::post("/"), bytes).await, 413);
+    // A path that matches nothing gets the smallest limit, and needs room.
+    let by_path = Limit::max(MIB).route("/stream", Limit::max(MIB).without_budget());
+    let app = Router::new()
+        .route("/stream", post(count))
+        .fallback(count)
+        .layer(BodyGuardLayer::axum(by_path).budget(&budget));
+    assert_eq!(status(&app, Request::post("/stream"), bytes).await, 200);
+    assert_eq!(status(&app, Request::post("/other"), bytes).await, 413);
 }

@@ -4,6 +4,7 @@
 
 use std::{
     io::{Read, Write},
+    mem::take,
     net::TcpStream,
     sync::{Arc, Mutex},
     thread,
@@ -171,31 +172,43 @@ fn a_slow_upload_is_refused() {
             }
         }
     });
-    // The second limit is practically none, so that only the rate counts.
-    for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
-        let guard = BodyGuardLayer::new(limit).min_rate(1000, Duration::from_millis(100));
-        let app = crate::server::counting().layer(guard.observer(observer.clone()));
-        let server = served(Linger::default(), app);
-        let mut socket = connect(server.addr);
-        let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
-        socket.write_all(upload.head().as_bytes()).unwrap();
-        socket.write_all(&[0; 10]).unwrap();
-        let response = read_response(&mut socket).unwrap();
-        assert_eq!(response.status, 408);
-        assert_eq!(response.header("connection"), Some("close"));
-        assert!(
-            response.body.contains("1000 bytes per second"),
-            "{}",
-            response.body
-        );
-        // The client wakes up and sends the remaining body.
-        socket.write_all(&vec![0; 16 << 20]).unwrap();
-        assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    const BRIEF: Duration = Duration::from_millis(100);
+    // The second limit is practically none, so that only the time counts.
+    let ways: [(fn(BodyGuardLayer) -> BodyGuardLayer, RefusalKind, &str); 3] = [
+        (
+            |guard| guard.min_rate(1000, BRIEF),
+            RefusalKind::TooSlow { rate: 1000 },
+            "1000 bytes per second",
+        ),
+        (
+            |guard| guard.idle_timeout(BRIEF),
+            RefusalKind::IdleTimeout { timeout: BRIEF },
+            "0.1 s",
+        ),
+        (
+            |guard| guard.deadline(BRIEF),
+            RefusalKind::DeadlineExceeded { deadline: BRIEF },
+            "0.1 s",
+        ),
+    ];
+    for (set, kind, text) in ways {
+        for (path, limit) in [("/", LARGE), ("/bytes", u64::MAX)] {
+            let guard = set(BodyGuardLayer::new(limit)).observer(observer.clone());
+            let server = served(Linger::default(), crate::server::counting().layer(guard));
+            let mut socket = connect(server.addr);
+            let upload = SendFirst::post(path, Framing::ContentLength, LARGE);
+            socket.write_all(upload.head().as_bytes()).unwrap();
+            socket.write_all(&[0; 10]).unwrap();
+            let response = read_response(&mut socket).unwrap();
+            assert_eq!(response.status, 408);
+            assert_eq!(response.header("connection"), Some("close"));
+            assert!(response.body.contains(text), "{}", response.body);
+            // The client wakes up and sends the remaining body.
+            socket.write_all(&vec![0; 16 << 20]).unwrap();
+            assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+        }
+        assert_eq!(take(&mut *kinds.lock().unwrap()), [kind; 2]);
     }
-    assert_eq!(
-        *kinds.lock().unwrap(),
-        [RefusalKind::TooSlow { rate: 1000 }; 2]
-    );
 }
 
 /// With tower-http's body timeouts, the handler decides the response to the error. That response

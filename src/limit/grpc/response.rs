@@ -119,7 +119,9 @@ fn status(refusal: &Refusal) -> u16 {
     const UNAVAILABLE: u16 = 14;
     match refusal.kind() {
         RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => RESOURCE_EXHAUSTED,
-        RefusalKind::TooSlow { .. } => DEADLINE_EXCEEDED,
+        RefusalKind::TooSlow { .. }
+        | RefusalKind::IdleTimeout { .. }
+        | RefusalKind::DeadlineExceeded { .. } => DEADLINE_EXCEEDED,
         RefusalKind::OverBudget { .. } => UNAVAILABLE,
         RefusalKind::BadLength | RefusalKind::LengthRequired => INVALID_ARGUMENT,
     }
@@ -136,6 +138,8 @@ fn retry_pushback(refusal: &Refusal) -> Option<i64> {
         RefusalKind::OverBudget { retry_after } => {
             Some(i64::try_from(retry_after.as_millis()).unwrap_or(i64::MAX))
         }
-        RefusalKind::TooSlow { .. } => None,
+        RefusalKind::TooSlow { .. }
+        | RefusalKind::IdleTimeout { .. }
+        | RefusalKind::DeadlineExceeded { .. } => None,
     }
 }

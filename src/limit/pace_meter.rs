@@ -1,4 +1,4 @@
-//! The minimum rate of a request body.
+//! The times that a client has for its request body.
 
 use std::{
     future::Future,
@@ -10,22 +10,49 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::{budget::Least, shared::flow};
+use crate::{budget::Least, refusal::RefusalKind, shared::flow};
 
-/// A leaky bucket of time, which is empty when the client is too slow.
+/// The limits in time of a request body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) least: Option<Least>,
+    /// The timeout since the client last sent bytes.
+    pub(super) idle_timeout: Option<Duration>,
+    /// The timeout since the service was called.
+    pub(super) deadline: Option<Duration>,
+}
+
+impl Pace {
+    /// Returns whether there is any limit.
+    pub(super) fn is_limited(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Measures the time that the handler waits for the client.
 ///
-/// It starts with the grace. Bytes fill it with the time that they may take at the minimum rate.
+/// The minimum rate is a leaky bucket of time, which is empty when the client is too slow. It
+/// starts with the grace. Bytes fill it with the time that they may take at the minimum rate.
 /// It empties while the handler waits for the client. Its capacity is small, so that a client
-/// cannot send fast at first and be silent later.
+/// cannot send fast at first and be silent later. The idle timeout is another such bucket, which
+/// any byte fills.
 ///
 /// The wait ends when bytes arrive, and not when the handler polls for them, so that a slow
 /// handler costs the client nothing. Over HTTP/2 the time for which other streams hold the
-/// connection's window does not count. If that time is unknown, the bucket does not empty.
+/// connection's window does not count. If that time is unknown, the buckets do not empty.
+///
+/// The deadline passes no matter who waits. The client is too slow when the handler waits for it
+/// after that.
 #[derive(Debug)]
-pub(super) struct RateMeter {
-    least: Least,
-    left: Duration,
-    /// The number of bytes that have filled it.
+pub(super) struct PaceMeter {
+    pace: Pace,
+    /// The time left in the bucket of the minimum rate.
+    rate_left: Duration,
+    /// The time left until the idle timeout.
+    idle_left: Duration,
+    /// `None` if there is no deadline, or none that an `Instant` can hold.
+    deadline: Option<Instant>,
+    /// The number of bytes that have filled the buckets.
     counted: u64,
     /// The time at which the current wait for the client began.
     since: Option<Instant>,
@@ -74,18 +101,22 @@ impl Wake for Noting {
     }
 }
 
-/// The minimum capacity of the bucket. A client that sends in regular bursts may pause for this
+/// The minimum capacity of the bucket of the rate. A client that sends in regular bursts may pause for this
 /// long between them.
 const MIN_CAPACITY: Duration = Duration::from_secs(1);
 
 /// The longest sleep, one year. Adding it to the current time does not overflow.
 const MAX_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
-impl RateMeter {
-    pub(super) fn new(least: Least, multiplexed: bool) -> Self {
+impl PaceMeter {
+    pub(super) fn new(pace: Pace, multiplexed: bool) -> Self {
         Self {
-            least,
-            left: least.grace,
+            pace,
+            rate_left: pace.least.map_or(Duration::ZERO, |least| least.grace),
+            idle_left: pace.idle_timeout.unwrap_or_default(),
+            deadline: pace
+                .deadline
+                .and_then(|deadline| Instant::now().checked_add(deadline)),
             counted: 0,
             since: None,
             window: match multiplexed {
@@ -97,11 +128,6 @@ impl RateMeter {
         }
     }
 
-    /// Returns the minimum rate, in bytes per second.
-    pub(super) fn rate(&self) -> u64 {
-        self.least.rate
-    }
-
     /// Polls the body, and charges the client for the time that it took.
     pub(super) fn poll_body<T>(
         &mut self,
@@ -111,13 +137,13 @@ impl RateMeter {
         let (waker, waited) = self.end_wait(cx);
         let cx = &mut Context::from_waker(&waker);
         let Window::Shared(before) = self.window else {
-            self.left = self.left.saturating_sub(waited);
+            self.charge(waited);
             return poll(cx);
         };
         let (polled, unread) = flow::asking(|| poll(cx));
         if let (Some(before), Some(unread)) = (before, unread) {
             let held = unread.saturating_sub(before);
-            self.left = self.left.saturating_sub(waited.saturating_sub(held));
+            self.charge(waited.saturating_sub(held));
         }
         self.window = Window::Shared(unread);
         polled
@@ -136,33 +162,70 @@ impl RateMeter {
     }
 
     /// Waits for more than `received` bytes. Ready when the client is too slow.
-    pub(super) fn poll_too_slow(&mut self, received: u64, cx: &mut Context<'_>) -> Poll<()> {
-        if self.window == Window::Shared(None) {
-            return Poll::Pending;
-        }
+    pub(super) fn poll_too_slow(
+        &mut self,
+        received: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<RefusalKind> {
         self.fill(received - self.counted);
         self.counted = received;
-        if self.left.is_zero() {
-            return Poll::Ready(());
-        }
         let now = Instant::now();
+        let Some((left, kind)) = self.next_end(now) else {
+            return Poll::Pending;
+        };
+        if left.is_zero() {
+            return Poll::Ready(kind);
+        }
         self.since = Some(now);
-        let until = now + self.left.min(MAX_SLEEP);
+        let until = now + left.min(MAX_SLEEP);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
         if timer.deadline() != until {
             timer.as_mut().reset(until);
         }
-        timer.as_mut().poll(cx)
+        timer.as_mut().poll(cx).map(|()| kind)
     }
 
-    /// Fills the bucket with the time that `bytes` may take.
+    /// Returns the time until the client is too slow if it sends nothing more, and by which limit.
+    fn next_end(&self, now: Instant) -> Option<(Duration, RefusalKind)> {
+        let Pace {
+            least,
+            idle_timeout,
+            deadline,
+        } = self.pace;
+        let rate = least.map(|Least { rate, .. }| (self.rate_left, RefusalKind::TooSlow { rate }));
+        let idle =
+            idle_timeout.map(|timeout| (self.idle_left, RefusalKind::IdleTimeout { timeout }));
+        let late = self.deadline.zip(deadline).map(|(at, deadline)| {
+            let left = at.saturating_duration_since(now);
+            (left, RefusalKind::DeadlineExceeded { deadline })
+        });
+        let is_measured = self.window != Window::Shared(None);
+        let ends = [
+            late,
+            rate.filter(|_| is_measured),
+            idle.filter(|_| is_measured),
+        ];
+        ends.into_iter().flatten().min_by_key(|(left, _)| *left)
+    }
+
+    /// Takes from the buckets the time that the handler has waited for the client.
+    fn charge(&mut self, waited: Duration) {
+        self.rate_left = self.rate_left.saturating_sub(waited);
+        self.idle_left = self.idle_left.saturating_sub(waited);
+    }
+
+    /// Fills the buckets with the time that `bytes` are worth.
     fn fill(&mut self, bytes: u64) {
-        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.least.rate.max(1));
+        if bytes > 0 {
+            self.idle_left = self.pace.idle_timeout.unwrap_or_default();
+        }
+        let Some(least) = self.pace.least else { return };
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(least.rate.max(1));
         let time = u64::try_from(nanoseconds).map_or(Duration::MAX, Duration::from_nanos);
-        let capacity = self.least.grace.max(MIN_CAPACITY);
-        self.left = self.left.saturating_add(time).min(capacity);
+        let capacity = least.grace.max(MIN_CAPACITY);
+        self.rate_left = self.rate_left.saturating_add(time).min(capacity);
     }
 }
 
@@ -179,28 +242,43 @@ mod tests {
         grace: Duration::from_secs(5),
     };
 
-    fn over_http1() -> RateMeter {
-        RateMeter::new(LEAST, false)
+    fn paced(least: Least) -> Pace {
+        Pace {
+            least: Some(least),
+            ..Pace::default()
+        }
+    }
+
+    fn with_times(idle_timeout: u64, deadline: u64) -> Pace {
+        Pace {
+            least: None,
+            idle_timeout: Some(Duration::from_secs(idle_timeout)),
+            deadline: Some(Duration::from_secs(deadline)),
+        }
+    }
+
+    fn over_http1() -> PaceMeter {
+        PaceMeter::new(paced(LEAST), false)
     }
 
     fn nothing(_: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
-    fn poll_pace(meter: &mut RateMeter, received: u64, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_pace(meter: &mut PaceMeter, received: u64, cx: &mut Context<'_>) -> Poll<RefusalKind> {
         assert!(meter.poll_body(cx, nothing).is_pending());
         meter.poll_too_slow(received, cx)
     }
 
     /// Polls until the client is too slow, while nothing arrives. Returns how long that took.
-    async fn too_slow(meter: &mut RateMeter, received: u64) -> Duration {
+    async fn too_slow(meter: &mut PaceMeter, received: u64) -> Duration {
         let start = Instant::now();
         poll_fn(|cx| poll_pace(meter, received, cx)).await;
         start.elapsed()
     }
 
     /// Waits for `seconds` after `received` bytes, until the next bytes arrive.
-    async fn wait(meter: &mut RateMeter, received: u64, seconds: u64) {
+    async fn wait(meter: &mut PaceMeter, received: u64, seconds: u64) {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(poll_pace(meter, received, cx).is_pending());
         sleep(Duration::from_secs(seconds)).await;
@@ -239,7 +317,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn credit_without_a_grace_is_a_second_at_most() {
         let grace = Duration::from_millis(1);
-        let mut meter = RateMeter::new(Least { rate: 240, grace }, false);
+        let mut meter = PaceMeter::new(paced(Least { rate: 240, grace }), false);
         assert_eq!(too_slow(&mut meter, 4 << 20).await.as_millis(), 1000);
     }
 
@@ -254,7 +332,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn client_without_room_in_the_window_is_not_waited_for() {
-        let mut meter = RateMeter::new(LEAST, true);
+        let mut meter = PaceMeter::new(paced(LEAST), true);
         let cx = &mut Context::from_waker(Waker::noop());
         let start = Instant::now();
         let mut held = Duration::ZERO;
@@ -280,7 +358,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_client_is_too_slow_if_the_window_is_unknown() {
-        let mut meter = RateMeter::new(LEAST, true);
+        let mut meter = PaceMeter::new(paced(LEAST), true);
         let cx = &mut Context::from_waker(Waker::noop());
         for _ in 0..3 {
             assert!(poll_pace(&mut meter, 0, cx).is_pending());
@@ -289,9 +367,48 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn idle_timeout_starts_again_with_each_byte() {
+        let mut meter = PaceMeter::new(with_times(30, 1000), false);
+        for byte in 0..10 {
+            wait(&mut meter, byte, 29).await;
+        }
+        let start = Instant::now();
+        let kind = poll_fn(|cx| poll_pace(&mut meter, 10, cx)).await;
+        let timeout = Duration::from_secs(30);
+        assert_eq!(kind, RefusalKind::IdleTimeout { timeout });
+        assert_eq!(start.elapsed(), timeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_ends_a_body_that_is_never_idle() {
+        let start = Instant::now();
+        let mut meter = PaceMeter::new(with_times(30, 100), false);
+        for byte in 0..9 {
+            wait(&mut meter, byte, 11).await;
+        }
+        let kind = poll_fn(|cx| poll_pace(&mut meter, 9, cx)).await;
+        let deadline = Duration::from_secs(100);
+        assert_eq!(kind, RefusalKind::DeadlineExceeded { deadline });
+        assert_eq!(start.elapsed(), deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_deadline_applies_if_the_window_is_unknown() {
+        let mut meter = PaceMeter::new(with_times(30, 100), true);
+        let kind = poll_fn(|cx| poll_pace(&mut meter, 0, cx)).await;
+        let deadline = Duration::from_secs(100);
+        assert_eq!(kind, RefusalKind::DeadlineExceeded { deadline });
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn longest_times_do_not_overflow() {
         let grace = Duration::MAX;
-        let mut meter = RateMeter::new(Least { rate: 1, grace }, false);
+        let pace = Pace {
+            least: Some(Least { rate: 1, grace }),
+            idle_timeout: Some(Duration::MAX),
+            deadline: Some(Duration::MAX),
+        };
+        let mut meter = PaceMeter::new(pace, false);
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(poll_pace(&mut meter, u64::MAX, cx).is_pending());
     }
