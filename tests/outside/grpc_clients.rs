@@ -1,15 +1,23 @@
 //! gRPC clients against the example `grpc_upload`, both as executables. Each reads
 //! `RESOURCE_EXHAUSTED` and the reason, in each of several calls of 20 MB (`TRIES`, 5 if not set).
 //! Then the server counts a smaller call. grpcio makes all its calls over one connection.
+//!
+//! grpcio and grpc-js do not repeat a refused call, even if their policy repeats that status.
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use axum::{Router, body::Bytes, middleware::map_response, response::Response};
 use libtest_mimic::Failed;
+use tokio::net::TcpListener;
+use tower_bodyguard::BodyGuardLayer;
 
 use testkit::outside::{Form, Need, Trial, interpreter, repository, succeed, trial};
 
@@ -32,9 +40,23 @@ impl Server {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let server = Arc::new(LazyLock::new(Server::start as fn() -> Server));
-    let clients: [(&str, Vec<Need>, Test); 3] = [
+    let grpc_js = Need::file(&repository("tests/browser/node_modules/@grpc/grpc-js"));
+    let clients: [(&str, Vec<Need>, Test); 5] = [
         ("the_example", vec![], the_example),
         ("grpcio", vec![Need::python("grpc")], grpcio),
+        (
+            "grpcio_repeats_no_refused_call",
+            vec![Need::python("grpc")],
+            |_| {
+                let python = interpreter("grpc").expect("the trial needs it");
+                repeats_no_refused_call(&python, "tests/clients/grpc_retry.py")
+            },
+        ),
+        (
+            "grpc_js_repeats_no_refused_call",
+            vec![Need::program("node"), grpc_js],
+            |_| repeats_no_refused_call("node".as_ref(), "tests/clients/grpc_retry.mjs"),
+        ),
         ("the_server_stops", vec![], the_server_stops),
     ];
     clients
@@ -78,6 +100,40 @@ fn grpcio(server: &Form) -> Result<(), Failed> {
         assert!(line.starts_with("RESOURCE_EXHAUSTED "), "{said}");
         assert!(line.contains(LIMIT), "{said}");
     }
+    Ok(())
+}
+
+/// The client has a policy that repeats a refused call, up to three attempts. It makes all of them
+/// if the response does not forbid it.
+fn repeats_no_refused_call(program: &Path, script: &str) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut attempts_seen = Vec::new();
+    for strips in [false, true] {
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&attempts);
+        let app = Router::new()
+            .fallback(|_: Bytes| async {})
+            .layer(BodyGuardLayer::axum(1000))
+            .layer(map_response(move |mut response: Response| {
+                count.fetch_add(1, Ordering::SeqCst);
+                if strips {
+                    response.headers_mut().remove("grpc-retry-pushback-ms");
+                }
+                std::future::ready(response)
+            }));
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let addr = listener.local_addr()?.to_string();
+        let server = runtime.spawn(async { tower_bodyguard::axum::serve(listener, app).await });
+        let said = succeed(Command::new(program).arg(repository(script)).arg(addr))?;
+        server.abort();
+        assert_eq!(said.trim_end(), "RESOURCE_EXHAUSTED");
+        attempts_seen.push(attempts.load(Ordering::SeqCst));
+    }
+    assert_eq!(
+        attempts_seen,
+        [1, 3],
+        "with grpc-retry-pushback-ms, and without it"
+    );
     Ok(())
 }
 
