@@ -88,6 +88,18 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// All reasons.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Completed,
+        Self::Reset,
+        Self::IdleTimeout,
+        Self::Timeout,
+        Self::MaxBytes,
+        Self::MinRate,
+        Self::Evicted,
+        Self::Shutdown,
+    ];
+
     /// Returns the reason as one word for labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {

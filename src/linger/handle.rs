@@ -169,6 +169,23 @@ impl Linger {
         self.0.counters.stats(self.delivery().reading())
     }
 
+    /// Records with the `metrics` facade what lingers and drains now (feature `metrics`): the
+    /// gauges `bodyguard_lingering` (connections) and `bodyguard_draining` (request bodies).
+    ///
+    /// Call this before the metrics are read, for example in the handler of `/metrics`.
+    #[cfg(feature = "metrics")]
+    pub fn record_gauges(&self) {
+        use metrics::{describe_gauge, gauge};
+
+        let stats = self.stats();
+        let lingering = "bodyguard_lingering";
+        describe_gauge!(lingering, "Connections that linger now.");
+        gauge!(lingering).set(stats.lingering() as f64);
+        let draining = "bodyguard_draining";
+        describe_gauge!(draining, "Request bodies that are drained now.");
+        gauge!(draining).set(stats.reading as f64);
+    }
+
     /// Waits until no connection lingers.
     ///
     /// [`shutdown`](Self::shutdown) does the same with a time limit.

@@ -37,20 +37,8 @@ struct Counted {
 #[derive(Debug, Default)]
 struct Tally {
     bytes: AtomicU64,
-    stopped: [AtomicU64; REASONS.len()],
+    stopped: [AtomicU64; StopReason::ALL.len()],
 }
-
-/// The reasons, in the order of their counters.
-const REASONS: [StopReason; 8] = [
-    StopReason::Completed,
-    StopReason::Reset,
-    StopReason::IdleTimeout,
-    StopReason::Timeout,
-    StopReason::MaxBytes,
-    StopReason::MinRate,
-    StopReason::Evicted,
-    StopReason::Shutdown,
-];
 
 /// Returns the index of the counter for a reason.
 const fn index(reason: StopReason) -> usize {
@@ -112,7 +100,7 @@ pub struct RefusedCount {
 pub struct DiscardedCount {
     /// The number of bytes that were discarded.
     pub bytes: u64,
-    stopped: [u64; REASONS.len()],
+    stopped: [u64; StopReason::ALL.len()],
 }
 
 impl DiscardedCount {
@@ -124,7 +112,7 @@ impl DiscardedCount {
 
     /// Returns an iterator over the reasons, each with the number that stopped for it.
     pub fn by_reason(&self) -> impl Iterator<Item = (StopReason, u64)> + '_ {
-        REASONS.into_iter().zip(self.stopped)
+        StopReason::ALL.into_iter().zip(self.stopped)
     }
 }
 
@@ -203,7 +191,7 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_counter() {
-        for (expected, reason) in REASONS.into_iter().enumerate() {
+        for (expected, reason) in StopReason::ALL.into_iter().enumerate() {
             assert_eq!(index(reason), expected, "{reason:?}");
         }
     }

@@ -1,11 +1,14 @@
-use metrics::{counter, histogram};
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::{Discarded, Event, Observer};
+use crate::{budget::StopReason, refusal::RefusalKind};
 
 impl Observer {
     /// Returns an observer that counts events with the `metrics` facade (feature `metrics`).
     ///
-    /// The application installs the recorder. The names follow the conventions of Prometheus:
+    /// The application installs the recorder **before it calls this**: the call describes the
+    /// metrics to the recorder, and registers each counter with 0, so that the first event is a
+    /// rise. The names follow the conventions of Prometheus:
     ///
     /// | metric | kind | labels |
     /// | --- | --- | --- |
@@ -14,7 +17,12 @@ impl Observer {
     /// | `bodyguard_drain_bytes_total`, `bodyguard_stream_linger_bytes_total`, `bodyguard_linger_bytes_total` | counter | |
     /// | `bodyguard_drain_duration_seconds`, `bodyguard_stream_linger_duration_seconds`, `bodyguard_linger_duration_seconds` | histogram | |
     ///
-    /// [`Linger::stats`](crate::Linger::stats) returns the number of connections that linger now.
+    /// The label `kind` is a [`RefusalKind`](crate::limit::RefusalKind), `reason` a
+    /// [`StopReason`](crate::StopReason), both as their `as_str` returns them.
+    ///
+    /// The gauges of what is going on now are recorded when the application asks for it:
+    /// [`Linger::record_gauges`](crate::Linger::record_gauges),
+    /// [`BodyBudget::record_gauges`](crate::BodyBudget::record_gauges).
     ///
     /// ```
     /// use tower_bodyguard::{Linger, LingerConfig, Observer};
@@ -23,7 +31,18 @@ impl Observer {
     /// ```
     #[must_use]
     pub fn metrics() -> Self {
+        describe();
         Self::new(record)
+    }
+}
+
+fn describe() {
+    describe_counter!(REFUSALS, "Requests that the limit layer refused.");
+    for kind in RefusalKind::LABELS {
+        counter!(REFUSALS, "kind" => kind).increment(0);
+    }
+    for names in [&DRAIN, &STREAM_LINGER, &LINGER] {
+        names.describe();
     }
 }
 
@@ -31,7 +50,7 @@ fn record(event: &Event<'_>) {
     let (names, discarded) = match event {
         Event::Refused(refusal) => {
             let kind = refusal.kind().as_str();
-            return counter!("bodyguard_refusals_total", "kind" => kind).increment(1);
+            return counter!(REFUSALS, "kind" => kind).increment(1);
         }
         Event::Drained(discarded) => (&DRAIN, discarded),
         Event::StreamLingered(discarded) => (&STREAM_LINGER, discarded),
@@ -41,31 +60,54 @@ fn record(event: &Event<'_>) {
     names.record(discarded);
 }
 
+const REFUSALS: &str = "bodyguard_refusals_total";
+
 struct Names {
+    /// What is discarded, for the descriptions.
+    what: &'static str,
     total: &'static str,
     bytes: &'static str,
     duration: &'static str,
 }
 
 const DRAIN: Names = Names {
+    what: "request bodies that were drained",
     total: "bodyguard_drains_total",
     bytes: "bodyguard_drain_bytes_total",
     duration: "bodyguard_drain_duration_seconds",
 };
 
 const STREAM_LINGER: Names = Names {
+    what: "HTTP/2 streams that were drained after their response",
     total: "bodyguard_stream_lingers_total",
     bytes: "bodyguard_stream_linger_bytes_total",
     duration: "bodyguard_stream_linger_duration_seconds",
 };
 
 const LINGER: Names = Names {
+    what: "connections that were closed with a lingering close",
     total: "bodyguard_lingers_total",
     bytes: "bodyguard_linger_bytes_total",
     duration: "bodyguard_linger_duration_seconds",
 };
 
 impl Names {
+    fn describe(&self) {
+        let what = self.what;
+        describe_counter!(
+            self.total,
+            format!("The number of {what}, by the reason of the end.")
+        );
+        for reason in StopReason::ALL {
+            counter!(self.total, "reason" => reason.as_str()).increment(0);
+        }
+        let bytes = format!("Bytes discarded from {what}.");
+        describe_counter!(self.bytes, Unit::Bytes, bytes);
+        counter!(self.bytes).increment(0);
+        let duration = format!("The duration of discarding from {what}.");
+        describe_histogram!(self.duration, Unit::Seconds, duration);
+    }
+
     fn record(&self, discarded: &Discarded) {
         counter!(self.total, "reason" => discarded.reason.as_str()).increment(1);
         counter!(self.bytes).increment(discarded.bytes);

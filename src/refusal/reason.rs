@@ -111,6 +111,19 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
+    /// The labels of all kinds.
+    #[cfg(feature = "metrics")]
+    pub(crate) const LABELS: [&str; 8] = [
+        "declared",
+        "streamed",
+        "too_slow",
+        "idle_timeout",
+        "deadline",
+        "over_budget",
+        "bad_length",
+        "length_required",
+    ];
+
     /// Returns the kind as one word for labels and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -477,6 +490,8 @@ mod tests {
             ),
         ] {
             assert_eq!(refusal(kind).to_string(), says);
+            #[cfg(feature = "metrics")]
+            assert!(RefusalKind::LABELS.contains(&kind.as_str()));
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tower_bodyguard::{BodyBudget, BodyGuardLayer};
+use tower_bodyguard::{BodyBudget, BodyGuardLayer, Linger, LingerConfig};
 
 /// This environment variable has the budget in bytes, or `none`.
 const ROLE: &str = "MEMORY_BUDGET";
@@ -70,8 +70,15 @@ pub(crate) fn plays_a_role() -> bool {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("it is bound");
         println!("listening on http://{addr}");
-        let server = tower_bodyguard::axum::serve(listener, app);
-        server.await.expect("it accepts");
+        // Refused clients are silent until all others have sent their part.
+        let config = LingerConfig::new()
+            .idle_timeout(PATIENCE)
+            .timeout(PATIENCE)
+            .max_connections(4096);
+        tower_bodyguard::axum::serve(listener, app)
+            .with_linger(&Linger::new(config))
+            .await
+            .expect("it accepts");
     });
     true
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use testkit::{Framing, LARGE, MIB, SendFirst, client::PATIENCE};
-use tower_bodyguard::{BodyGuardLayer, Event, Linger, LingerConfig, Observer};
+use tower_bodyguard::{BodyBudget, BodyGuardLayer, Event, Linger, LingerConfig, Observer};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::server::{Server, counting};
@@ -66,10 +66,14 @@ fn both_are_told() {
         .to(server.addr)
         .assert_delivered(413);
     told.recv_timeout(PATIENCE).unwrap();
+    server.linger.record_gauges();
+    BodyBudget::max_bytes(MIB).record_gauges("uploads");
 
     let recorded = recorded.snapshot().into_vec().into_iter();
     let mut counted: Vec<_> = recorded
-        .map(|(key, _, _, value)| {
+        .map(|(key, _, description, value)| {
+            let name = key.key().name().to_owned();
+            assert!(description.is_some(), "{name} has a description");
             let (_, key) = key.into_parts();
             let labels: Vec<_> = key.labels().map(|label| label.value().to_owned()).collect();
             let value = match value {
@@ -78,15 +82,31 @@ fn both_are_told() {
                 }
                 DebugValue::Counter(count) => count,
                 DebugValue::Histogram(seconds) => seconds.len() as u64,
-                DebugValue::Gauge(_) => panic!("there are none"),
+                DebugValue::Gauge(value) => value.into_inner() as u64,
             };
             format!("{} {labels:?} {value}", key.name())
         })
         .collect();
     counted.sort();
+    let zeros = |name: &str| {
+        let zeros = counted
+            .iter()
+            .filter(|line| line.starts_with(name) && line.ends_with(" 0"));
+        zeros.count()
+    };
+    assert_eq!(zeros("bodyguard_refusals_total"), 7);
+    for name in [
+        "bodyguard_lingers_total",
+        "bodyguard_drains_total",
+        "bodyguard_stream_lingers_total",
+    ] {
+        assert!(zeros(name) >= 7, "{name}: {counted:?}");
+    }
+    counted.retain(|line| !line.ends_with(" 0"));
     assert_eq!(
         counted,
         [
+            r#"bodyguard_budget_max_bytes ["uploads"] 1048576"#,
             r#"bodyguard_linger_bytes_total [] 1"#,
             r#"bodyguard_linger_duration_seconds [] 1"#,
             r#"bodyguard_lingers_total ["completed"] 1"#,

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Empty;
 use tower::{Layer, Service, ServiceBuilder, service_fn};
-use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};
+use tower_bodyguard::{BodyBudget, BodyGuardLayer, DeliveryLayer};
 use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::{
@@ -197,6 +197,7 @@ where
 const TOWER_HTTP: usize = 2;
 const GUARD: usize = 3;
 const JOINED: usize = 4;
+const BUDGET: usize = 5;
 
 pub(crate) fn measure(effort: Effort) -> Section {
     let mut bare = service_fn(handler);
@@ -207,6 +208,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let mut theirs = RequestBodyLimitLayer::new(LIMIT).layer(service_fn(handler));
     let guard = BodyGuardLayer::new(LIMIT as u64);
     let mut guarded = guard.clone().layer(service_fn(handler));
+    let budget = BodyBudget::max_bytes(1 << 30);
+    let mut budgeted = guard.clone().budget(&budget).layer(service_fn(handler));
     let mut both = DeliveryLayer::default().layer(guard.layer(service_fn(handler)));
 
     let mut rows = Vec::new();
@@ -223,6 +226,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
                 &mut || time(&mut theirs, upload, content, times),
                 &mut || time(&mut guarded, upload, content, times),
                 &mut || time(&mut both, upload, content, times),
+                &mut || time(&mut budgeted, upload, content, times),
             ],
         );
         let counts = [
@@ -231,6 +235,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
             allocations(&mut theirs, upload, content),
             allocations(&mut guarded, upload, content),
             allocations(&mut both, upload, content),
+            allocations(&mut budgeted, upload, content),
         ];
         let names = [
             "nothing",
@@ -238,6 +243,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "tower-http",
             "limit layer",
             "limit layer and delivery",
+            "limit layer with a budget",
         ];
         let added = |subject: usize| Runs::differences(&runs[subject], &runs[0]).median();
         let against = |subject: usize| added(subject) / added(TOWER_HTTP);
@@ -266,6 +272,11 @@ pub(crate) fn measure(effort: Effort) -> Section {
             most,
             format!("{name}: allocations of the limit layer"),
             of_guard,
+        ));
+        targets.push(Target::at_most(
+            most,
+            format!("{name}: allocations of the limit layer with a budget"),
+            (counts[BUDGET] - counts[0]) as f64,
         ));
         let of_delivery = (counts[JOINED] - counts[GUARD]) as f64;
         let what = format!("{name}: allocations of delivery");
@@ -301,6 +312,11 @@ pub(crate) fn measure(effort: Effort) -> Section {
              replaced. The limit layer allocates for that. tower-http does not, and leaves the \
              response as it is, 400 or 500 with some extractors. Delivery allocates the slot to \
              which a body returns when the service drops it."
+                .to_owned(),
+            "A budget makes the limit layer count each body, as it does for a chunked one without a \
+             budget. It takes room once, or for each 64 KiB of a body of unknown length, and \
+             returns it: a compare-and-swap and a short lock of tokio's semaphore. A request \
+             without a body does not touch the budget."
                 .to_owned(),
             "One layer passes a frame on without moving it, and two layers do not: that takes 11 \
              to 13 ns for each frame of 16 KiB."

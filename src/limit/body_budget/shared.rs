@@ -105,6 +105,31 @@ impl BodyBudget {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
+    /// Records the budget with the `metrics` facade (feature `metrics`): the gauges
+    /// `bodyguard_budget_max_bytes`, `bodyguard_budget_used_bytes` and
+    /// `bodyguard_budget_waiting` (bodies). The label `budget` has the name.
+    ///
+    /// Call this before the metrics are read, for example in the handler of `/metrics`.
+    /// `Observer::metrics` counts the refusals, with the kind `over_budget`.
+    #[cfg(feature = "metrics")]
+    pub fn record_gauges(&self, name: &'static str) {
+        use metrics::{Unit, describe_gauge, gauge};
+
+        let max = "bodyguard_budget_max_bytes";
+        describe_gauge!(max, Unit::Bytes, "The room for request bodies.");
+        gauge!(max, "budget" => name).set((self.0.max_units * UNIT) as f64);
+        let used = "bodyguard_budget_used_bytes";
+        describe_gauge!(
+            used,
+            Unit::Bytes,
+            "The room that request bodies have reserved."
+        );
+        gauge!(used, "budget" => name).set(self.used_bytes() as f64);
+        let waiting = "bodyguard_budget_waiting";
+        describe_gauge!(waiting, "Request bodies that wait for room.");
+        gauge!(waiting, "budget" => name).set(self.waiting() as f64);
+    }
+
     /// Returns the client that has sent a request.
     pub(in crate::limit) fn client(&self, head: &Parts) -> Client<'_> {
         let share = self.0.config.share.as_ref();
