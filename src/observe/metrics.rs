@@ -63,7 +63,7 @@ fn record(event: &Event<'_>) {
 const REFUSALS: &str = "bodyguard_refusals_total";
 
 struct Names {
-    /// What is discarded, for the descriptions.
+    /// The source of the discarded bytes, for the descriptions.
     what: &'static str,
     total: &'static str,
     bytes: &'static str,

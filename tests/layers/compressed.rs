@@ -3,6 +3,7 @@
 #![cfg(feature = "axum")]
 
 use std::{
+    convert::Infallible,
     io::{Read, copy, repeat},
     sync::{
         Arc, LazyLock,
@@ -10,15 +11,21 @@ use std::{
     },
 };
 
-use axum::{Router, body::Body, extract::DefaultBodyLimit, routing::any};
+use axum::{
+    Router,
+    body::Body,
+    extract::DefaultBodyLimit,
+    http::{Request, Response as HttpResponse},
+    routing::any,
+};
 use flate2::{Compression, write::GzEncoder};
 use futures_util::StreamExt;
 use testkit::{
     LARGE, MIB, SendFirst,
     client::{FRAMINGS, Framing, Response},
 };
-use tower::ServiceBuilder;
-use tower_bodyguard::BodyGuardLayer;
+use tower::{Layer, Service, ServiceBuilder, service_fn};
+use tower_bodyguard::{BodyBudget, BodyGuardLayer, GuardedBody};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::server::Server;
@@ -182,6 +189,32 @@ fn of_two_guards_each_holds_its_own_limit() {
             assert!(reached.take() <= MEMORY);
         }
     }
+}
+
+/// Another upload holds all of the budget except for 1 MiB.
+#[test]
+fn budget_inside_counts_decompressed_bytes() {
+    let budget = BodyBudget::max_bytes(8 * MIB);
+    let holder = BodyGuardLayer::new(7 * MIB).budget(&budget);
+    let mut holder = holder.layer(service_fn(|_: Request<GuardedBody<Body>>| {
+        std::future::pending::<Result<HttpResponse<Body>, Infallible>>()
+    }));
+    let held = holder.call(Request::new(Body::from(vec![0; 7 << 20])));
+    assert_eq!(budget.used_bytes(), 7 * MIB);
+
+    let reached = Reached::default();
+    let stack = ServiceBuilder::new()
+        .layer(BodyGuardLayer::new(WIRE))
+        .layer(decompress())
+        .layer(BodyGuardLayer::new(MEMORY).budget(&budget));
+    for server in Server::both(&reached.by().layer(stack)) {
+        for framing in FRAMINGS {
+            send(&server, framing, &BOMB, 503);
+            assert!((MIB / 2..=MIB).contains(&reached.take()));
+        }
+        assert_eq!(budget.used_bytes(), 7 * MIB);
+    }
+    drop(held);
 }
 
 #[test]
