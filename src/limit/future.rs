@@ -114,7 +114,7 @@ impl<R> ResponseContext<R> {
         let settled = Arc::get_mut(&mut self.upload).is_some();
         let keeps_response = self.upload.settings.keep_handler_response;
         if let Some(refusal) = self.upload.refusal() {
-            if !keeps_response {
+            if !keeps_response || refusal.received().is_none() {
                 return Ok(refuse(refusal, &self.respond));
             }
             return result.map(|mut response| {

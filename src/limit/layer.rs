@@ -105,7 +105,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// Sets the status for a body over the limit. Default: 413.
     ///
     /// It does not change the other refusals: 400 for a malformed `Content-Length`, 411 for a
-    /// missing one, 408 for a body that is too slow.
+    /// missing one, 408 for a body that is too slow, 503 for one without room in the budget.
     ///
     /// # Panics
     ///
@@ -181,6 +181,9 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// The handler's response is sent unchanged, with the [`Refusal`](crate::Refusal) in its
     /// extensions. If the request declares a length over the limit, the layer still refuses it.
     ///
+    /// A body that is too slow, or has no room in the budget, is refused by the layer in any case,
+    /// unless the handler's response has begun.
+    ///
     /// The handler gets an error from the body. axum's extractors respond to it with 413. Behind
     /// another limit, or layers that box the body, some respond with 400 or 500. A
     /// [`BodyLimitStatus`](super::BodyLimitStatus) in the request's extensions has the numbers.
@@ -248,10 +251,12 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// Responds with 408 when the client has sent nothing for this long while the handler waits for
     /// it.
     ///
-    /// Default: no timeout, and `None` sets none either. The time that counts is that of
+    /// Default: no timeout. `None` or zero sets none either. The time that counts is that of
     /// [`min_rate`](Self::min_rate): a slow handler does not use it up, and over HTTP/2 neither do
-    /// other streams. The timeout does not apply where the rate does not. A client that sends a
-    /// byte now and then keeps it: combine it with the rate.
+    /// other streams. The timeout does not apply where the rate does not.
+    ///
+    /// With a minimum rate, a silent client is refused when its grace is over. A longer idle timeout
+    /// has no effect then. Without a rate, a client can hold the connection by a byte now and then.
     ///
     /// # Panics
     ///
@@ -265,16 +270,20 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// ```
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.set().pace.idle_timeout = timeout.into();
+        self.set().pace.idle_timeout = timeout.into().filter(|timeout| !timeout.is_zero());
         self
     }
 
-    /// Responds with 408 to a body that has not ended so long after the service was called.
+    /// Responds with 408 when the handler still waits for the client this long after the service
+    /// was called.
     ///
-    /// Default: no deadline, and `None` sets none either. All time counts, that of a slow handler,
-    /// too, and over every version of HTTP. The body ends in an error when the handler waits for
-    /// the client after the deadline; bytes that have arrived before are read in any case. The
-    /// deadline does not apply to a body with [no limit](Limit::unlimited).
+    /// Default: no deadline. `None` or zero sets none either. It applies over every version of
+    /// HTTP, but not to a body with [no limit](Limit::unlimited).
+    ///
+    /// - A handler that is slower than its client never waits, so its body is read to the end even
+    ///   after the deadline.
+    /// - A handler that pauses uses up the client's time.
+    /// - If the body waits for room in a [budget](Self::budget), the time starts when it has room.
     ///
     /// A deadline that suits small bodies is too short for large ones. Prefer
     /// [`min_rate`](Self::min_rate), which gives a body the time that its length needs.
@@ -291,14 +300,15 @@ impl<R, K> BodyGuardLayer<R, K> {
     /// ```
     #[must_use]
     pub fn deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
-        self.set().pace.deadline = deadline.into();
+        self.set().pace.deadline = deadline.into().filter(|deadline| !deadline.is_zero());
         self
     }
 
     /// Reserves room for each body in a budget, which other layers and servers may share. A
     /// request that finds none is refused with 503, see [`BodyBudget`].
     ///
-    /// The budget costs one allocation and a few atomic operations for each request with a body.
+    /// The budget costs one allocation for each request with a body, and a short lock when the body
+    /// takes room and gives it back.
     ///
     /// ```
     /// use tower_bodyguard::{BodyBudget, BodyGuardLayer, MIB};

@@ -27,6 +27,10 @@ impl Pace {
     pub(super) fn is_limited(self) -> bool {
         self != Self::default()
     }
+
+    fn deadline_from_now(self) -> Option<Instant> {
+        Instant::now().checked_add(self.deadline?)
+    }
 }
 
 /// Measures the time that the handler waits for the client.
@@ -114,9 +118,7 @@ impl PaceMeter {
             pace,
             rate_left: pace.least.map_or(Duration::ZERO, |least| least.grace),
             idle_left: pace.idle_timeout.unwrap_or_default(),
-            deadline: pace
-                .deadline
-                .and_then(|deadline| Instant::now().checked_add(deadline)),
+            deadline: pace.deadline_from_now(),
             counted: 0,
             since: None,
             window: match multiplexed {
@@ -126,6 +128,11 @@ impl PaceMeter {
             timer: None,
             noting: Arc::default(),
         }
+    }
+
+    /// Starts the time of the deadline again.
+    pub(super) fn restart_deadline(&mut self) {
+        self.deadline = self.pace.deadline_from_now();
     }
 
     /// Polls the body, and charges the client for the time that it took.

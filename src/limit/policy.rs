@@ -46,6 +46,8 @@ enum Rule {
     #[cfg(feature = "axum")]
     Smallest(Arc<[Limit]>),
     WithoutBudget(Arc<Limit>),
+    /// The limit in the request's extensions, or else this one.
+    Extension(Arc<Limit>),
 }
 
 /// The limit of one request.
@@ -121,6 +123,11 @@ impl Limit {
     /// Under `BodyGuardLayer::axum`, axum's extractors (`Bytes`, `String`, `Json` …) then have no
     /// limit at all, because the layer lifts axum's own limit of 2 MB. A client can make them fill
     /// the memory. Use this for handlers that stream.
+    ///
+    /// A [budget](crate::BodyBudget) applies to such a body: until the service responds, the body
+    /// can become as long as the budget. Write `Limit::unlimited().without_budget()` for a handler
+    /// that streams. The [minimum rate](crate::BodyGuardLayer::min_rate) and the timeouts of the
+    /// layer do not apply.
     ///
     /// ```
     /// use http::Method;
@@ -270,6 +277,10 @@ impl Limit {
     /// for example a middleware that looks up the user's plan. Requests without one get
     /// `otherwise`.
     ///
+    /// # Panics in requests
+    ///
+    /// A request panics if the `Limit` in its extensions is itself from an extension.
+    ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, Limit, MIB};
     ///
@@ -280,18 +291,14 @@ impl Limit {
     /// ```
     #[must_use]
     pub fn from_extension(otherwise: impl Into<Self>) -> Self {
-        let otherwise = otherwise.into();
-        Self::from_fn(move |head| {
-            let limit = head.extensions.get::<Self>();
-            limit.unwrap_or(&otherwise).clone()
-        })
+        Self(Rule::Extension(Arc::new(otherwise.into())))
     }
 
     /// Exempts the bodies with this limit from the layer's [budget](crate::BodyBudget).
     ///
     /// Use this for handlers that stream their body to a disk or to another server: they hold a
-    /// chunk, and not the body. Where several limits apply to a request, all of them have to be
-    /// exempt.
+    /// chunk, and not the body. If several limits apply to a request, for example because its path
+    /// matches no route, it is exempt only if all of them are.
     ///
     /// ```
     /// use tower_bodyguard::{BodyBudget, BodyGuardLayer, GIB, Limit, MIB};
@@ -321,7 +328,7 @@ impl Limit {
             Rule::Routes(_) => true,
             Rule::Methods(methods) => methods.limits().any(Self::is_by_route),
             Rule::Smallest(limits) => limits.iter().any(Self::is_by_route),
-            Rule::WithoutBudget(limit) => limit.is_by_route(),
+            Rule::WithoutBudget(limit) | Rule::Extension(limit) => limit.is_by_route(),
         }
     }
 
@@ -354,6 +361,16 @@ impl Limit {
                 ..limit.for_request(head, found)
             },
             Rule::By(decide) => decide(head).for_request(head, found),
+            Rule::Extension(otherwise) => match head.extensions.get::<Self>() {
+                None => otherwise.for_request(head, found),
+                Some(limit) => {
+                    assert!(
+                        !matches!(limit.0, Rule::Extension(_)),
+                        "the limit in the extensions is from the extensions: insert one in bytes"
+                    );
+                    limit.for_request(head, found)
+                }
+            },
             #[cfg(feature = "axum")]
             Rule::Routes(routes) => Self::by_route(routes, head, found),
             #[cfg(feature = "axum")]
@@ -408,6 +425,7 @@ impl fmt::Debug for Limit {
             Rule::Routes(routes) => f.debug_tuple("Limit").field(routes).finish(),
             #[cfg(feature = "axum")]
             Rule::Smallest(limits) => f.debug_tuple("Smallest").field(limits).finish(),
+            Rule::Extension(limit) => f.debug_tuple("FromExtension").field(limit).finish(),
             Rule::WithoutBudget(limit) => f.debug_tuple("WithoutBudget").field(limit).finish(),
             Rule::Methods(methods) => f
                 .debug_struct("Limit")

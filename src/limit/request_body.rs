@@ -13,7 +13,7 @@ use http_body_util::{Full, Limited};
 use pin_project_lite::pin_project;
 
 use super::{
-    body_budget::{NoRoom, Reservation, Waiting},
+    body_budget::{NoRoom, Reservation, Wait},
     pace_meter::PaceMeter,
     upload::Upload,
 };
@@ -56,7 +56,9 @@ pin_project! {
     pub struct GuardedBody<B> {
         #[pin]
         inner: Option<B>,
-        remaining: u64,
+        // The maximum number of bytes.
+        max: u64,
+        received: u64,
         upload: Option<Arc<Upload>>,
         // Boxed, because few bodies have any of it.
         timed: Option<Box<Timed>>,
@@ -64,11 +66,18 @@ pin_project! {
 }
 
 /// The parts of a body that depend on time.
-#[derive(Debug, Default)]
-struct Timed {
+#[derive(Debug)]
+pub(super) struct Timed {
     meter: Option<PaceMeter>,
     /// The body waits for room in a budget.
-    waiting: Option<Waiting>,
+    wait: Option<Wait>,
+}
+
+impl Timed {
+    pub(super) fn new(meter: Option<PaceMeter>, wait: Option<Wait>) -> Option<Box<Self>> {
+        let is_timed = meter.is_some() || wait.is_some();
+        is_timed.then(|| Box::new(Self { meter, wait }))
+    }
 }
 
 thread_local! {
@@ -78,26 +87,19 @@ thread_local! {
 }
 
 impl<B> GuardedBody<B> {
-    pub(super) fn counted(inner: B, upload: Arc<Upload>, meter: Option<PaceMeter>) -> Self {
+    pub(super) fn counted(
+        inner: B,
+        max: u64,
+        upload: Arc<Upload>,
+        timed: Option<Box<Timed>>,
+    ) -> Self {
         Self {
             inner: Some(inner),
-            remaining: upload.signal.limit(),
+            max,
+            received: 0,
             upload: Some(upload),
-            timed: meter.map(|meter| {
-                Box::new(Timed {
-                    meter: Some(meter),
-                    waiting: None,
-                })
-            }),
+            timed,
         }
-    }
-
-    /// A body that waits for room in a budget before it is read.
-    pub(super) fn waiting(mut self, waiting: Option<Waiting>) -> Self {
-        if waiting.is_some() {
-            self.timed.get_or_insert_default().waiting = waiting;
-        }
-        self
     }
 
     /// Wraps a body whose size hint is within its limit, or which has no limit. If the hint is
@@ -106,7 +108,8 @@ impl<B> GuardedBody<B> {
     pub(super) fn bounded(inner: B, limit: u64) -> Self {
         Self {
             inner: Some(inner),
-            remaining: limit,
+            max: limit,
+            received: 0,
             upload: None,
             timed: None,
         }
@@ -122,10 +125,10 @@ impl<B> GuardedBody<B> {
         match self {
             Self {
                 inner: Some(inner),
-                remaining,
+                max,
                 upload: None,
                 ..
-            } if remaining == super::settings::NO_LIMIT
+            } if max == super::settings::NO_LIMIT
                 || (inner.is_end_stream() && inner.size_hint().exact() == Some(0)) =>
             {
                 Ok(inner)
@@ -151,16 +154,22 @@ impl<B> GuardedBody<B> {
             .upload
             .as_ref()
             .and_then(|upload| upload.reservation.as_ref());
-        let waiting = this.timed.as_mut().map(|timed| &mut timed.waiting);
-        let (Some(waiting), Some(reservation)) = (waiting, reservation) else {
+        let (Some(timed), Some(reservation)) = (this.timed, reservation) else {
             return Poll::Ready(Ok(()));
         };
-        let Some(begun) = waiting else {
+        let Some(wait) = &mut timed.wait else {
             return Poll::Ready(Ok(()));
         };
-        let room = ready!(reservation.poll_wait(begun, cx));
-        *waiting = None;
-        Poll::Ready(room.map_err(|NoRoom| self.over_budget()))
+        if reservation.poll_wait(cx).is_pending() {
+            ready!(wait.poll_over(cx));
+            return Poll::Ready(Err(self.over_budget()));
+        }
+        timed.wait = None;
+        // The server has made the client wait until now.
+        if let Some(meter) = &mut timed.meter {
+            meter.restart_deadline();
+        }
+        Poll::Ready(Ok(()))
     }
 
     #[cold]
@@ -169,6 +178,7 @@ impl<B> GuardedBody<B> {
             let retry_after = upload.reservation.as_ref().map(Reservation::retry_after);
             let retry_after = retry_after.unwrap_or_default();
             upload.refuse(RefusalKind::OverBudget { retry_after });
+            upload.end_reservation();
         }
         REFUSED_OUTSIDE.set(true);
         self.finish();
@@ -185,18 +195,16 @@ impl<B> GuardedBody<B> {
         let (Some(meter), Some(upload)) = (meter, this.upload) else {
             return Poll::Pending;
         };
-        let received = upload.signal.limit() - *this.remaining;
-        let kind = ready!(meter.poll_too_slow(received, cx));
+        let kind = ready!(meter.poll_too_slow(*this.received, cx));
         upload.refuse(kind);
         self.finish();
         Poll::Ready(Some(Err(BodyTooSlow { kind }.into())))
     }
 
+    /// Ends the body, which is over its limit after so many bytes.
     #[cold]
-    fn over_limit_by(self: Pin<&mut Self>, frame: u64) -> BoxError {
+    fn over_limit(self: Pin<&mut Self>, received: u64) -> BoxError {
         if let Some(upload) = self.upload.as_deref() {
-            let passed = upload.signal.limit() - self.remaining;
-            let received = passed.saturating_add(frame);
             upload.refuse(RefusalKind::Streamed { received });
         }
         REFUSED_OUTSIDE.set(true);
@@ -205,19 +213,46 @@ impl<B> GuardedBody<B> {
     }
 }
 
-impl<B> Body for GuardedBody<B>
+impl<B> GuardedBody<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    type Data = B::Data;
-    type Error = BoxError;
-
+    /// Polls a body whose length is known to be within its limit. This path is short, because most
+    /// bodies take it for each frame.
     #[inline]
-    fn poll_frame(
+    fn poll_bounded(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+        let this = self.as_mut().project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let polled = match inner.poll_frame(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
+                let received = this.received.saturating_add(length);
+                if received > *this.max {
+                    return Poll::Ready(Some(Err(self.over_limit(received))));
+                }
+                *this.received = received;
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
+            Poll::Ready(None) => None,
+        };
+        self.finish();
+        Poll::Ready(polled)
+    }
+
+    /// Polls a body that may be refused.
+    #[inline(never)]
+    fn poll_counted(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         if self.timed.is_some() {
             if let Err(error) = ready!(self.as_mut().poll_room(cx)) {
                 return Poll::Ready(Some(Err(error)));
@@ -227,9 +262,7 @@ where
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
-        if this.upload.is_some() {
-            REFUSED_OUTSIDE.set(false);
-        }
+        REFUSED_OUTSIDE.set(false);
         let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
         let polled = match meter {
             None => inner.poll_frame(cx),
@@ -237,17 +270,18 @@ where
         };
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-                let Some(remaining) = this.remaining.checked_sub(length) else {
-                    return Poll::Ready(Some(Err(self.over_limit_by(length))));
-                };
-                *this.remaining = remaining;
-                let upload = this.upload.as_ref();
-                let room = upload.map_or(Ok(()), |upload| upload.grow_room(remaining));
-                if let Err(NoRoom) = room {
-                    return Poll::Ready(Some(Err(self.over_budget())));
+                let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
+                let received = this.received.saturating_add(length);
+                if received > *this.max {
+                    return Poll::Ready(Some(Err(self.over_limit(received))));
                 }
-                Poll::Ready(Some(Ok(frame)))
+                *this.received = received;
+                let upload = this.upload.as_ref();
+                match upload.map_or(Ok(()), |upload| upload.grow_room(received)) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(NoRoom::Now) => Poll::Ready(Some(Err(self.over_budget()))),
+                    Err(NoRoom::Ever) => Poll::Ready(Some(Err(self.over_limit(received)))),
+                }
             }
             Poll::Ready(Some(Err(error))) => {
                 let error = error.into();
@@ -270,6 +304,26 @@ where
             Poll::Pending => self.poll_too_slow(cx),
         }
     }
+}
+
+impl<B> Body for GuardedBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    #[inline]
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.upload {
+            None => self.poll_bounded(cx),
+            Some(_) => self.poll_counted(cx),
+        }
+    }
 
     #[inline]
     fn is_end_stream(&self) -> bool {
@@ -283,10 +337,11 @@ where
         let promised = inner.size_hint();
         // One more than may pass. With an exact hint, a hyper client would forward the body by
         // its length alone, and never poll for more.
-        let most = self.remaining.saturating_add(1);
+        let remaining = self.max - self.received;
+        let most = remaining.saturating_add(1);
         let mut hint = SizeHint::new();
         hint.set_upper(promised.upper().map_or(most, |upper| upper.min(most)));
-        hint.set_lower(promised.lower().min(self.remaining));
+        hint.set_lower(promised.lower().min(remaining));
         hint
     }
 }
@@ -381,7 +436,7 @@ mod tests {
             steps: steps.into_iter().collect(),
             ended: false,
         };
-        GuardedBody::counted(script, Upload::with_limit(limit), None)
+        GuardedBody::counted(script, limit, Upload::with_limit(limit), None)
     }
 
     fn data(length: usize) -> Step {
@@ -452,8 +507,12 @@ mod tests {
             deadline: Some(Duration::from_secs(5)),
         };
         let upload = Upload::with_limit(9);
-        let mut body =
-            GuardedBody::counted(Unsaid(9), upload.clone(), Some(PaceMeter::new(pace, false)));
+        let mut body = GuardedBody::counted(
+            Unsaid(9),
+            9,
+            upload.clone(),
+            Timed::new(Some(PaceMeter::new(pace, false)), None),
+        );
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
         assert!(end.is_err(), "nothing more comes");
@@ -483,7 +542,7 @@ mod tests {
     fn hints_never_promise_more_than_can_come() {
         let full = |length: usize, limit| {
             let full = Full::new(Bytes::from(vec![0; length]));
-            GuardedBody::counted(full, Upload::with_limit(limit), None).size_hint()
+            GuardedBody::counted(full, limit, Upload::with_limit(limit), None).size_hint()
         };
         assert_eq!(full(4, 10).exact(), Some(4));
         assert_eq!(full(10, 4).upper(), Some(5));

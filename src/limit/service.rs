@@ -9,10 +9,11 @@ use tower_service::Service;
 
 use super::{
     BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
-    body_budget::Reservation,
+    body_budget::{Reservation, Wait},
     future::ResponseContext,
     pace_meter::PaceMeter,
-    settings::{NO_LIMIT, Settings},
+    request_body::Timed,
+    settings::{Decision, NO_LIMIT, Settings},
     upload::Upload,
 };
 use crate::{BoxError, refusal::RequestContext};
@@ -109,18 +110,20 @@ impl<S, R: Clone> BodyGuard<S, R> {
         ReqB::Error: Into<BoxError>,
     {
         let (mut parts, body) = request.into_parts();
-        let (limit, client) = match self.settings.decide(&parts, promised) {
-            Ok(decided) => decided,
+        let Decision { max, limit, client } = match self.settings.decide(&parts, promised) {
+            Ok(decision) => decision,
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let most = limit.unwrap_or(NO_LIMIT);
-        let (reservation, waiting) = match client {
-            None => (None, None),
-            Some(client) => match self.settings.reserve(client, &parts, promised, limit) {
-                Ok(reserved) => reserved,
-                Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
-            },
+        let reserved = client.map(|client| self.settings.reserve(client, &parts, promised, limit));
+        let reservation = match reserved.transpose() {
+            Ok(reservation) => reservation,
+            Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
+        let waits = reservation.as_ref().is_some_and(Reservation::waits);
+        let wait = client
+            .filter(|_| waits)
+            .and_then(|client| client.budget().wait_timeout());
         let may_be_refused = reservation.is_some() || self.settings.may_be_refused(limit, promised);
         let counts = may_be_refused || self.settings.may_meet_smaller(promised);
         let keeps_response = self.settings.keep_handler_response;
@@ -136,9 +139,15 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let body = match &watch {
             Some(ResponseContext { upload, .. }) => {
                 let pace = self.settings.pace;
-                let meter = (pace.is_limited() && limit.is_some())
-                    .then(|| PaceMeter::new(pace, parts.version > Version::HTTP_11));
-                GuardedBody::counted(body, Arc::clone(upload), meter).waiting(waiting)
+                let timed = Timed::new(
+                    (pace.is_limited() && max.is_some())
+                        .then(|| PaceMeter::new(pace, parts.version > Version::HTTP_11)),
+                    wait.map(Wait::new),
+                );
+                // With a budget, a body without a limit may be longer than `most` once its room
+                // is no longer counted.
+                let max = max.map_or(NO_LIMIT, |_| most);
+                GuardedBody::counted(body, max, Arc::clone(upload), timed)
             }
             None => GuardedBody::bounded(body, most),
         };

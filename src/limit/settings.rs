@@ -8,13 +8,13 @@ use std::{
     },
 };
 
-use http::{Extensions, HeaderMap, StatusCode, request::Parts};
+use http::{Extensions, HeaderMap, StatusCode, Version, request::Parts};
 use http_body::SizeHint;
 use http_body_util::LengthLimitError;
 
 use super::{
     BodyBudget, Limit,
-    body_budget::{Client, NoRoom, Reservation, Waiting},
+    body_budget::{Client, Reservation},
     content_length::{Malformed, content_length},
     pace_meter::Pace,
     policy::Found,
@@ -48,6 +48,17 @@ pub(super) struct Settings {
     has_reported_smaller: Arc<AtomicBool>,
     #[cfg(feature = "axum")]
     notice: Arc<super::policy::Notice>,
+}
+
+/// The limits that apply to the body of a request.
+#[derive(Clone, Copy)]
+pub(super) struct Decision<'a> {
+    /// The maximum number of bytes by the layer's limit, or `None` for no limit.
+    pub(super) max: Option<u64>,
+    /// The same, or the longest body that fits into the budget.
+    pub(super) limit: Option<u64>,
+    /// The client that needs room in the budget, if there is one.
+    pub(super) client: Option<Client<'a>>,
 }
 
 /// The default limit of the axum extractors. If a body is not longer, any limit that refuses it
@@ -127,13 +138,12 @@ impl Settings {
         declared.is_none_or(|length| length <= most).then_some(most)
     }
 
-    /// Checks the head. Returns the limit for the body (`None` for no limit), and the client that
-    /// needs room in the budget. Or returns a refusal.
+    /// Checks the head. Returns the limits for the body, or a refusal.
     pub(super) fn decide(
         &self,
         head: &Parts,
         promised: &SizeHint,
-    ) -> Result<(Option<u64>, Option<Client<'_>>), Box<Refusal>> {
+    ) -> Result<Decision<'_>, Box<Refusal>> {
         let mut found = Found::default();
         let applied = self.limit.for_request(head, &mut found);
         let needs_room = applied.needs_room && promised.exact() != Some(0);
@@ -154,7 +164,11 @@ impl Settings {
             Err(_) => false,
         };
         match passes {
-            true => Ok((limit, client)),
+            true => Ok(Decision {
+                max: applied.max,
+                limit,
+                client,
+            }),
             false => Err(self.refuse(head, declared, limit)),
         }
     }
@@ -171,19 +185,17 @@ impl Settings {
         head: &Parts,
         promised: &SizeHint,
         limit: Option<u64>,
-    ) -> Result<(Option<Reservation>, Option<Waiting>), Box<Refusal>> {
+    ) -> Result<Reservation, Box<Refusal>> {
+        // A waiting body would occupy the window of an HTTP/2 connection.
+        let may_wait = head.version <= Version::HTTP_11 && client.budget().wait_timeout().is_some();
         let most = limit.unwrap_or(NO_LIMIT);
-        let reservation = Reservation::new(client, promised.exact(), most);
-        match reservation.start() {
-            Ok(waiting) => Ok((Some(reservation), waiting)),
-            Err(NoRoom) => {
-                let retry_after = client.retry_after();
-                let kind = RefusalKind::OverBudget { retry_after };
-                let refusal = self.refusal(kind, limit, self.request_context(head));
-                self.observe(&refusal);
-                Err(Box::new(refusal))
-            }
-        }
+        Reservation::new(client, promised.exact(), most, may_wait).map_err(|_| {
+            let retry_after = client.budget().retry_after();
+            let kind = RefusalKind::OverBudget { retry_after };
+            let refusal = self.refusal(kind, limit, self.request_context(head));
+            self.observe(&refusal);
+            Box::new(refusal)
+        })
     }
 
     /// Reports that a limit by route met a request without a route. Either the layer is in the

@@ -63,11 +63,11 @@ impl Upload {
         self.signal.report(violation(kind));
     }
 
-    /// Takes the room that the body needs, if so much of its limit remains.
+    /// Takes the room that a body of so many bytes needs.
     #[inline]
-    pub(super) fn grow_room(&self, remaining: u64) -> Result<(), NoRoom> {
+    pub(super) fn grow_room(&self, received: u64) -> Result<(), NoRoom> {
         match &self.reservation {
-            Some(reservation) => reservation.grow_to(self.signal.limit() - remaining),
+            Some(reservation) => reservation.grow_to(received),
             None => Ok(()),
         }
     }

@@ -170,20 +170,22 @@ impl Linger {
     }
 
     /// Records with the `metrics` facade what lingers and drains now (feature `metrics`): the
-    /// gauges `bodyguard_lingering` (connections) and `bodyguard_draining` (request bodies).
+    /// gauges `bodyguard_lingering` (connections) and `bodyguard_draining` (request bodies). The
+    /// label `linger` has the name.
     ///
-    /// Call this before the metrics are read, for example in the handler of `/metrics`.
+    /// Call this before the metrics are read: in the handler of `/metrics`, or every few seconds if
+    /// the recorder serves them by itself.
     #[cfg(feature = "metrics")]
-    pub fn record_gauges(&self) {
+    pub fn record_gauges(&self, name: &'static str) {
         use metrics::{describe_gauge, gauge};
 
         let stats = self.stats();
         let lingering = "bodyguard_lingering";
         describe_gauge!(lingering, "Connections that linger now.");
-        gauge!(lingering).set(stats.lingering() as f64);
+        gauge!(lingering, "linger" => name).set(stats.lingering() as f64);
         let draining = "bodyguard_draining";
         describe_gauge!(draining, "Request bodies that are drained now.");
-        gauge!(draining).set(stats.reading as f64);
+        gauge!(draining, "linger" => name).set(stats.reading as f64);
     }
 
     /// Waits until no connection lingers.

@@ -344,6 +344,191 @@ async fn body_longer_than_the_share_of_its_client_is_refused_with_413() {
     assert_eq!(without_key.unwrap().status(), 200);
 }
 
+/// A large body that waits does not reserve the room that is free until it has all of its own.
+#[tokio::test(start_paused = true)]
+async fn body_in_progress_takes_room_before_those_that_wait() {
+    let config = BodyBudgetConfig::new(200 * KIB).wait_timeout(Duration::from_secs(60));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let (mut sender, request) = streamed();
+    let mut first = Box::pin(service.call(request));
+    assert!(begins(&mut first.as_mut()).await.is_pending());
+    let mut sizes = guard.layer(service_fn(read::<Full<Bytes>>));
+    let waits = tokio::spawn(sizes.call(sized(190 * KIB)));
+    while budget.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(budget.used_bytes(), 64 * KIB);
+    for _ in 0..2 {
+        sender.send_data(vec![0; 60 << 10].into()).await.unwrap();
+        assert!(begins(&mut first.as_mut()).await.is_pending());
+    }
+    assert_eq!(budget.used_bytes(), 128 * KIB);
+    drop(sender);
+    assert_eq!(first.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(waits.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+/// Unread bodies that wait would fill the window of the connection.
+#[tokio::test]
+async fn http2_bodies_do_not_wait() {
+    let config = BodyBudgetConfig::new(10 * KIB).wait_timeout(Duration::from_secs(60));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let request = || {
+        let (sender, mut request) = streamed();
+        *request.version_mut() = http::Version::HTTP_2;
+        (sender, request)
+    };
+    let (_first, held) = request();
+    let mut held = Box::pin(service.call(held));
+    assert!(begins(&mut held.as_mut()).await.is_pending());
+    let (_second, refused) = request();
+    let refused = service.call(refused).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// Requests that wait would otherwise occupy the queue without end.
+#[tokio::test]
+async fn bodies_that_wait_count_in_the_share_of_their_client() {
+    let config = BodyBudgetConfig::new(10 * KIB)
+        .wait_timeout(Duration::from_secs(60))
+        .max_share(10 * KIB, |_| Some("everyone"));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut service = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    }));
+    let _held = service.call(sized(6 * KIB));
+    let _fits_the_share = service.call(sized(4 * KIB));
+    let refused = service.call(sized(KIB)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// The handler has polled its body, keeps it, and responds.
+#[tokio::test]
+async fn response_ends_the_wait_of_a_body() {
+    let config = BodyBudgetConfig::new(10 * KIB).wait_timeout(Duration::from_secs(60));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let kept = Arc::new(std::sync::Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    let mut service = guard.layer(service_fn(
+        move |request: Request<GuardedBody<Incoming>>| {
+            let keep = Arc::clone(&keep);
+            async move {
+                let mut body = Box::pin(request.into_body());
+                let polled = poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await;
+                assert!(polled.is_pending());
+                *keep.lock().unwrap() = Some(body);
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            }
+        },
+    ));
+    let mut holder = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    }));
+    let held = holder.call(sized(10 * KIB));
+    let (mut sender, request) = streamed();
+    let response = service.call(request).await.unwrap();
+    assert_eq!((response.status(), budget.waiting()), (StatusCode::OK, 0));
+    drop(held);
+    assert_eq!(budget.used_bytes(), 0);
+    // Its bytes pass without room, because the service has responded.
+    let mut body = kept.lock().unwrap().take().unwrap();
+    sender.send_data(vec![0; 9 << 10].into()).await.unwrap();
+    assert!(body.frame().await.unwrap().is_ok());
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+/// The time limits of the layer do not apply to it, and neither does the budget once the response
+/// has begun.
+#[tokio::test(start_paused = true)]
+async fn body_without_a_limit_is_only_bound_by_the_budget() {
+    let budget = BodyBudget::max_bytes(10 * KIB);
+    let guard = BodyGuardLayer::new(Limit::unlimited())
+        .budget(&budget)
+        .idle_timeout(Duration::from_secs(1))
+        .deadline(Duration::from_secs(2));
+    let mut service = guard.layer(service_fn(
+        |request: Request<GuardedBody<Incoming>>| async {
+            Ok::<_, Infallible>(Response::new(request.into_body()))
+        },
+    ));
+    let (mut sender, request) = streamed();
+    let mut echo = service.call(request).await.unwrap().into_body();
+    for _ in 0..3 {
+        sleep(Duration::from_secs(3600)).await;
+        sender.send_data(vec![0; 8 << 10].into()).await.unwrap();
+        assert!(echo.frame().await.unwrap().is_ok());
+    }
+    // Before the response, it may become as long as the budget.
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let (mut sender, request) = streamed();
+    let response = tokio::spawn(service.call(request));
+    sender.send_data(vec![0; 11 << 10].into()).await.unwrap();
+    let refused = response.await.unwrap().unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let refusal = refused.extensions().get::<Refusal>().unwrap();
+    assert_eq!(refusal.limit(), Some(10 * KIB));
+}
+
+/// A handler's own response would say that the body is too large.
+#[tokio::test]
+async fn refusal_for_want_of_room_replaces_even_a_kept_response() {
+    let budget = BodyBudget::max_bytes(100 * KIB);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut holder = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    }));
+    let _held = holder.call(sized(30 * KIB));
+    let keeps = guard.clone().keep_handler_response();
+    let mut service = keeps.layer(service_fn(
+        |request: Request<GuardedBody<Incoming>>| async {
+            let result = request.into_body().collect().await;
+            let mut response = Response::new(Full::<Bytes>::default());
+            if result.is_err() {
+                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            }
+            Ok::<_, Infallible>(response)
+        },
+    ));
+    let (mut sender, request) = streamed();
+    let response = tokio::spawn(service.call(request));
+    sender.send_data(vec![0; 80 << 10].into()).await.unwrap();
+    let refused = response.await.unwrap().unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key(RETRY_AFTER));
+}
+
+/// The server makes the client wait, so that time is not the client's.
+#[tokio::test(start_paused = true)]
+async fn deadline_starts_when_a_body_has_its_room() {
+    let config = BodyBudgetConfig::new(10 * KIB).wait_timeout(Duration::from_secs(60));
+    let budget = BodyBudget::new(config);
+    let guard = BodyGuardLayer::new(MIB).budget(&budget);
+    let mut holder = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| async {
+        sleep(Duration::from_secs(10)).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    }));
+    let _held = tokio::spawn(holder.call(sized(10 * KIB)));
+    let guard = guard.deadline(Duration::from_secs(3));
+    let (_sender, request) = streamed();
+    let start = Instant::now();
+    let mut service = guard.layer(service_fn(read::<Incoming>));
+    let refused = service.call(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(start.elapsed().as_secs(), 13);
+}
+
+#[test]
+#[should_panic(expected = "a budget of 0 bytes refuses all bodies")]
+fn budget_of_nothing_panics() {
+    let _ = BodyBudget::max_bytes(0);
+}
+
 /// A call without room may be repeated after a while, and one that is too long never.
 #[tokio::test]
 async fn refused_grpc_call_says_whether_to_repeat_it() {
@@ -355,7 +540,7 @@ async fn refused_grpc_call_says_whether_to_repeat_it() {
         request.body(Full::from(vec![0; length as usize])).unwrap()
     };
     let budget =
-        BodyBudget::new(BodyBudgetConfig::new(10 * KIB).retry_after(Duration::from_secs(2)));
+        BodyBudget::new(BodyBudgetConfig::new(10 * KIB).retry_after(Duration::from_millis(1500)));
     let guard = BodyGuardLayer::new(MIB).budget(&budget);
     let mut service = guard.layer(service_fn(|_: Request<GuardedBody<Full<Bytes>>>| {
         std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()

@@ -66,7 +66,7 @@ fn both_are_told() {
         .to(server.addr)
         .assert_delivered(413);
     told.recv_timeout(PATIENCE).unwrap();
-    server.linger.record_gauges();
+    server.linger.record_gauges("http");
     BodyBudget::max_bytes(MIB).record_gauges("uploads");
 
     let recorded = recorded.snapshot().into_vec().into_iter();

@@ -1,129 +1,133 @@
 use std::{
     fmt,
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use super::{
     NoRoom, STEP,
+    room::{Ticket, Turn},
     shared::{BodyBudget, Client},
     units,
-    waiting::Waiting,
 };
 
-/// The room that one body has.
+/// The room that one body has, or waits for.
 pub(in crate::limit) struct Reservation {
     budget: BodyBudget,
     key: Option<u64>,
-    /// How many units it begins with.
-    first: u64,
-    /// How many units it has; [`ENDED`] once it takes no more.
+    /// How many units it may have, at most.
+    max: u64,
+    /// How many units it has; [`ENDED`] once it takes no more. It changes only while the room is
+    /// locked.
     units: AtomicU64,
+    /// `None` if it had its first units at once.
+    ticket: Option<Ticket>,
 }
 
 /// More than any body has.
 const ENDED: u64 = u64::MAX;
 
 impl Reservation {
-    /// Begins a reservation for a body of this length, or of unknown length up to `limit`.
-    pub(in crate::limit) fn new(client: Client<'_>, length: Option<u64>, limit: u64) -> Self {
-        Self {
-            budget: client.budget.clone(),
+    /// Takes room for a body of this length, or of unknown length up to `limit`. Without room, it
+    /// waits if that is allowed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no room, and it does not wait.
+    pub(in crate::limit) fn new(
+        client: Client<'_>,
+        length: Option<u64>,
+        limit: u64,
+        may_wait: bool,
+    ) -> Result<Self, NoRoom> {
+        let budget = client.budget;
+        let max = client.max_units().min(units(limit));
+        let first = length.map_or(STEP, units).min(max);
+        let mut room = budget.room();
+        let mut reservation = Self {
+            budget: budget.clone(),
             key: client.key,
-            first: length.map_or_else(|| STEP.min(units(limit)), |length| units(length.min(limit))),
+            max,
             units: AtomicU64::new(0),
+            ticket: None,
+        };
+        if room.start(client.key, first) {
+            reservation.units = AtomicU64::new(first);
+        } else {
+            let ticket = may_wait.then(|| room.queue(client.key, first)).flatten();
+            drop(room);
+            reservation.ticket = Some(ticket.ok_or(NoRoom::Now)?);
         }
+        Ok(reservation)
     }
 
     pub(in crate::limit) fn retry_after(&self) -> Duration {
         self.budget.retry_after()
     }
 
-    /// Takes the first units. Without room, returns a future for them if
-    /// waiting is allowed.
-    pub(in crate::limit) fn start(&self) -> Result<Option<Waiting>, NoRoom> {
-        match self.take(self.first) {
-            Ok(()) => Ok(None),
-            Err(NoRoom) => self.wait().map(Some),
-        }
+    /// Returns whether the body has to wait for its first units.
+    pub(in crate::limit) fn waits(&self) -> bool {
+        self.ticket.is_some()
     }
 
-    /// Waits for the first units. Ready when it has them, or when the time is over.
-    pub(in crate::limit) fn poll_wait(
-        &self,
-        waiting: &mut Waiting,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), NoRoom>> {
-        let permit = ready!(waiting.poll(&self.budget, cx)).ok_or(NoRoom)?;
-        // The client's other bodies may have taken its share meanwhile.
-        if !self.budget.add_to_share(self.key, self.first) {
-            return Poll::Ready(Err(NoRoom));
+    /// Ready when the body has its first units, or needs none, because the service has responded.
+    pub(in crate::limit) fn poll_wait(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut room = self.budget.room();
+        let has = self.units.load(Ordering::Relaxed);
+        let Some(ticket) = self.ticket.filter(|_| has != ENDED) else {
+            return Poll::Ready(());
+        };
+        match room.turn(ticket, cx.waker()) {
+            Turn::Waits => Poll::Pending,
+            Turn::Granted(units) => {
+                self.units.store(has + units, Ordering::Relaxed);
+                Poll::Ready(())
+            }
         }
-        permit.forget();
-        self.keep(self.first);
-        Poll::Ready(Ok(()))
     }
 
     /// Takes the units that a body of so many bytes needs and does not have yet.
     pub(in crate::limit) fn grow_to(&self, bytes: u64) -> Result<(), NoRoom> {
-        let has = self.units.load(Ordering::Acquire);
         let needs = units(bytes);
-        if has == ENDED || needs <= has {
+        // This may be outdated if the service responds at this time, and is checked again.
+        if needs <= self.units.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let mut room = self.budget.room();
+        let has = self.units.load(Ordering::Relaxed);
+        if needs <= has {
+            return Ok(());
+        }
+        if needs > self.max {
+            return Err(NoRoom::Ever);
+        }
         let exactly = needs - has;
-        self.take(exactly.max(STEP))
-            .or_else(|NoRoom| self.take(exactly))
+        let step = exactly.max(STEP).min(self.max - has);
+        let taken = [step, exactly]
+            .into_iter()
+            .find(|units| room.grow(self.key, *units));
+        let taken = taken.ok_or(NoRoom::Now)?;
+        self.units.store(has + taken, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Gives everything back, and takes no more.
+    /// Gives everything back, and takes no more. A body that waits goes on without room.
     pub(in crate::limit) fn end(&self) {
-        match self.units.swap(ENDED, Ordering::AcqRel) {
-            ENDED => {}
-            units => self.budget.give_back(self.key, units),
+        if self.units.load(Ordering::Relaxed) == ENDED {
+            return;
         }
-    }
-
-    fn take(&self, units: u64) -> Result<(), NoRoom> {
-        let permits = u32::try_from(units).map_err(|_| NoRoom)?;
-        if !self.budget.add_to_share(self.key, units) {
-            return Err(NoRoom);
+        let mut room = self.budget.room();
+        let has = self.units.swap(ENDED, Ordering::Relaxed);
+        let wakers = match (has, self.ticket) {
+            (ENDED, _) => return,
+            (0, Some(ticket)) => room.leave(ticket, self.key),
+            (units, _) => room.give_back(self.key, units),
+        };
+        drop(room);
+        for waker in wakers {
+            waker.wake();
         }
-        match self.budget.0.room.try_acquire_many(permits) {
-            Ok(permit) => {
-                permit.forget();
-                self.keep(units);
-                Ok(())
-            }
-            Err(_) => {
-                self.budget.take_from_share(self.key, units);
-                Err(NoRoom)
-            }
-        }
-    }
-
-    /// Adds units that have been taken. They go back if the reservation has ended.
-    fn keep(&self, units: u64) {
-        let added = self
-            .units
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |has| {
-                (has != ENDED).then(|| has + units)
-            });
-        if added.is_err() {
-            self.budget.give_back(self.key, units);
-        }
-    }
-
-    fn wait(&self) -> Result<Waiting, NoRoom> {
-        let wait_timeout = self.budget.0.config.wait_timeout.ok_or(NoRoom)?;
-        let permits = u32::try_from(self.first).map_err(|_| NoRoom)?;
-        // Waiting would not help a client that is over its share.
-        if !self.budget.add_to_share(self.key, self.first) {
-            return Err(NoRoom);
-        }
-        self.budget.take_from_share(self.key, self.first);
-        Ok(Waiting::new(permits, wait_timeout))
     }
 }
 
@@ -143,6 +147,8 @@ impl fmt::Debug for Reservation {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use http::request::Parts;
     use proptest::prelude::*;
 
@@ -157,7 +163,12 @@ mod tests {
     /// A step in the life of one of a few bodies.
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Begin { length: Option<u64>, client: u8 },
+        Begin {
+            length: Option<u64>,
+            client: u8,
+            may_wait: bool,
+        },
+        Poll,
         GrowTo(u64),
         End,
         Drop,
@@ -165,18 +176,29 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (proptest::option::of(0..MAX), 0..3_u8)
-                .prop_map(|(length, client)| Step::Begin { length, client }),
+            (proptest::option::of(0..MAX), 0..3_u8, any::<bool>()).prop_map(
+                |(length, client, may_wait)| Step::Begin {
+                    length,
+                    client,
+                    may_wait
+                }
+            ),
+            Just(Step::Poll),
             (0..2 * MAX).prop_map(Step::GrowTo),
             Just(Step::End),
             Just(Step::Drop),
         ]
     }
 
-    fn begin(budget: &BodyBudget, length: Option<u64>, client: u8) -> Reservation {
+    fn begin(
+        budget: &BodyBudget,
+        length: Option<u64>,
+        client: u8,
+        may_wait: bool,
+    ) -> Option<Reservation> {
         let request = http::Request::builder().header("client", u16::from(client));
         let head = request.body(()).unwrap().into_parts().0;
-        Reservation::new(budget.client(&head), length, MAX)
+        Reservation::new(budget.client(&head), length, MAX, may_wait).ok()
     }
 
     fn has(reservation: &Reservation) -> u64 {
@@ -186,45 +208,56 @@ mod tests {
         }
     }
 
+    fn poll(reservation: &Reservation) -> Poll<()> {
+        reservation.poll_wait(&Context::from_waker(Waker::noop()))
+    }
+
     proptest! {
-        /// After each step, the budget counts exactly the units that the bodies have. Nothing is
-        /// left at the end.
+        /// After each step the room is consistent, and it counts no less than the bodies have. A
+        /// body that has been read in part never waits, and nothing is left at the end.
         #[test]
-        fn budget_counts_what_bodies_have(steps in prop::collection::vec((0..4_usize, step()), 0..60)) {
+        fn budget_counts_what_bodies_have(
+            steps in prop::collection::vec((0..6_usize, step()), 0..80),
+        ) {
             let by_client = |head: &Parts| head.headers.get("client").cloned();
             let config = BodyBudgetConfig::new(MAX).max_share(SHARE, by_client);
             let budget = BodyBudget::new(config);
-            let mut bodies = [const { None::<(u8, Reservation)> }; 4];
+            let mut bodies = [const { None::<Reservation> }; 6];
             for (at, step) in steps {
                 match (step, &bodies[at]) {
-                    (Step::Begin { length, client }, _) => {
+                    (Step::Begin { length, client, may_wait }, _) => {
                         // As in the layer, a body without room is refused.
-                        let body = begin(&budget, length, client);
-                        bodies[at] = body.start().is_ok().then_some((client, body));
+                        bodies[at] = begin(&budget, length, client, may_wait);
                     }
-                    (Step::GrowTo(bytes), Some((_, body))) => {
+                    (Step::Poll, Some(body)) => {
+                        let waits = poll(body).is_pending();
+                        prop_assert!(!waits || has(body) == 0);
+                    }
+                    // The layer reads only after the wait.
+                    (Step::GrowTo(bytes), Some(body)) if poll(body).is_ready() => {
                         let before = has(body);
                         match body.grow_to(bytes) {
                             Ok(()) => prop_assert!(has(body) * UNIT >= bytes || has(body) == 0),
-                            Err(NoRoom) => prop_assert_eq!(has(body), before),
+                            Err(_) => prop_assert_eq!(has(body), before),
                         }
                     }
-                    (Step::End, Some((_, body))) => body.end(),
+                    (Step::End, Some(body)) => body.end(),
                     (Step::Drop, _) => bodies[at] = None,
-                    (Step::GrowTo(_) | Step::End, None) => {}
+                    (Step::Poll | Step::GrowTo(_) | Step::End, _) => {}
                 }
-                let held: u64 = bodies.iter().flatten().map(|(_, body)| has(body)).sum();
-                prop_assert_eq!(budget.used_bytes(), held * UNIT);
-                prop_assert!(held * UNIT <= MAX);
-                for client in 0..3 {
-                    let of_client = bodies.iter().flatten().filter(|(of, _)| *of == client);
-                    let held: u64 = of_client.map(|(_, body)| has(body)).sum();
-                    prop_assert!(held * UNIT <= SHARE);
-                }
+                let held: u64 = bodies.iter().flatten().map(has).sum();
+                prop_assert!(budget.used_bytes() >= held * UNIT);
+                budget.room().assert_consistent();
+            }
+            // Each body that waits has its turn once the others have ended.
+            while budget.waiting() > 0 {
+                let ready = bodies.iter_mut().find(|body| {
+                    body.as_ref().is_some_and(|body| poll(body).is_ready())
+                });
+                *ready.expect("one of them is not blocked") = None;
             }
             drop(bodies);
-            prop_assert_eq!(budget.used_bytes(), 0);
-            prop_assert!(budget.by_key().is_empty());
+            prop_assert!(budget.room().is_empty());
         }
     }
 }

@@ -1,17 +1,12 @@
 use std::{
-    collections::{HashMap, hash_map::Entry},
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::request::Parts;
-use tokio::sync::Semaphore;
 
-use super::{MAX_UNITS, UNIT, config::BodyBudgetConfig};
+use super::{UNIT, config::BodyBudgetConfig, room::Room, units};
 
 /// A limit in bytes on all the request bodies that a process holds at a time.
 ///
@@ -28,9 +23,9 @@ use super::{MAX_UNITS, UNIT, config::BodyBudgetConfig};
 /// dropped. Clones share the budget; so do layers, routes and servers that use a clone.
 ///
 /// If there is no room, the request is refused with 503 and `Retry-After`. With a
-/// [`wait_timeout`](BodyBudgetConfig::wait_timeout), the body's first read waits for room, in the
-/// order in which requests come to that. A body that has been read in part never waits, so that
-/// bodies cannot block each other.
+/// [`wait_timeout`](BodyBudgetConfig::wait_timeout), a body over HTTP/1 waits for room before it is
+/// read. A body that has been read in part never waits, so that bodies cannot block each other: it
+/// gets the room that is free, even if other bodies wait for more, or is refused.
 ///
 /// A body that is longer than the whole budget, or than its client's whole share, is refused with
 /// 413.
@@ -53,41 +48,45 @@ use super::{MAX_UNITS, UNIT, config::BodyBudgetConfig};
 /// - A client reserves the whole declared length before it has sent a byte. Set
 ///   [`min_rate`](crate::BodyGuardLayer::min_rate) as well, so that silent clients give their room
 ///   back, and [`max_share`](BodyBudgetConfig::max_share), so that one client cannot take all.
-/// - Room is counted in units of 1 KiB, and a body takes at least one.
-/// - A service that hands its body to another task and responds has its room counted as free,
-///   while that task goes on.
+/// - **Nested layers must not have the same budget.** A body would reserve its room in each of them,
+///   and wait for itself.
+/// - Room is counted in units of 1 KiB, and a body takes at least one. Of an HTTP/2 body, hyper may
+///   hold another flow-control window (1 MiB by default) that the handler has not read yet.
+/// - When a service responds, the room of its request is free, even if another task still reads the
+///   body.
 /// - A service that streams its body to a disk or to another server holds a chunk, and not the
-///   body: exempt it with [`Limit::without_budget`](crate::Limit::without_budget).
+///   body: exempt it with [`Limit::without_budget`](crate::Limit::without_budget). A body with
+///   [no limit](crate::Limit::unlimited) that is not exempt may become as long as the budget.
 #[derive(Clone)]
-pub struct BodyBudget(pub(super) Arc<Inner>);
+pub struct BodyBudget(Arc<Inner>);
 
-pub(super) struct Inner {
-    pub(super) config: BodyBudgetConfig,
+struct Inner {
+    config: BodyBudgetConfig,
     max_units: u64,
-    pub(super) room: Arc<Semaphore>,
-    /// The units that each key has, if there are shares.
-    by_key: Mutex<HashMap<u64, u64>>,
-    pub(super) waiting: AtomicUsize,
+    room: Mutex<Room>,
 }
 
 impl BodyBudget {
     /// Makes a budget with these settings.
     #[must_use]
     pub fn new(config: BodyBudgetConfig) -> Self {
-        let max_units = config.max_bytes / UNIT;
-        let max_units = max_units.min(Semaphore::MAX_PERMITS as u64);
+        let max_units = units(config.max_bytes);
+        let max_share = config.share.as_ref();
+        let max_share = max_share.map_or(max_units, |share| share.max_units);
         Self(Arc::new(Inner {
             config,
             max_units,
-            // It is no more than `MAX_PERMITS`, which is a `usize`.
-            room: Arc::new(Semaphore::new(max_units as usize)),
-            by_key: Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            room: Mutex::new(Room::new(max_units, max_share)),
         }))
     }
 
     /// Makes a budget of so many bytes, with the defaults of [`BodyBudgetConfig`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `max_bytes` is 0.
     #[must_use]
+    #[track_caller]
     pub fn max_bytes(max_bytes: u64) -> Self {
         Self::new(BodyBudgetConfig::new(max_bytes))
     }
@@ -95,21 +94,21 @@ impl BodyBudget {
     /// Returns how many bytes are reserved now, in steps of 1 KiB.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
-        let free = self.0.room.available_permits() as u64;
-        self.0.max_units.saturating_sub(free) * UNIT
+        self.room().used() * UNIT
     }
 
     /// Returns how many bodies wait for room now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.0.waiting.load(Ordering::Relaxed)
+        self.room().waiting()
     }
 
     /// Records the budget with the `metrics` facade (feature `metrics`): the gauges
     /// `bodyguard_budget_max_bytes`, `bodyguard_budget_used_bytes` and
     /// `bodyguard_budget_waiting` (bodies). The label `budget` has the name.
     ///
-    /// Call this before the metrics are read, for example in the handler of `/metrics`.
+    /// Call this before the metrics are read: in the handler of `/metrics`, or every few seconds if
+    /// the recorder serves them by itself.
     /// `Observer::metrics` counts the refusals, with the kind `over_budget`.
     #[cfg(feature = "metrics")]
     pub fn record_gauges(&self, name: &'static str) {
@@ -143,40 +142,14 @@ impl BodyBudget {
         self.0.config.retry_after
     }
 
-    pub(super) fn by_key(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
-        // A count is changed in one step.
-        self.0.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the room. A panic elsewhere leaves nothing half-done behind this lock.
+    pub(super) fn room(&self) -> MutexGuard<'_, Room> {
+        self.0.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds to the share of a key; `false` if there is no room in it.
-    pub(super) fn add_to_share(&self, key: Option<u64>, units: u64) -> bool {
-        let (Some(key), Some(share)) = (key, &self.0.config.share) else {
-            return true;
-        };
-        let mut by_key = self.by_key();
-        let used = by_key.get(&key).copied().unwrap_or(0) + units;
-        let has_room = used <= share.max_units;
-        if has_room {
-            by_key.insert(key, used);
-        }
-        has_room
-    }
-
-    pub(super) fn take_from_share(&self, key: Option<u64>, units: u64) {
-        let Some(key) = key else { return };
-        if let Entry::Occupied(mut used) = self.by_key().entry(key) {
-            *used.get_mut() -= units;
-            if *used.get() == 0 {
-                used.remove();
-            }
-        }
-    }
-
-    pub(super) fn give_back(&self, key: Option<u64>, units: u64) {
-        if units > 0 {
-            self.take_from_share(key, units);
-            self.0.room.add_permits(units as usize);
-        }
+    /// Returns for how long a body waits for room, if it waits at all.
+    pub(in crate::limit) fn wait_timeout(&self) -> Option<Duration> {
+        self.0.config.wait_timeout
     }
 }
 
@@ -190,14 +163,19 @@ pub(in crate::limit) struct Client<'a> {
 impl Client<'_> {
     /// Returns the longest body that fits, in bytes.
     pub(in crate::limit) fn longest(self) -> u64 {
-        let inner = &self.budget.0;
-        let share = inner.config.share.as_ref().filter(|_| self.key.is_some());
-        let share = share.map_or(MAX_UNITS, |share| share.max_units);
-        inner.max_units.min(MAX_UNITS).min(share) * UNIT
+        self.max_units().saturating_mul(UNIT)
     }
 
-    pub(in crate::limit) fn retry_after(self) -> Duration {
-        self.budget.retry_after()
+    /// Returns the units that one body can have.
+    pub(super) fn max_units(self) -> u64 {
+        let inner = &self.budget.0;
+        let share = inner.config.share.as_ref().filter(|_| self.key.is_some());
+        let share = share.map_or(u64::MAX, |share| share.max_units);
+        inner.max_units.min(share)
+    }
+
+    pub(in crate::limit) fn budget(&self) -> &BodyBudget {
+        self.budget
     }
 }
 
