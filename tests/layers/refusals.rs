@@ -117,6 +117,22 @@ async fn each_kind_of_refusal_has_its_page() {
             "slower than 240 bytes per second",
         ),
         (
+            RefusalKind::IdleTimeout {
+                timeout: Duration::from_secs(30),
+            },
+            "408 Request Timeout",
+            "Upload timed out",
+            "arrived for 30 seconds",
+        ),
+        (
+            RefusalKind::DeadlineExceeded {
+                deadline: Duration::from_secs(600),
+            },
+            "408 Request Timeout",
+            "Upload timed out",
+            "more than 10 minutes",
+        ),
+        (
             RefusalKind::OverBudget { retry_after },
             "503 Service Unavailable",
             "The server is busy",
