@@ -227,8 +227,8 @@ impl Refusal {
 
 const SMALLER: &str = ". Go back and choose a smaller file, or send fewer files at once.";
 
-/// Writes a length, and the limit if it is not hidden. If the two would read the same, both are
-/// exact.
+/// Writes a length, and the limit if it is not hidden. If the two would read the same, their exact
+/// numbers are added.
 fn write_sizes(
     out: &mut impl fmt::Write,
     length: u64,
@@ -248,7 +248,10 @@ fn write_sizes(
         None => {
             write_grouped(out, length)?;
             out.write_str(between)?;
-            write_grouped(out, limit)
+            Size::down(limit).write(out)?;
+            out.write_str(" (")?;
+            write_grouped(out, limit)?;
+            out.write_str(")")
         }
     }
 }
@@ -311,10 +314,10 @@ mod tests {
             LIMIT,
             [
                 "the request body is 4 MiB (4194310 bytes); the limit is 4 MiB (4194304 bytes)",
-                "Upload too large: 4,194,310 bytes. The limit is 4,194,304 bytes. \
+                "Upload too large: 4,194,310 bytes. The limit is 4 MiB (4,194,304 bytes). \
                  Choose a smaller file.",
                 "Upload too large: Your upload is 4,194,310 bytes, but the limit here is \
-                 4,194,304 bytes. Go back and choose a smaller file, or send fewer files at once.",
+                 4 MiB (4,194,304 bytes). Go back and choose a smaller file, or send fewer files at once.",
             ],
         );
     }

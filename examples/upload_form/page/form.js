@@ -146,10 +146,10 @@ function element(name, text) {
   return made;
 }
 
-/** Returns a size and the limit for people. If both would read the same, they are exact. */
+/** Returns a size and the limit for people. If both would read the same, it adds exact numbers. */
 function sizes(size, limit) {
   const pair = [rounded(size), rounded(limit)];
-  return pair[0] === pair[1] ? [exact(size), exact(limit)] : pair;
+  return pair[0] === pair[1] ? [exact(size), `${pair[1]} (${exact(limit)})`] : pair;
 }
 
 function exact(count) {

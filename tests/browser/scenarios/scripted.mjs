@@ -2,8 +2,8 @@
 import { contains, equal } from '../stage.mjs';
 import { LIMIT, choose, sendAndRefuse, sendAndStore, text, waitFor } from './steps.mjs';
 
-/** Both numbers would read 4 MiB, so both are exact. */
-const OVER_BY_ONE = 'Upload too large: 4,194,305 bytes. The limit is 4,194,304 bytes.';
+/** Both numbers would read 4 MiB, so the exact ones are added. */
+const OVER_BY_ONE = 'Upload too large: 4,194,305 bytes. The limit is 4 MiB (4,194,304 bytes).';
 
 export async function refusal(stage) {
   const page = await stage.open();
