@@ -57,13 +57,15 @@
 //!
 //! # Entry points
 //!
+//! *Yes* means within the limits and timeouts of [`LingerConfig`].
+//!
 //! | to serve | call | early responses arrive |
 //! | --- | --- | --- |
-//! | axum | `tower_bodyguard::axum::serve(listener, app)` | yes, within the limits and timeouts |
-//! | axum, with `axum::serve` unchanged | `axum::serve(linger.listener(listener), app)` | only if they fit into the socket's buffers |
-//! | hyper, hyper-util | `linger.wrap(socket, service)` | yes, within the limits and timeouts |
-//! | axum-server | `.acceptor(linger.acceptor())` | yes, within the limits and timeouts |
-//! | tonic | `.layer(linger.delivery_layer())` and `.serve_with_incoming(linger.incoming(tcp))` | yes, within the limits and timeouts |
+//! | axum | `tower_bodyguard::axum::serve(listener, app)` | yes |
+//! | axum, with `axum::serve` unchanged | `axum::serve(linger.listener(listener), app)` | if they fit into the socket's buffers |
+//! | hyper, hyper-util | `linger.wrap(socket, service)` | yes |
+//! | axum-server | `.acceptor(linger.acceptor())` | yes |
+//! | tonic | `.layer(linger.delivery_layer())` and `.serve_with_incoming(linger.incoming(tcp))` | yes |
 //!
 //! # Guarantees
 //!
@@ -78,7 +80,7 @@
 //! # Guides
 //!
 //! With the feature `axum`, the module `guide` has the guides: recipes, migrating, layers, servers,
-//! proxies, testing, HTTP/2.
+//! proxies, testing, how it works, tuning, HTTP/2.
 //!
 //! # Features
 //!
@@ -159,6 +161,10 @@ pub mod guide {
     pub mod proxies {}
     #[doc = include_str!("../docs/TESTING.md")]
     pub mod testing {}
+    #[doc = include_str!("../docs/HOW_IT_WORKS.md")]
+    pub mod how_it_works {}
+    #[doc = include_str!("../docs/TUNING.md")]
+    pub mod tuning {}
     #[doc = include_str!("../docs/HTTP2.md")]
     pub mod http2 {}
     #[doc = include_str!("../docs/EARLY_RESPONSES.md")]

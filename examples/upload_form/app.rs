@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) store: Store,
     /// The secret that a client needs to send anything. Without one, anyone may send.
     pub(crate) token: Option<Token>,
+    /// Whether the page offers to send a file that its own check refuses.
+    pub(crate) demo: bool,
 }
 
 /// Returns the app with its limit layer.
@@ -100,13 +102,13 @@ pub(crate) fn finish(config: &Config, app: Router) -> Router {
 /// format for other clients.
 fn refused(refusal: &Refusal) -> Response {
     match refusal.format() {
-        RefusalFormat::Html => page::problem(Format::Html, refusal.status(), &refusal.to_string()),
+        RefusalFormat::Html => page::problem(Format::Html, refusal.status(), &refusal.message()),
         _ => RefusalResponse::<Body>::respond(&Negotiated, refusal).map(Body::new),
     }
 }
 
 async fn form(State(config): State<Config>) -> Response {
-    page::form(config.limit, config.token.is_some())
+    page::form(&config)
 }
 
 async fn upload(
@@ -155,7 +157,7 @@ async fn receive(mut form: Multipart, store: &Store) -> Result<Vec<Stored>, Prob
     }
     if received.is_empty() {
         return Err(Problem::Form(
-            "The form has no file. Choose at least one.".into(),
+            "No file was chosen. Choose at least one.".into(),
         ));
     }
     Ok(store.keep(received).await?)

@@ -62,10 +62,10 @@ async fn check(
     }
     let words = match secret(request.headers()) {
         Some(secret) if token.is(&secret) => return next.run(request).await,
-        Some(_) => "The token is wrong. Ask the operator of this server for it.",
+        Some(_) => "The token is wrong. Ask the server's operator for it.",
         None => {
-            "Uploads need a token. Ask the operator of this server for it, \
-             and send it in the header Authorization, after the word Bearer."
+            "A token is needed to upload here. Ask the server's operator, \
+             and send it as `Authorization: Bearer <token>`."
         }
     };
     let mut response = page::problem(format, StatusCode::UNAUTHORIZED, words);

@@ -87,7 +87,11 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with = "plain")]
     pub(crate) hook_only: bool,
 
-    /// Show the fault: tower-http's limit, and no socket wrapper
+    /// For demonstration: the page can send a file that its own check refuses
+    #[arg(long)]
+    pub(crate) demo: bool,
+
+    /// For demonstration: show the fault, with tower-http's limit and without this crate
     #[arg(long)]
     pub(crate) plain: bool,
 }

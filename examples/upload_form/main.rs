@@ -1,11 +1,12 @@
 //! A file upload form whose refusals arrive.
 //!
 //! ```text
-//! cargo run --example upload_form --features axum -- --addr 127.0.0.1:3000 --limit 4MiB
+//! cargo run --example upload_form --features axum -- --demo
 //! ```
 //!
-//! Open the page and send a file above the limit. Then do the same with `--plain`, which serves the
-//! same routes without this crate, or with `--tls`, over which browsers use HTTP/2.
+//! Open <http://127.0.0.1:3000>, choose a file above 4 MiB, check "Send it anyway", and upload it.
+//! Then do the same with `--plain`, which serves the same routes without this crate, or with
+//! `--tls`, over which browsers use HTTP/2.
 //!
 //! - `app.rs`: routes, handlers and layers; the file to copy
 //! - `store.rs`: files on disk, kept only if their whole request succeeds
@@ -89,6 +90,7 @@ async fn serve(
         store: folder.store(),
         min_rate: flags.min_rate,
         token: flags.token.clone(),
+        demo: flags.demo,
     };
     let counters = Counters::default();
     let linger = Linger::new(

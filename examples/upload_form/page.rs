@@ -12,6 +12,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use humansize::{BINARY, format_size};
 
+use crate::app::Config;
 use crate::store::Stored;
 
 /// The maximum number of characters of a file name that are shown.
@@ -44,6 +45,8 @@ struct Form {
     limit_in_units: String,
     /// Whether the page has a field for the token.
     token: bool,
+    /// Whether the page has the box that skips its own check.
+    demo: bool,
 }
 
 #[derive(Template)]
@@ -60,13 +63,14 @@ struct Problem<'a> {
     words: &'a str,
 }
 
-pub(crate) fn form(limit: u64, token: bool) -> Response {
+pub(crate) fn form(config: &Config) -> Response {
     html(
         StatusCode::OK,
         &Form {
-            limit,
-            limit_in_units: format_size(limit, BINARY),
-            token,
+            limit: config.limit,
+            limit_in_units: in_units(config.limit),
+            token: config.token.is_some(),
+            demo: config.demo,
         },
     )
 }
@@ -99,6 +103,17 @@ pub(crate) fn problem(format: Format, status: StatusCode, words: &str) -> Respon
         ),
         Format::Text => (status, format!("{words}\n")).into_response(),
     }
+}
+
+impl Stored {
+    fn size_in_units(&self) -> String {
+        in_units(self.size)
+    }
+}
+
+/// Returns a size for people: `1.4 MiB`.
+fn in_units(bytes: u64) -> String {
+    format_size(bytes, BINARY.decimal_places(1))
 }
 
 fn html(status: StatusCode, page: &impl Template) -> Response {

@@ -35,7 +35,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Form(words) => words,
-            Self::Cut => "Upload too large. Send a smaller one.",
+            Self::Cut => "Upload too large. Choose a smaller file, or send fewer files at once.",
             Self::Full => {
                 "The server has no room left for these files. Try again later, or send smaller files."
             }

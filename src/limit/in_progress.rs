@@ -92,7 +92,7 @@ impl ResponseAborted {
 impl fmt::Display for ResponseAborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refusal = &self.0;
-        write!(f, "the response had begun and is aborted. {refusal}")
+        write!(f, "the response had begun and is aborted: {refusal}")
     }
 }
 

@@ -163,7 +163,8 @@ impl<R, K> BodyGuardLayer<R, K> {
 
     /// Hides the limit from the client.
     ///
-    /// The numbers stay in the [`Refusal`](crate::Refusal), for logs and custom responses.
+    /// No text of a [`Refusal`](crate::Refusal) names the limit then.
+    /// [`limit()`](crate::Refusal::limit) still returns it, for logs.
     ///
     /// ```
     /// use tower_bodyguard::{BodyGuardLayer, MIB};
@@ -355,7 +356,7 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///     .capture(|head| head.uri.path().to_owned())
     ///     .refusal_response(|refusal: &Refusal| {
     ///         let path = refusal.captured::<String>().map_or("", String::as_str);
-    ///         (refusal.status(), format!("{path}: {refusal}\n"))
+    ///         (refusal.status(), format!("{path}: {}\n", refusal.message()))
     ///     });
     /// let app: Router = Router::new()
     ///     .route("/", post(|body: String| async { body }))
@@ -397,7 +398,7 @@ impl<R> BodyGuardLayer<R> {
     /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(ProblemJson);
     ///
     /// let layer = BodyGuardLayer::new(4 * MIB).refusal_response(|refusal: &Refusal| {
-    ///     let mut response = Response::new(Full::<Bytes>::from(format!("Sorry: {refusal}\n")));
+    ///     let mut response = Response::new(Full::<Bytes>::from(refusal.message()));
     ///     *response.status_mut() = refusal.status();
     ///     response
     /// });

@@ -60,7 +60,7 @@ where
     }
 }
 
-/// The default response: one paragraph as `text/plain`.
+/// The default response: the [message](Refusal::message) as `text/plain`.
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::PlainText};
@@ -73,13 +73,14 @@ pub struct PlainText;
 
 /// A machine-readable response as `application/problem+json` (RFC 9457).
 ///
-/// Its members are `type`, `title`, `status` and `detail`. A body over the limit adds `limit`,
-/// and `declared` or `received`, all in bytes. [`hide_limit`](crate::BodyGuardLayer::hide_limit)
-/// leaves out `limit` and `received`.
+/// Its members are `type`, `title`, `status`, and the [message](Refusal::message) as `detail`. A
+/// body over the limit adds `limit`, and `declared` or `received`, all in bytes.
+/// [`hide_limit`](crate::BodyGuardLayer::hide_limit) leaves out `limit` and `received`.
 ///
 /// ```json
 /// {"type":"about:blank","title":"Content Too Large","status":413,
-///  "detail":"Upload too large: 20 MiB. The limit is 4 MiB.","limit":4194304,"declared":20971520}
+///  "detail":"Upload too large: 20 MiB. The limit is 4 MiB. Choose a smaller file.",
+///  "limit":4194304,"declared":20971520}
 /// ```
 ///
 /// ```
@@ -111,15 +112,9 @@ pub struct HtmlPage;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Negotiated;
 
-/// The capacity for the longest text of a refusal, in bytes.
-const TEXT_CAPACITY: usize = 160;
-
 impl<B> RefusalResponse<B> for PlainText {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        // `format!` would start with an empty string and reallocate it several times.
-        let mut text = String::with_capacity(TEXT_CAPACITY);
-        // Writing to a string does not fail.
-        let _ = refusal.write(&mut text);
+        let mut text = refusal.message();
         text.push('\n');
         response(refusal, "text/plain; charset=utf-8", text)
     }
@@ -134,9 +129,10 @@ impl<B> RefusalResponse<B> for ProblemJson {
         let too_large = refusal.declared().or(refusal.received()).is_some();
         // The text is our own words and numbers, none of which needs an escape.
         let json = format!(
-            r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{refusal}"{}{}{}}}"#,
+            r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}"{}{}{}}}"#,
             refusal.title(),
             refusal.status().as_u16(),
+            refusal.message(),
             member(
                 "limit",
                 refusal.limit().filter(|_| shows_limit && too_large)
@@ -152,13 +148,14 @@ impl<B> RefusalResponse<B> for HtmlPage {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
         let title = refusal.title();
         let status = refusal.status().as_u16();
-        // A link back would need a script, so the text refers to the browser's back button.
+        let heading = refusal.heading();
+        // A link back would need a script, so the text says to go back.
+        let paragraph = refusal.paragraph();
         let page = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{status} {title}</title>\n<h1>{title}</h1>\n<p>{refusal}</p>\n\
-             <p>Go back in your browser to try again.</p>\n</html>\n"
+             <title>{status} {title}</title>\n<h1>{heading}</h1>\n<p>{paragraph}</p>\n</html>\n"
         );
         response(refusal, "text/html; charset=utf-8", page)
     }

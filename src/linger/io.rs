@@ -162,8 +162,8 @@ impl<T> LingerIo<T> {
         self.combined_from(None)
     }
 
-    /// As [`combined`](Self::combined). If the client's address is known already, the system is not
-    /// asked for it.
+    /// Does the same as [`combined`](Self::combined), with a client's address that is known already.
+    /// This saves a system call.
     pub(crate) fn combined_from(mut self, addr: Option<SocketAddr>) -> Self
     where
         T: 'static,

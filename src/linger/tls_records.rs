@@ -55,8 +55,8 @@ pub(super) enum TlsRecordTracker {
 
 impl TlsRecordTracker {
     fn begin(bytes: &[u8]) -> Self {
-        // A header rarely arrives in parts. To take other bytes for it only costs a lingering
-        // close.
+        // A header rarely arrives in parts. Other bytes that look like the start of one only cost
+        // a lingering close.
         let is_proxy_head = |head: &&[u8]| bytes.starts_with(head) || head.starts_with(bytes);
         if PROXY_HEADS.iter().any(is_proxy_head) {
             return Self::Opaque;

@@ -63,7 +63,7 @@ fn record(event: &Event<'_>) {
 const REFUSALS: &str = "bodyguard_refusals_total";
 
 struct Names {
-    /// The source of the discarded bytes, for the descriptions.
+    /// The source of the discarded bytes, as the descriptions name it.
     what: &'static str,
     total: &'static str,
     bytes: &'static str,

@@ -11,8 +11,8 @@ use http::HeaderValue;
 ///
 /// fn refused(refusal: &Refusal) -> Response {
 ///     let response = match refusal.format() {
-///         RefusalFormat::Html => Html(format!("<h1>{refusal}</h1>")).into_response(),
-///         _ => refusal.to_string().into_response(),
+///         RefusalFormat::Html => Html(format!("<h1>{}</h1>", refusal.message())).into_response(),
+///         _ => refusal.message().into_response(),
 ///     };
 ///     (refusal.status(), response).into_response()
 /// }

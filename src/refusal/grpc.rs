@@ -46,8 +46,8 @@ impl GrpcFormat {
         }
     }
 
-    /// Returns the content type of the response: the requested one, or the plain name of the form
-    /// if that is a list or has parameters.
+    /// Returns the content type of the response: the requested type, or the plain name of the form
+    /// if the requested type is a list or has parameters.
     fn content_type(self, requested: &HeaderValue) -> HeaderValue {
         let is_plain = |byte: &u8| !matches!(byte, b',' | b';' | b' ');
         if requested.as_bytes().iter().all(is_plain) {

@@ -1,10 +1,11 @@
-//! Refusals as plain data: the reason, its text, and the format that the client can read.
+//! Refusals as plain data: the reason, its texts, and the format that the client can read.
 
 mod format;
 mod grpc;
 mod reason;
 mod request;
 mod size;
+mod text;
 
 pub use self::{
     format::RefusalFormat,

@@ -1,6 +1,5 @@
 use std::{
     any::{Any, type_name},
-    fmt,
     sync::Once,
     time::Duration,
 };
@@ -11,17 +10,16 @@ use super::{
     format::RefusalFormat,
     grpc::GrpcCall,
     request::{Captured, RequestContext},
-    size::{Size, write_limit},
 };
 use crate::warn::warn;
 
 /// The reason why a request was refused, with the numbers.
 ///
 /// [`refusal_response`](crate::BodyGuardLayer::refusal_response) makes the response from it. It is
-/// also in the extensions of the response, so that outer layers can count and log it. Its
-/// `Display` text is one paragraph for the client:
+/// also in the extensions of the response, so that outer layers can count and log it.
 ///
-/// > Upload too large: 20 MiB. The limit is 4 MiB.
+/// [`message`](Self::message) is the text for the client, and `Display` is the text for logs, with
+/// exact numbers. Neither names a limit that [is hidden](crate::BodyGuardLayer::hide_limit).
 ///
 /// ```
 /// use axum::{Router, body::Body, http::{Request, Response}, routing::post};
@@ -171,7 +169,7 @@ impl Refusal {
     /// use tower_bodyguard::{MIB, Refusal, limit::RefusalKind};
     ///
     /// fn refused(refusal: &Refusal) -> Response<String> {
-    ///     let mut response = Response::new(format!("Sorry. {refusal}"));
+    ///     let mut response = Response::new(format!("Sorry. {}", refusal.message()));
     ///     *response.status_mut() = refusal.status();
     ///     response
     /// }
@@ -179,7 +177,8 @@ impl Refusal {
     /// let refusal = Refusal::new(RefusalKind::Declared { length: 20 * MIB }, 4 * MIB);
     /// let response = refused(&refusal);
     /// assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    /// assert_eq!(response.body(), "Sorry. Upload too large: 20 MiB. The limit is 4 MiB.");
+    /// let body = "Sorry. Upload too large: 20 MiB. The limit is 4 MiB. Choose a smaller file.";
+    /// assert_eq!(response.body(), body);
     /// ```
     pub fn new(kind: RefusalKind, limit: impl Into<Option<u64>>) -> Self {
         let status = kind.status(StatusCode::PAYLOAD_TOO_LARGE);
@@ -238,7 +237,7 @@ impl Refusal {
     /// - 400 for a bad `Content-Length`,
     /// - 411 for a missing `Content-Length`,
     /// - 408 for a body that was too slow,
-    /// - 503 for a body without room in the budget.
+    /// - 503 for a body without room in the [budget](crate::BodyBudget).
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
@@ -254,6 +253,11 @@ impl Refusal {
     #[must_use]
     pub fn limit(&self) -> Option<u64> {
         self.limit
+    }
+
+    /// Returns the limit unless it is hidden from the client.
+    pub(super) fn shown_limit(&self) -> Option<u64> {
+        self.limit.filter(|_| !self.secret)
     }
 
     /// Returns whether the limit is hidden from the client, see
@@ -325,89 +329,6 @@ impl Refusal {
     }
 }
 
-impl Refusal {
-    /// Writes the text for the client: what went wrong, the limit, and what to do.
-    pub(crate) fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        match self.kind {
-            RefusalKind::Declared { length } => self.write_declared(out, length),
-            RefusalKind::Streamed { .. } => self.write_streamed(out),
-            RefusalKind::TooSlow { rate } => {
-                out.write_str("Upload too slow: the minimum is ")?;
-                write_limit(out, rate)?;
-                out.write_str(" per second. Try again over a faster connection.")
-            }
-            RefusalKind::IdleTimeout { timeout } => {
-                let seconds = timeout.as_secs_f64();
-                write!(
-                    out,
-                    "Upload timed out: no data arrived for {seconds} s. Try again."
-                )
-            }
-            RefusalKind::DeadlineExceeded { deadline } => {
-                let seconds = deadline.as_secs_f64();
-                write!(
-                    out,
-                    "Upload timed out: it took more than {seconds} s. Send a smaller one, or use a \
-                     faster connection."
-                )
-            }
-            RefusalKind::OverBudget { .. } => {
-                out.write_str("The server is busy with other uploads. Try again in a moment.")
-            }
-            RefusalKind::BadLength => out.write_str(
-                "Content-Length is not one decimal number. Send the length of the body in bytes.",
-            ),
-            RefusalKind::LengthRequired => {
-                out.write_str("Content-Length is missing. Send the length of the body in bytes.")
-            }
-        }
-    }
-
-    fn write_declared(&self, out: &mut impl fmt::Write, length: u64) -> fmt::Result {
-        out.write_str("Upload too large: ")?;
-        match self.shown_limit() {
-            // The limit is hidden, so no digit may depend on it.
-            None => {
-                Size::nearest(length).write(out)?;
-                out.write_str(". Send a smaller one.")
-            }
-            Some(0) => {
-                Size::nearest(length).write(out)?;
-                out.write_str(NOTHING_ACCEPTED)
-            }
-            Some(limit) => {
-                let sizes = Size::over(length, limit);
-                let shown = sizes.map_or(Size::bytes(length), |(length, _)| length);
-                shown.write(out)?;
-                out.write_str(". The limit is ")?;
-                match sizes {
-                    Some((_, limit)) => limit.write(out)?,
-                    None => write_limit(out, limit)?,
-                }
-                out.write_str(".")
-            }
-        }
-    }
-
-    fn write_streamed(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        out.write_str("Upload too large")?;
-        match self.shown_limit() {
-            None => out.write_str(". Send a smaller one."),
-            Some(0) => out.write_str(NOTHING_ACCEPTED),
-            Some(limit) => {
-                out.write_str(": the limit is ")?;
-                write_limit(out, limit)?;
-                out.write_str(".")
-            }
-        }
-    }
-
-    /// Returns the limit unless it is hidden from the client.
-    fn shown_limit(&self) -> Option<u64> {
-        self.limit.filter(|_| !self.secret)
-    }
-}
-
 #[cold]
 fn report_type(has: &str, asked: &str) {
     static REPORTED: Once = Once::new();
@@ -416,116 +337,4 @@ fn report_type(has: &str, asked: &str) {
             "`Refusal::captured` is `None`: `capture` returns `{has}`, and not `{asked}`"
         ));
     });
-}
-
-const NOTHING_ACCEPTED: &str = ". No request body is accepted here.";
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refusal(kind: RefusalKind) -> Refusal {
-        let status = StatusCode::PAYLOAD_TOO_LARGE;
-        Refusal::of(kind, status, Some(4 << 20), RequestContext::default())
-    }
-
-    #[test]
-    fn refusal_says_what_went_wrong_the_limit_and_what_to_do() {
-        for (kind, says) in [
-            (
-                RefusalKind::Declared { length: 20_000_000 },
-                "Upload too large: 19.1 MiB. The limit is 4 MiB.",
-            ),
-            (
-                RefusalKind::Declared { length: 4_204_487 },
-                "Upload too large: 4.01 MiB. The limit is 4 MiB.",
-            ),
-            (
-                RefusalKind::Declared { length: 4_194_305 },
-                "Upload too large: 4194305 bytes. The limit is 4 MiB (4194304 bytes).",
-            ),
-            (
-                RefusalKind::Streamed {
-                    received: 4_204_487,
-                },
-                "Upload too large: the limit is 4 MiB (4194304 bytes).",
-            ),
-            (
-                RefusalKind::TooSlow { rate: 240 },
-                "Upload too slow: the minimum is 240 bytes per second. Try again over a faster \
-                 connection.",
-            ),
-            (
-                RefusalKind::IdleTimeout {
-                    timeout: Duration::from_secs(30),
-                },
-                "Upload timed out: no data arrived for 30 s. Try again.",
-            ),
-            (
-                RefusalKind::DeadlineExceeded {
-                    deadline: Duration::from_millis(1500),
-                },
-                "Upload timed out: it took more than 1.5 s. Send a smaller one, or use a faster \
-                 connection.",
-            ),
-            (
-                RefusalKind::OverBudget {
-                    retry_after: Duration::from_secs(1),
-                },
-                "The server is busy with other uploads. Try again in a moment.",
-            ),
-            (
-                RefusalKind::BadLength,
-                "Content-Length is not one decimal number. Send the length of the body in bytes.",
-            ),
-            (
-                RefusalKind::LengthRequired,
-                "Content-Length is missing. Send the length of the body in bytes.",
-            ),
-        ] {
-            assert_eq!(refusal(kind).to_string(), says);
-            #[cfg(feature = "metrics")]
-            assert!(RefusalKind::LABELS.contains(&kind.as_str()));
-        }
-    }
-
-    #[test]
-    fn limit_of_zero_says_that_no_body_is_accepted() {
-        let says = |kind| {
-            let status = StatusCode::PAYLOAD_TOO_LARGE;
-            Refusal::of(kind, status, Some(0), RequestContext::default()).to_string()
-        };
-        assert_eq!(
-            says(RefusalKind::Declared { length: 5 }),
-            "Upload too large: 5 bytes. No request body is accepted here."
-        );
-        assert_eq!(
-            says(RefusalKind::Streamed { received: 5 }),
-            "Upload too large. No request body is accepted here."
-        );
-    }
-
-    #[test]
-    fn a_secret_limit_is_in_no_text() {
-        let kinds = [
-            RefusalKind::Declared { length: 20 << 20 },
-            // Exact bytes would show that the limit is close.
-            RefusalKind::Declared { length: 4_200_000 },
-            RefusalKind::Streamed {
-                received: 4_194_305,
-            },
-        ];
-        for kind in kinds {
-            let text = refusal(kind).secret(true).to_string();
-            // The count at which the body was refused would reveal the limit as well.
-            assert!(!text.contains("4194") && !text.contains("limit"), "{text}");
-            assert!(!text.contains("4200000"), "{text}");
-        }
-    }
 }

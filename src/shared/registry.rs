@@ -443,7 +443,7 @@ mod tests {
             self.now += TICK;
         }
 
-        /// Makes evicted connections leave. Returns how many are left.
+        /// Removes the evicted connections. Returns how many remain.
         fn left(&self, connections: &mut Vec<Connection>) -> usize {
             connections.retain(|connection| {
                 let is_evicted = connection.standing.is_evicted();

@@ -1,4 +1,4 @@
-// Drives the upload_form example, started with `--limit 4MiB`, with a real browser:
+// Drives the upload_form example, started with `--limit 4MiB --demo`, with a real browser:
 //
 //   node form.mjs --url http://127.0.0.1:3000 --browser firefox --scenario refusal
 //   node form.mjs --list [--browser chromium] [--tls | --nginx]

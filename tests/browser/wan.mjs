@@ -1,4 +1,4 @@
-// Sends a file to the upload_form example, started with `--limit 4MiB`, in a headless browser.
+// Sends a file to the upload_form example, started with `--limit 4MiB --demo`, in a headless browser.
 // Prints the seconds from the click to the refusal on the page, with the form's script and without.
 //
 //   node wan.mjs --url https://10.9.8.2:3000 --browser firefox --size 200000000

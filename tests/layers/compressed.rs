@@ -229,7 +229,7 @@ fn exactly_the_limit_passes_in_memory() {
             assert_eq!(reached.take(), MEMORY);
 
             let response = send(&server, framing, &over, 413);
-            assert_says(&response, "the limit is 4 MiB (4194304 bytes)");
+            assert_says(&response, "the limit is 4 MiB. Choose a smaller file.");
             assert!(reached.take() <= MEMORY);
         }
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use pulldown_cmark::{Event, Parser, Tag, TagEnd};
+use regex::Regex;
 use testkit::outside::repository;
 
 #[test]
@@ -33,6 +34,8 @@ fn broken_link_is_found() {
     assert!(!leads_somewhere(&page, "docs/LAYER.md"));
     assert!(!leads_somewhere(&page, "docs/LAYERS.md#no-such-heading"));
     assert!(!leads_somewhere(&page, "#no-such-heading"));
+    let html = r#"<picture><source srcset="dark.svg"><img src="light.svg"></picture>"#;
+    assert_eq!(links(html), ["dark.svg", "light.svg"]);
 }
 
 fn pages() -> Vec<PathBuf> {
@@ -48,11 +51,16 @@ fn pages() -> Vec<PathBuf> {
 }
 
 fn links(text: &str) -> Vec<String> {
-    let links = Parser::new(text).filter_map(|event| match event {
+    let source = Regex::new(r#"\b(?:src|srcset)="([^"]*)""#).unwrap();
+    let links = Parser::new(text).flat_map(|event| match event {
         Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-            Some(dest_url.into_string())
+            vec![dest_url.into_string()]
         }
-        _ => None,
+        Event::Html(html) | Event::InlineHtml(html) => {
+            let sources = source.captures_iter(&html);
+            sources.map(|found| found[1].to_owned()).collect()
+        }
+        _ => Vec::new(),
     });
     links.collect()
 }

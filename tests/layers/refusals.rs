@@ -2,9 +2,12 @@
 //! or left to the handler.
 #![cfg(feature = "axum")]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -20,7 +23,7 @@ use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
 use tower::ServiceExt;
 use tower_bodyguard::{
     BodyGuardLayer, Limit, Refusal,
-    limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind},
+    limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind, RefusalResponse},
 };
 
 use crate::server::{Server, counting};
@@ -58,7 +61,7 @@ async fn problem_json_has_its_members() {
     let (response, text) = respond(app(), declared("*/*")).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(kind(&response), "application/problem+json");
-    let detail = "Upload too large: 2 KiB. The limit is 1000 bytes.";
+    let detail = "Upload too large: 2 KiB. The limit is 1000 bytes. Choose a smaller file.";
     let expected = json!({
         "type": "about:blank", "title": "Content Too Large", "status": 413,
         "detail": detail, "limit": 1000, "declared": 2000,
@@ -91,7 +94,72 @@ async fn a_page_is_html() {
     let (response, text) = respond(app, declared("*/*")).await;
     assert_eq!(kind(&response), "text/html; charset=utf-8");
     assert!(text.starts_with("<!doctype html>"), "{text}");
-    assert!(text.contains("The limit is 1000 bytes"), "{text}");
+    assert!(
+        text.contains("Your upload is 2 KiB, but the limit here is 1000 bytes."),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn each_kind_of_refusal_has_its_page() {
+    let retry_after = Duration::from_secs(5);
+    for (kind, status, heading, text) in [
+        (
+            RefusalKind::Streamed { received: 2000 },
+            "413 Content Too Large",
+            "Upload too large",
+            "larger than 1000 bytes",
+        ),
+        (
+            RefusalKind::TooSlow { rate: 240 },
+            "408 Request Timeout",
+            "Upload too slow",
+            "slower than 240 bytes per second",
+        ),
+        (
+            RefusalKind::IdleTimeout {
+                timeout: Duration::from_secs(30),
+            },
+            "408 Request Timeout",
+            "Upload timed out",
+            "arrived for 30 seconds",
+        ),
+        (
+            RefusalKind::DeadlineExceeded {
+                deadline: Duration::from_secs(600),
+            },
+            "408 Request Timeout",
+            "Upload timed out",
+            "more than 10 minutes",
+        ),
+        (
+            RefusalKind::OverBudget { retry_after },
+            "503 Service Unavailable",
+            "The server is busy",
+            "try again in 5 seconds",
+        ),
+        (
+            RefusalKind::BadLength,
+            "400 Bad Content-Length",
+            "Invalid length",
+            "not valid",
+        ),
+        (
+            RefusalKind::LengthRequired,
+            "411 Length Required",
+            "Length required",
+            "did not send the length",
+        ),
+    ] {
+        let refusal = Refusal::new(kind, LIMIT);
+        let response = RefusalResponse::<Body>::respond(&HtmlPage, &refusal);
+        assert_eq!(response.status().as_str(), &status[..3]);
+        let page = to_bytes(Body::new(response.into_body()), 100_000).await;
+        let page = String::from_utf8(page.unwrap().to_vec()).unwrap();
+        let head = format!("<title>{status}</title>\n<h1>{heading}</h1>\n<p>");
+        assert!(page.contains(&head), "{head}\n{page}");
+        assert!(page.contains(text) && page.contains("Go back"), "{page}");
+    }
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ fn browse_inside(browser: &str) -> Result<String, Failed> {
     let (client, server, ip) = (client?, server?, ip?);
     let mut form = within(&server);
     form.arg(Form::program());
-    let flags = ["--limit", "4MiB", "--tls"];
+    let flags = ["--limit", "4MiB", "--demo", "--tls"];
     let form = Form::start_by(form, &format!("{ip}:3000"), &flags);
 
     let mut driver = within(&client);

@@ -36,11 +36,11 @@ struct Forms {
 
 impl Forms {
     fn start() -> Self {
-        let http = Form::start(&["--limit", "4MiB"]);
+        let http = Form::start(&["--limit", "4MiB", "--demo"]);
         let has_nginx = !Kind::NginxLimited.need().missing;
         Self {
             nginx: has_nginx.then(|| Proxy::start(Kind::NginxLimited, &[http.addr()])),
-            https: Form::start(&["--limit", "4MiB", "--tls"]),
+            https: Form::start(&["--limit", "4MiB", "--demo", "--tls"]),
             http,
         }
     }

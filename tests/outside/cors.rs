@@ -48,7 +48,7 @@ fn outside(name: &str, needs: &[Need], kind: &'static str) -> Trial {
         let app = counting().layer(guard()).layer(CorsLayer::permissive());
         for server in Server::both(&app) {
             let seen = upload(&server, kind)?;
-            let words = "Upload too large: 19.1 MiB. The limit is 4 MiB.\n";
+            let words = "Upload too large: 19.1 MiB. The limit is 4 MiB. Choose a smaller file.\n";
             expect(&seen, "status", &413.into())?;
             expect(&seen, "text", &words.into())?;
         }

@@ -174,7 +174,8 @@ fn a_slow_upload_is_refused() {
     });
     const BRIEF: Duration = Duration::from_millis(100);
     // The second limit is practically none, so that only the time counts.
-    let ways: [(fn(BodyGuardLayer) -> BodyGuardLayer, RefusalKind, &str); 3] = [
+    type Set = fn(BodyGuardLayer) -> BodyGuardLayer;
+    let ways: [(Set, RefusalKind, &str); 3] = [
         (
             |guard| guard.min_rate(1000, BRIEF),
             RefusalKind::TooSlow { rate: 1000 },

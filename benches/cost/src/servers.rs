@@ -28,7 +28,7 @@ use crate::process::{Cores, Process, all_descriptors};
 const ANSWER: &str = "stored\n";
 
 /// As long as the limit layer's own text.
-const REFUSED: &str = "Upload too large: 19.1 MiB. The limit is 16 KiB.\n";
+const REFUSED: &str = "Upload too large: 19.1 MiB. The limit is 16 KiB. Choose a smaller file.\n";
 
 /// The layers around the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,8 +21,9 @@ form.addEventListener('submit', (event) => {
   if (upload) return;
   clear();
   const body = encode(new FormData(form));
-  if (body.size > limit && !$('anyway').checked) {
-    refuse(`Upload too large: ${bytes(body.size)}. The limit is ${bytes(limit)}. Choose smaller files, or send them in several uploads.`);
+  if (body.size > limit && !$('anyway')?.checked) {
+    const [size, most] = sizes(body.size, limit);
+    refuse(`Upload too large: ${size}. The limit is ${most}. Choose a smaller file, or send fewer files at once.`);
   } else {
     send(body);
   }
@@ -31,7 +32,7 @@ form.addEventListener('submit', (event) => {
 $('files').addEventListener('change', () => {
   const files = Array.from($('files').files);
   const size = files.reduce((sum, file) => sum + file.size, 0);
-  $('chosen').textContent = `${files.length} ${files.length === 1 ? 'file' : 'files'}, ${bytes(size)}`;
+  $('chosen').textContent = `${files.length} ${files.length === 1 ? 'file' : 'files'}, ${rounded(size)}`;
   $('chosen').hidden = files.length === 0;
   $('hint').hidden = files.length > 0;
   clear();
@@ -78,7 +79,7 @@ function send(body) {
     refuse('The upload was aborted before a response came. The connection was lost, or a file could not be read.');
   });
   request.addEventListener('abort', () => {
-    $('news').textContent = 'Cancelled. Nothing was stored.';
+    $('news').textContent = 'Cancelled. Your files were not uploaded.';
     busy(null);
     $('send').focus();
   });
@@ -89,7 +90,7 @@ function send(body) {
   request.send(body);
 }
 
-/** Locks the form and replaces Send by Cancel while `request` runs. */
+/** Locks the form and replaces Upload by Cancel while `request` runs. */
 function busy(request) {
   upload = request;
   fields.disabled = request !== null;
@@ -102,7 +103,7 @@ function show(loaded, total) {
   $('bar').max = total;
   $('bar').value = loaded;
   $('figures').textContent =
-    loaded < total ? `${units(loaded)} of ${units(total)}` : `${units(total)} sent, waiting for the response`;
+    loaded < total ? `${rounded(loaded)} of ${rounded(total)}` : `${rounded(total)} sent, waiting for the response`;
   // Announced only at each quarter, because an announcement for each event would never end.
   const quarter = Math.floor((4 * loaded) / total);
   const news = quarter < 4 ? `${quarter * 25} percent sent` : 'All sent, waiting for the response';
@@ -131,7 +132,7 @@ function list(lines) {
     ...lines.map((line) => {
       const [hash, size, ...name] = line.split('  ');
       const item = document.createElement('li');
-      item.append(element('strong', name.join('  ')), element('span', size), element('code', `SHA-256 ${hash}`));
+      item.append(element('strong', name.join('  ')), element('span', rounded(parseInt(size, 10))), element('code', `SHA-256 ${hash}`));
       return item;
     }),
   );
@@ -145,18 +146,23 @@ function element(name, text) {
   return made;
 }
 
-function bytes(count) {
-  return count < 1024 ? units(count) : `${count} bytes (${units(count)})`;
+/** Returns a size and the limit for people. If both would read the same, it adds exact numbers. */
+function sizes(size, limit) {
+  const pair = [rounded(size), rounded(limit)];
+  return pair[0] === pair[1] ? [exact(size), `${pair[1]} (${exact(limit)})`] : pair;
 }
 
-function units(count) {
-  const names = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let power = 0;
+function exact(count) {
+  return `${count.toLocaleString('en')} ${count === 1 ? 'byte' : 'bytes'}`;
+}
+
+function rounded(count) {
+  if (count < 1024) return exact(count);
+  const names = ['KiB', 'MiB', 'GiB', 'TiB'];
+  let power = -1;
   while (count >= 1024 && power < names.length - 1) {
     count /= 1024;
     power += 1;
   }
-  // Truncated and not rounded, as on the server.
-  const tenths = Math.floor(count * 10) / 10;
-  return `${tenths.toLocaleString('en')} ${names[power]}`;
+  return `${count.toLocaleString('en', { maximumFractionDigits: 1 })} ${names[power]}`;
 }

@@ -29,7 +29,7 @@ export function storedFiles(request) {
   return request.status === 200 && lines.every((line) => FILE.test(line)) ? lines : null;
 }
 
-/** Explains why nothing was stored, as far as the response says. */
+/** Explains why the files were not uploaded, as far as the response says. */
 export function explain(request) {
   const { status, statusText } = request;
   if (status >= 400 && words(request)) return words(request);
@@ -39,15 +39,15 @@ export function explain(request) {
 function sentence(status) {
   switch (status) {
     case 413:
-      return 'The upload was refused before it reached this form: a proxy on the way has a smaller limit. Choose smaller files, or send them in several uploads.';
+      return 'The upload was refused before it reached this form: a proxy on the way has a smaller limit. Choose a smaller file, or send fewer files at once.';
     case 502:
     case 503:
     case 504:
-      return 'A server on the way got no response from this form. It is not known whether the files were stored. Try again later.';
+      return 'A server on the way got no response from this form. It is not known whether the files were uploaded. Try again later.';
     default:
       return status >= 400 && status < 500
         ? 'The upload was refused before it reached this form.'
-        : 'The response did not come from this form. It is not known whether the files were stored.';
+        : 'The response did not come from this form. It is not known whether the files were uploaded.';
   }
 }
 

@@ -9,7 +9,7 @@ use http::request::Parts;
 
 use super::units;
 
-/// The settings of a [`BodyBudget`].
+/// The settings of a [`BodyBudget`](crate::BodyBudget).
 #[derive(Clone)]
 pub struct BodyBudgetConfig {
     pub(super) max_bytes: u64,

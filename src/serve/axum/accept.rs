@@ -59,7 +59,8 @@ pub(super) async fn accept<L: Listener>(listener: &mut L, linger: &Linger) -> (L
     }
 }
 
-/// Returns the address that a connection comes from. Only tokio's listener is sure to tell that.
+/// Returns the address of the client if the listener is tokio's. The addresses of other listeners
+/// may be something else.
 pub(super) fn peer_addr<L: Listener>(addr: &L::Addr) -> Option<SocketAddr> {
     if TypeId::of::<L>() != TypeId::of::<TcpListener>() {
         return None;

@@ -152,7 +152,7 @@ impl<S> Layer<S> for RouteLimit {
     }
 }
 
-/// The service that [`RouteLimit`] makes: the inner one.
+/// The inner service, with the [`RouteLimit`] that a limit layer looks up.
 #[derive(Debug)]
 pub struct RouteLimited<S> {
     inner: S,

@@ -314,7 +314,7 @@ async fn changed(signal: &mut watch::Receiver<()>) {
     }
 }
 
-/// Returns `None` if the signal comes first.
+/// Waits for `future`, or for the signal. Returns `None` if the signal comes first.
 async fn before<T>(
     mut signal: Pin<&mut impl Future<Output = ()>>,
     mut future: Pin<&mut impl Future<Output = T>>,

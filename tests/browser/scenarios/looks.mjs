@@ -45,19 +45,29 @@ async function audit(page, where) {
 }
 
 export async function screenshots(stage) {
-  const shoot = (page, name) => page.screenshot({ path: join(stage.shots, `${name}.png`), fullPage: true });
+  const large = await stage.file(20_000_000, 'holiday.mov');
+  const small = [await stage.file(1_482_113, 'harbour at dusk.jpg'), await stage.file(803_552, 'ferry.jpg')];
   for (const theme of ['light', 'dark']) {
-    await shoot(await stage.open({ theme }), `form-${theme}`);
+    const page = await stage.open({ theme });
+    const shoot = async (name) => {
+      const main = await page.$('main');
+      await main.screenshot({ path: join(stage.shots, `${name}-${theme}.png`) });
+    };
+    await shoot('form');
+
+    await choose(page, large);
+    await page.click('#anyway');
+    await sendAndRefuse(page);
+    await shoot('refusal');
+
+    await page.goto(stage.url);
+    await choose(page, ...small);
+    await sendAndStore(page);
+    await shoot('success');
+
+    await page.goto(stage.url);
+    await choose(page, large);
+    await submitPlainly(page);
+    await shoot('refusal-page');
   }
-
-  const page = await stage.open();
-  await choose(page, await stage.file(20_000_000, 'holiday.mov'));
-  await page.click('#anyway');
-  await sendAndRefuse(page);
-  await shoot(page, 'refusal');
-
-  await page.goto(stage.url);
-  await choose(page, await stage.file(1_482_113, 'harbour at dusk.jpg'), await stage.file(803_552, 'ferry.jpg'));
-  await sendAndStore(page);
-  await shoot(page, 'success');
 }

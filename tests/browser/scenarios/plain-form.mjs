@@ -7,8 +7,8 @@ export async function refusal(stage) {
   await choose(page, await stage.file(20_000_000));
   const response = await submit(page);
   equal('status', response.status(), 413);
-  contains('the page', await text(page, 'main'), 'Content Too Large');
-  contains('the page', await text(page, 'main'), 'limit is 4 MiB');
+  contains('the page', await text(page, 'main'), 'Your files were not uploaded');
+  contains('the page', await text(page, 'main'), 'Upload too large: 19.1 MiB. The limit is 4 MiB.');
 
   const [back] = await Promise.all([page.waitForNavigation(), page.click('main a')]);
   equal('status of the form after going back', back.status(), 200);
@@ -18,12 +18,15 @@ export async function refusal(stage) {
 export async function upload(stage) {
   const page = await stage.open({ script: false });
   equal('controls that need scripts are hidden', (await page.$$('[data-script]:not([hidden])')).length, 0);
-  const files = [await stage.file(1_000_000, 'one.bin'), await stage.file(0, 'empty.bin')];
+  const files = [
+    { ...(await stage.file(1_000_000, 'one.bin')), shown: '976.6 KiB' },
+    { ...(await stage.file(0, 'empty.bin')), shown: '0 B' },
+  ];
   await choose(page, ...files);
   const response = await submit(page);
   equal('status', response.status(), 200);
   const seen = await text(page, '.files');
   for (const file of files) {
-    for (const part of [file.name, `${file.size} bytes`, file.hash]) contains('the list', seen, part);
+    for (const part of [file.name, file.shown, file.hash]) contains('the list', seen, part);
   }
 }

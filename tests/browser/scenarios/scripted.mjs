@@ -2,6 +2,9 @@
 import { contains, equal } from '../stage.mjs';
 import { LIMIT, choose, sendAndRefuse, sendAndStore, text, waitFor } from './steps.mjs';
 
+/** Both numbers would read 4 MiB, so the exact ones are added. */
+const OVER_BY_ONE = 'Upload too large: 4,194,305 bytes. The limit is 4 MiB (4,194,304 bytes).';
+
 export async function refusal(stage) {
   const page = await stage.open();
   await choose(page, await stage.file(20_000_000));
@@ -17,7 +20,7 @@ export async function check(stage) {
   const page = await stage.open();
   await choose(page, await stage.file(20_000_000));
   const words = await sendAndRefuse(page);
-  contains('the words', words, 'The limit is 4194304 bytes (4 MiB).');
+  contains('the words', words, 'Upload too large: 19.1 MiB. The limit is 4 MiB.');
   equal('requests', page.uploads, 0);
   equal('element in focus', await page.evaluate(() => document.activeElement.id), 'refusal');
 }
@@ -34,11 +37,11 @@ export async function boundary(stage) {
   equal('requests', page.uploads, 1);
 
   await choose(page, await stage.file(LIMIT - overhead + 1, 'over.bin'));
-  contains('the check', await sendAndRefuse(page), `${LIMIT + 1} bytes`);
+  contains('the check', await sendAndRefuse(page), OVER_BY_ONE);
   equal('requests after the check', page.uploads, 1);
 
   await page.click('#anyway');
-  contains('the server', await sendAndRefuse(page), `Upload too large: ${LIMIT + 1} bytes. The limit is 4 MiB (${LIMIT} bytes).`);
+  contains('the server', await sendAndRefuse(page), OVER_BY_ONE);
   equal('requests in the end', page.uploads, 2);
 }
 
@@ -57,7 +60,7 @@ export async function progress(stage) {
   gate.hold();
   await page.click('#send');
   await page.waitForFunction(() => document.getElementById('bar').value > 0);
-  contains('the figures', await text(page, '#figures'), ' of 2.8 MiB');
+  contains('the figures', await text(page, '#figures'), ' of 2.9 MiB');
   gate.open();
   contains('the list', await waitFor(page, '#stored-files'), file.hash);
 
@@ -81,7 +84,7 @@ export async function cancel(stage) {
   await page.waitForSelector('#cancel', { visible: true });
   await page.click('#cancel');
   await page.waitForSelector('#send', { visible: true });
-  equal('the news', await text(page, '#news'), 'Cancelled. Nothing was stored.');
+  equal('the news', await text(page, '#news'), 'Cancelled. Your files were not uploaded.');
   equal('element in focus', await page.evaluate(() => document.activeElement.id), 'send');
   gate.open();
   contains('the list, sent again', await sendAndStore(page), file.hash);

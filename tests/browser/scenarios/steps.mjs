@@ -1,4 +1,4 @@
-/** The server's limit, in bytes: the harness starts it with `--limit 4MiB`. */
+/** The server's limit, in bytes: the harness starts it with `--limit 4MiB --demo`. */
 export const LIMIT = 4 * 1024 * 1024;
 
 export async function choose(page, ...files) {

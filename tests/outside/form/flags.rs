@@ -18,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a_refusal_is_as_the_client_asks", negotiated),
         test("limit_is_exact_on_raw", exact_limit),
         test("limit_understands_units", units),
+        test("limit_is_on_the_page_in_units", shown_limit),
+        test("demo_only_offers_to_skip_the_check", demo),
         test("bad_flags_are_explained", bad_flags),
         test("the_token_is_never_shown", secret),
         test("every_response_has_the_security_headers", headers),
@@ -109,6 +111,22 @@ fn units() {
         let page = stage.get("/", HTML).assert_delivered(200);
         let expected = format!(r#"data-limit="{bytes}""#);
         assert!(page.body.contains(&expected), "{limit}: {}", page.body);
+    }
+}
+
+fn shown_limit() {
+    for (limit, shown) in [("4MiB", "4 MiB"), ("500k", "488.3 KiB"), ("1GiB", "1 GiB")] {
+        let stage = Stage::start(&["--limit", limit]);
+        let page = stage.get("/", HTML).assert_delivered(200);
+        let expected = format!("Up to <strong>{shown}</strong> per upload, all files together.");
+        assert!(page.body.contains(&expected), "{limit}: {}", page.body);
+    }
+}
+
+fn demo() {
+    for (flags, offered) in [(&["--demo"][..], true), (&[], false)] {
+        let page = Stage::start(flags).get("/", HTML).assert_delivered(200);
+        assert_eq!(page.body.contains("Send it anyway"), offered, "{flags:?}");
     }
 }
 

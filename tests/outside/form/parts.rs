@@ -28,7 +28,7 @@ fn refused(request: &SendFirst, words: &[&str]) {
 }
 
 fn no_file() {
-    let words = ["has no file", "Choose at least one"];
+    let words = ["No file was chosen", "Choose at least one"];
     refused(&form(&[]), &words);
     refused(&form(&[text("a note")]), &words);
     // Browsers send this if no file was chosen.

@@ -69,7 +69,7 @@ fn listed_as_html() {
         .to(stage.addr())
         .assert_delivered(200);
     let hash = sha256(&content);
-    for expected in ["holiday.jpg", "100000 bytes", &hash] {
+    for expected in ["holiday.jpg", "97.7 KiB", &hash] {
         assert!(response.body.contains(expected), "{expected}: {response:?}");
     }
     assert_eq!(fs::read(only_file(&stage)).unwrap(), content);
