@@ -83,8 +83,7 @@ impl BodyBudgetConfig {
     /// A request over that is refused with 503, and does not wait. A body that is longer than the
     /// whole share is refused with 413. **A request without a key (`None`) has no share**, and can
     /// take the whole budget. Use a key that a client cannot choose: its address, or the user that
-    /// an outer layer has authenticated. An unchecked `Authorization` header is no
-    /// such key.
+    /// an outer layer has authenticated. An unchecked `Authorization` header is no such key.
     ///
     /// # Panics
     ///

@@ -74,14 +74,15 @@ impl Reservation {
     /// Ready when the body has its first units, or needs none, because the service has responded.
     pub(in crate::limit) fn poll_wait(&self, cx: &Context<'_>) -> Poll<()> {
         let mut room = self.budget.room();
+        // A body that has units, or has ended, does not wait.
         let has = self.units.load(Ordering::Relaxed);
-        let Some(ticket) = self.ticket.filter(|_| has != ENDED) else {
+        let Some(ticket) = self.ticket.filter(|_| has == 0) else {
             return Poll::Ready(());
         };
         match room.turn(ticket, cx.waker()) {
             Turn::Waits => Poll::Pending,
             Turn::Granted(units) => {
-                self.units.store(has + units, Ordering::Relaxed);
+                self.units.store(units, Ordering::Relaxed);
                 Poll::Ready(())
             }
         }
