@@ -80,7 +80,9 @@ where
             GuardStateProj::Called { future, watch } => {
                 // The service finishes even if the body is over the limit, because it may have
                 // to clean up.
+                let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
                 let result = ready!(future.poll(cx));
+                drop(holding);
                 let Some(watch) = watch else {
                     return Poll::Ready(
                         result.map(|response| response.map(ResponseBody::of_service)),

@@ -152,7 +152,10 @@ impl<S, R: Clone> BodyGuard<S, R> {
             None => GuardedBody::bounded(body, most),
         };
         let request = Request::from_parts(parts, body);
-        ResponseFuture::called(self.inner.call(request), watch)
+        let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
+        let future = self.inner.call(request);
+        drop(holding);
+        ResponseFuture::called(future, watch)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    body_budget::{NoRoom, Reservation},
+    body_budget::{Holding, NoRoom, Reservation},
     grpc::Begun,
     settings::Settings,
 };
@@ -80,6 +80,12 @@ impl Upload {
     /// Returns whether the service has read the body to its end.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Marks the thread as running this request, if its body has room in a budget.
+    #[inline]
+    pub(super) fn hold_room(&self) -> Option<Holding> {
+        self.reservation.as_ref().map(Reservation::hold)
     }
 
     /// Gives the body's room back.

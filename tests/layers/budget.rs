@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, channel::Channel};
+use testkit::log::logged;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_bodyguard::{
@@ -521,6 +522,37 @@ async fn deadline_starts_when_a_body_has_its_room() {
     let refused = service.call(request).await.unwrap();
     assert_eq!(refused.status(), StatusCode::REQUEST_TIMEOUT);
     assert_eq!(start.elapsed().as_secs(), 13);
+}
+
+#[test]
+fn nested_layers_with_one_budget_are_logged_once() {
+    let log = logged(async {
+        let budget = BodyBudget::max_bytes(MIB);
+        let guard = || BodyGuardLayer::new(MIB).budget(&budget);
+        let inner = guard().layer(service_fn(read::<GuardedBody<Full<Bytes>>>));
+        // Polled later, as routers poll the services inside.
+        let later = service_fn(move |request| {
+            let inner = inner.clone();
+            async move { inner.oneshot(request).await }
+        });
+        let mut nested = guard().layer(later);
+        for _ in 0..2 {
+            let response = nested.call(sized(KIB)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+        }
+    });
+    assert_eq!(log.matches("have the same budget").count(), 1, "{log}");
+
+    // One after the other is no nesting.
+    let log = logged(async {
+        let budget = BodyBudget::max_bytes(MIB);
+        let guard = BodyGuardLayer::new(MIB).budget(&budget);
+        let mut service = guard.layer(service_fn(read::<Full<Bytes>>));
+        let (one, two) = (service.call(sized(KIB)), service.call(sized(KIB)));
+        assert_eq!(one.await.unwrap().status(), StatusCode::OK);
+        assert_eq!(two.await.unwrap().status(), StatusCode::OK);
+    });
+    assert_eq!(log, "");
 }
 
 #[test]

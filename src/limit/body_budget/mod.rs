@@ -4,13 +4,14 @@
 //! Only bodies of which nothing has been read wait, in order. So no two bodies wait for each other.
 
 pub(crate) mod config;
+mod nesting;
 mod reservation;
 mod room;
 pub(crate) mod shared;
 mod wait;
 
 pub(crate) use self::shared::BodyBudget;
-pub(super) use self::{reservation::Reservation, shared::Client, wait::Wait};
+pub(super) use self::{nesting::Holding, reservation::Reservation, shared::Client, wait::Wait};
 
 /// The bytes of one unit, in which room is counted.
 const UNIT: u64 = 1024;

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     NoRoom, STEP,
+    nesting::{self, Holding},
     room::{Ticket, Turn},
     shared::{BodyBudget, Client},
     units,
@@ -42,6 +43,7 @@ impl Reservation {
         may_wait: bool,
     ) -> Result<Self, NoRoom> {
         let budget = client.budget;
+        nesting::check(budget);
         let max = client.max_units().min(units(limit));
         let first = length.map_or(STEP, units).min(max);
         let mut room = budget.room();
@@ -60,6 +62,11 @@ impl Reservation {
             reservation.ticket = Some(ticket.ok_or(NoRoom::Now)?);
         }
         Ok(reservation)
+    }
+
+    /// Marks the thread as running this body's request.
+    pub(in crate::limit) fn hold(&self) -> Holding {
+        Holding::new(&self.budget)
     }
 
     pub(in crate::limit) fn retry_after(&self) -> Duration {

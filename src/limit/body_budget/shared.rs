@@ -1,6 +1,9 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,7 +52,7 @@ use super::{UNIT, config::BodyBudgetConfig, room::Room, units};
 ///   [`min_rate`](crate::BodyGuardLayer::min_rate) as well, so that silent clients give their room
 ///   back, and [`max_share`](BodyBudgetConfig::max_share), so that one client cannot take all.
 /// - **Nested layers must not have the same budget.** A body would reserve its room in each of them,
-///   and wait for itself.
+///   and wait for itself. The first such request is logged.
 /// - Room is counted in units of 1 KiB, and a body takes at least one. Of an HTTP/2 body, hyper may
 ///   hold another flow-control window (1 MiB by default) that the handler has not read yet.
 /// - When a service responds, the room of its request is free, even if another task still reads the
@@ -64,6 +67,8 @@ struct Inner {
     config: BodyBudgetConfig,
     max_units: u64,
     room: Mutex<Room>,
+    /// Whether nested layers with this budget were reported.
+    has_reported: AtomicBool,
 }
 
 impl BodyBudget {
@@ -77,6 +82,7 @@ impl BodyBudget {
             config,
             max_units,
             room: Mutex::new(Room::new(max_units, max_share)),
+            has_reported: AtomicBool::new(false),
         }))
     }
 
@@ -145,6 +151,16 @@ impl BodyBudget {
     /// Locks the room. A panic elsewhere leaves nothing half-done behind this lock.
     pub(super) fn room(&self) -> MutexGuard<'_, Room> {
         self.0.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns an address that no other budget has.
+    pub(super) fn address(&self) -> *const () {
+        Arc::as_ptr(&self.0).cast()
+    }
+
+    /// Returns whether this is the first time that nested layers were seen.
+    pub(super) fn is_first_nesting(&self) -> bool {
+        !self.0.has_reported.swap(true, Ordering::Relaxed)
     }
 
     /// Returns for how long a body waits for room, if it waits at all.
