@@ -4,9 +4,10 @@ use super::upload::Upload;
 
 /// A request extension that tells a handler whether its request body is over the limit.
 ///
-/// A layer with [`keep_handler_response`](crate::BodyGuardLayer::keep_handler_response) inserts
-/// it. It has the numbers, because the error of the body has none: its type is the one that axum's
-/// extractors know.
+/// A layer with [`keep_handler_response`](crate::BodyGuardLayer::keep_handler_response) inserts it
+/// into each request that reaches the handler. It has the limit and the number of received bytes.
+/// The body's error has neither: it is a `LengthLimitError`, because axum's extractors recognize
+/// only that type.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {

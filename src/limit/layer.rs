@@ -227,10 +227,12 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///
     /// # Timeouts of tower-http
     ///
-    /// `RequestBodyTimeoutLayer` and `RequestBodyDeadlineLayer` limit the same times as
-    /// [`idle_timeout`](Self::idle_timeout) and [`deadline`](Self::deadline). Their errors reach
-    /// the handler, which responds to them (axum's extractors with 400). That response is
-    /// delivered as well. Both layers can be combined with this rate.
+    /// `RequestBodyTimeoutLayer` and `RequestBodyDeadlineLayer` are similar to
+    /// [`idle_timeout`](Self::idle_timeout) and [`deadline`](Self::deadline), with two differences.
+    /// The timeout also counts time for which other HTTP/2 streams hold the window. The deadline
+    /// also ends a body that a slow handler still reads. Both pass an error to the handler, and
+    /// axum's extractors respond to it with 400. That response is delivered like any other early
+    /// response. Both layers can be combined with this rate.
     ///
     /// # Panics
     ///
@@ -337,15 +339,14 @@ impl<R, K> BodyGuardLayer<R, K> {
     ///
     /// The head itself belongs to the handler by the time that a body goes over the limit.
     ///
-    /// `capture` runs for each refused request, and for each request that may be refused later. It
-    /// costs one allocation each time. A request may be refused later if it has
+    /// `capture` runs for each refused request, and for each request that the layer may refuse
+    /// later. It costs one allocation each time. The layer may refuse these bodies later:
     ///
-    /// - a body of unknown length,
-    /// - any body, if there is a [minimum rate](Self::min_rate), an
-    ///   [idle timeout](Self::idle_timeout), a [deadline](Self::deadline) or a
-    ///   [budget](Self::budget),
-    /// - a body over 2 MiB, if [`BodyGuardLayer::new`] made the layer, and the layer has not yet
-    ///   reported a [smaller limit](crate::Event::SmallerLimit).
+    /// - a body whose size hint has no upper bound, or one above the limit,
+    /// - any body, if there is a [minimum rate](Self::min_rate), an [idle
+    ///   timeout](Self::idle_timeout), a [deadline](Self::deadline) or a [budget](Self::budget).
+    ///
+    /// Without a budget, this does not apply to a body with [no limit](Limit::unlimited).
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

@@ -244,8 +244,9 @@ impl Settings {
         limit.is_some_and(|limit| paced || !within(limit))
     }
 
-    /// Returns whether another limit may refuse the body, and the layer has not reported one yet.
-    /// It is either axum's default limit inside, or a limit outside, which shows in the size hint.
+    /// Returns whether the size hint suggests a smaller limit of another layer, and this layer has
+    /// not reported one yet. If the length is exact and above 2 MiB, axum's default limit inside
+    /// may refuse the body. If there is only an upper bound, a layer outside limits the body.
     #[inline]
     pub(super) fn may_meet_smaller(&self, promised: &SizeHint) -> bool {
         let may = match promised.exact() {

@@ -59,9 +59,10 @@ impl<T> HeadTimeout<T> {
 
 /// A timer that is due before the timers of new connections.
 ///
-/// When a new timer is due before all others, tokio wakes the thread that waits for events by a
-/// write to a file descriptor (`runtime::time::Handle::reregister`). Without this timer, a server
-/// with no other timers pays for that with each connection.
+/// When tokio's I/O thread goes to sleep, it knows which timer is due first. A new timer that is
+/// due earlier has to wake it, with a write to a file descriptor
+/// (`runtime::time::Handle::reregister`). In a server without other timers, the timeout of each new
+/// connection would cause such a write. The earlier timer prevents that.
 pub(super) struct EarlierTimer {
     period: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
