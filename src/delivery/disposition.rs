@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     refusal::Refusal,
-    shared::{connection::Connection, peer::Peer},
+    shared::{
+        connection::{Connection, LeftBody},
+        peer::Peer,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -31,6 +34,9 @@ pub(super) struct Disposition {
     pub(super) multiplexed: bool,
     /// Whether both sides would keep the connection.
     pub(super) persistent: bool,
+    /// The body that the half-close waits for. `None` for HTTP/1.0, where the close may be what
+    /// ends the response.
+    pub(super) left: Option<LeftBody>,
 }
 
 impl Disposition {
@@ -47,7 +53,8 @@ impl Disposition {
         B: Body + Unpin + Send + 'static,
     {
         if rest.is_combined() {
-            rest.close();
+            // A client that still waits for `100 Continue` sends no body.
+            rest.close(self.left.filter(|_| asked));
         } else if asked {
             // Without a socket wrapper, only a drain delivers the response.
             drain::spawn(

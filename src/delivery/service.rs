@@ -18,7 +18,7 @@ use super::{
     unread_body::UnreadBody,
     window_hold::WindowHold,
 };
-use crate::shared::connection::Connection;
+use crate::shared::connection::{Connection, LeftBody};
 
 /// The service that [`DeliveryLayer`](super::DeliveryLayer) and
 /// [`Linger::wrap`](crate::Linger::wrap) create.
@@ -159,6 +159,8 @@ impl<S> Delivery<S> {
             Some(connection) => connection.peer(),
             None => self.peer_key.of(&parts),
         };
+        let left =
+            (parts.version == Version::HTTP_11).then(|| LeftBody::of(body.size_hint().exact()));
         let rest = UnreadBody::new(body, expects_continue, numbered);
         let handoff = BodyHandoff::new();
         let watch = UnreadWatch {
@@ -169,6 +171,7 @@ impl<S> Delivery<S> {
                 peer,
                 multiplexed: !http1,
                 persistent: http1 && !closes,
+                left,
             },
         };
         let request = Request::from_parts(parts, TrackedBody::tracked(rest, handoff, unread));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::policy::Facts;
 use crate::{
     budget::{Bounds, Discarding, StopReason},
-    shared::connection::{Connection, ResponseHold},
+    shared::connection::{Connection, LeftBody, ResponseHold},
 };
 
 /// A request body and its state, while the service or delivery holds it.
@@ -69,10 +69,13 @@ impl<B> UnreadBody<B> {
     }
 
     /// Records that the body stays unread and that the response says `Connection: close`.
-    /// `LingerIo` observes this before hyper does.
-    pub(super) fn close(self) {
-        if let Some((connection, _)) = &self.request {
-            connection.close();
+    /// `LingerIo` observes this before hyper does. If `left` is set, the half-close waits for that
+    /// body.
+    pub(super) fn close(self, left: Option<LeftBody>) {
+        match (&self.request, left) {
+            (Some((connection, _)), Some(left)) => connection.close_leaving(left),
+            (Some((connection, _)), None) => connection.close(),
+            (None, _) => {}
         }
     }
 

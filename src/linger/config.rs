@@ -41,6 +41,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LingerConfig {
     pub(super) bounds: Bounds,
+    pub(super) half_close_timeout: Duration,
     pub(super) max_connections: Option<usize>,
     pub(super) peer_key: PeerKey,
     pub(super) delivery: DeliveryConfig,
@@ -59,6 +60,7 @@ impl LingerConfig {
                 }),
                 ..Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None)
             },
+            half_close_timeout: Duration::from_secs(1),
             max_connections: None,
             peer_key: PeerKey::default(),
             delivery: DeliveryConfig::new(),
@@ -70,6 +72,26 @@ impl LingerConfig {
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.bounds.idle = timeout;
+        self
+    }
+
+    /// Limits how long the half-close waits for a client that sends nothing, if
+    /// [delivery](crate::Delivery) is combined. Default: 1 s.
+    ///
+    /// The response is sent immediately. Some clients abort their upload when they see the end of
+    /// the connection while they still send, and lose the response: reqwest's blocking client does.
+    /// So the half-close waits until the client has sent nothing for this time, at most half of the
+    /// [`idle_timeout`](Self::idle_timeout). It waits for 100 ms of silence at most
+    ///
+    /// - when as many bytes have come as the request has declared,
+    /// - while more than half of the [slots](Self::max_connections) are taken,
+    /// - during a shutdown.
+    ///
+    /// It waits for no client of HTTP/1.0, and for none that has sent `Expect: 100-continue` and
+    /// got no `100 Continue`. With [`Duration::ZERO`] it never waits.
+    #[must_use]
+    pub fn half_close_timeout(mut self, timeout: Duration) -> Self {
+        self.half_close_timeout = timeout;
         self
     }
 

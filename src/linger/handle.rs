@@ -222,6 +222,21 @@ impl Linger {
         &self.0.config.bounds
     }
 
+    /// Returns for how much silence a half-close waits at most. `None` if it never waits.
+    pub(super) fn half_close_timeout(&self) -> Option<Duration> {
+        let timeout = self.0.config.half_close_timeout;
+        let timeout = timeout.min(self.bounds().idle / 2);
+        Some(timeout).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// Returns whether a half-close must not wait for long: more than half of the slots are taken,
+    /// or the server shuts down.
+    pub(super) fn is_in_a_hurry(&self) -> bool {
+        let tasks = &self.0.tasks;
+        let shuts_down = |linger: &Self| linger.0.before_shutdown.get().is_some();
+        tasks.taken() > tasks.most() / 2 || self.family().any(shuts_down)
+    }
+
     /// Returns the client whose slots a connection takes.
     pub(super) fn peer_of<T: 'static>(&self, socket: &T) -> Peer {
         self.0.config.peer_key.of(socket)

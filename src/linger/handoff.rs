@@ -1,6 +1,14 @@
 //! The state of a connection that `LingerIo` passes to a task when the server drops it.
 
-use super::handle::ClosingGuard;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
+
+use super::{half_close::HalfCloseHold, handle::ClosingGuard};
 use crate::{budget::Discarding, shared::peer::Peer};
 
 /// A connection that the server has dropped.
@@ -10,6 +18,10 @@ pub(super) struct LingerHandoff<T> {
     /// delivery.
     pub(super) peer: Option<Peer>,
     pub(super) half_closed: HalfClosed,
+    /// For what the half-close waits, if it waits at all.
+    pub(super) hold: Option<HalfCloseHold>,
+    /// The `close_notify` of the server's TLS, which leaves with the half-close.
+    pub(super) close_notify: Vec<u8>,
     /// The count of bytes that were discarded while the response was written.
     pub(super) discarding: Option<Discarding>,
     pub(super) owes: Owes,
@@ -56,4 +68,23 @@ pub(super) enum Owes {
     PerhapsAnother,
     /// The remaining part of a request, or unknown data.
     Anything,
+}
+
+/// Writes all of `bytes`, and removes what has been written.
+///
+/// # Errors
+///
+/// Returns the errors of the socket, and `WriteZero`.
+pub(super) fn poll_write_all<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    cx: &mut Context<'_>,
+    bytes: &mut Vec<u8>,
+) -> Poll<io::Result<()>> {
+    while !bytes.is_empty() {
+        match ready!(Pin::new(&mut *io).poll_write(cx, bytes))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => drop(bytes.drain(..written)),
+        }
+    }
+    Poll::Ready(Ok(()))
 }

@@ -17,11 +17,12 @@ use tokio::{
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
+    half_close::HalfCloseHold,
     handle::ClosingGuard,
-    handoff::{HalfClosed, LingerHandoff, Owes, Written},
+    handoff::{HalfClosed, LingerHandoff, Owes, Written, poll_write_all},
     read_tracker::ReadTracker,
     task,
-    tls_records::TlsRecordTracker,
+    tls_records::{TlsRecordTracker, is_alert},
 };
 use crate::{
     budget::{Bounds, Discarding, Stall, StopReason},
@@ -92,6 +93,11 @@ pub struct LingerIo<T> {
     /// The time of the latest probe for room, while a write is blocked.
     probed: Option<std::time::Instant>,
     half_closed: HalfClosed,
+    /// Set by a shutdown that leaves the half-close to the linger.
+    hold: Option<HalfCloseHold>,
+    /// The `close_notify` of the server's TLS, if the half-close waits. A client takes it for the
+    /// end of the connection. It leaves before anything else that is written, and with a flush.
+    close_notify: Vec<u8>,
     written: Written,
     /// Whether the client has closed its side, or is gone. It will send no more.
     peer_closed: bool,
@@ -147,6 +153,8 @@ impl<T> LingerIo<T> {
             stall: Stall::default(),
             probed: None,
             half_closed: HalfClosed(false),
+            hold: None,
+            close_notify: Vec::new(),
             written: Written::Nothing,
             peer_closed: false,
             is_cut: false,
@@ -224,7 +232,7 @@ impl<T: Unpin> LingerIo<T> {
         self.records.follow(bytes);
         let has_ended = self.records.may_have_ended();
         if let Some(tracker) = &mut self.tracker {
-            tracker.came(has_ended);
+            tracker.came(bytes.len(), has_ended);
         }
     }
 
@@ -421,6 +429,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_may_write(cx));
+        if self.keep_close_notify(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(self.poll_write_close_notify(cx))?;
         let write = self.as_mut().socket().poll_write(cx, buf);
         self.after_write(cx, write, buf)
     }
@@ -431,6 +443,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_may_write(cx));
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
+        ready!(self.poll_write_close_notify(cx))?;
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
         let begin = bufs.iter().find(|buf| !buf.is_empty());
         self.after_write(cx, write, begin.map_or(&[], |buf| buf))
@@ -440,16 +456,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
         self.get_ref().is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_close_notify(cx))?;
         self.socket().poll_flush(cx)
     }
 
-    /// Flushes, then closes the sending side. Does nothing once that is done.
+    /// Flushes, then closes the sending side, or leaves that to the linger. Does nothing once that
+    /// is done.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.half_closed.0 {
+        if self.half_closed.0 || self.hold.is_some() {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.as_mut().socket().poll_flush(cx))?;
+        if let Some(hold) = self.half_close_hold() {
+            ready!(self.as_mut().socket().poll_flush(cx))?;
+            self.hold = Some(hold);
+            self.closing = Some(self.linger.closing_guard());
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.as_mut().poll_flush(cx))?;
         match ready!(self.as_mut().socket().poll_shutdown(cx)) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => self.peer_closed = true,
             result => result?,
@@ -463,7 +487,40 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> LingerIo<T> {
+    /// Keeps a write that may be the `close_notify` of the server's TLS, if the half-close waits.
+    /// TLS writes it alone, and shuts the socket down in the same turn. Other records of this
+    /// length are flushed in the same turn.
+    fn keep_close_notify(&mut self, buf: &[u8]) -> bool {
+        let keeps = self.close_notify.is_empty()
+            && self.records.may_be_tls()
+            && is_alert(buf)
+            && self.half_close_hold().is_some();
+        if keeps {
+            self.close_notify.extend_from_slice(buf);
+        }
+        keeps
+    }
+
+    fn poll_write_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Some(io) => poll_write_all(io, cx, &mut self.close_notify),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl<T> LingerIo<T> {
+    /// Returns for what the half-close waits, if it waits at all. The response has to show by
+    /// itself where it ends.
+    fn half_close_hold(&self) -> Option<HalfCloseHold> {
+        self.linger.half_close_timeout()?;
+        let tracker = self.tracker.as_ref()?;
+        tracker
+            .half_close_hold()
+            .filter(|_| !self.peer_closed && self.written == Written::Framed)
+    }
+
     /// Counts and reports a linger that ended before the socket was closed.
     fn report(&self, discarding: &Discarding, end: StopReason) {
         self.linger.started();
@@ -510,6 +567,8 @@ impl<T> Drop for LingerIo<T> {
                 io,
                 peer: self.connection().map(|connection| connection.peer()),
                 half_closed: self.half_closed,
+                hold: self.hold,
+                close_notify: std::mem::take(&mut self.close_notify),
                 discarding: self.discarding.take(),
                 owes,
                 closing: closing.unwrap_or_else(|| self.linger.closing_guard()),

@@ -6,7 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::shared::connection::Connection;
+use super::half_close::HalfCloseHold;
+use crate::shared::connection::{Connection, LeftBody};
 
 /// The socket's side of a combined connection.
 ///
@@ -34,6 +35,9 @@ pub(super) struct ReadTracker {
     has_ended: bool,
     /// Whether bytes have come since the latest write.
     unanswered: bool,
+    /// The number of the request whose bytes `received` counts, from the beginning of its head.
+    counted: u64,
+    received: u64,
 }
 
 impl ReadTracker {
@@ -45,6 +49,8 @@ impl ReadTracker {
             stalled: false,
             has_ended: false,
             unanswered: false,
+            counted: 0,
+            received: 0,
         }
     }
 
@@ -69,9 +75,9 @@ impl ReadTracker {
         self.connection.write_gate().poll_free(cx)
     }
 
-    /// Records that a read has brought bytes, and whether the client's `close_notify` may be among
-    /// them.
-    pub(super) fn came(&mut self, has_ended: bool) {
+    /// Records that a read has brought `bytes` bytes, and whether the client's `close_notify` may be
+    /// among them.
+    pub(super) fn came(&mut self, bytes: usize, has_ended: bool) {
         if self.has_ended != has_ended {
             self.has_ended = has_ended;
             self.connection.end_within_tls(has_ended);
@@ -80,7 +86,25 @@ impl ReadTracker {
         self.unanswered = true;
         if self.connection.is_finished() {
             self.unclaimed = self.connection.begun();
+            let next = self.unclaimed + 1;
+            if self.counted != next {
+                self.counted = next;
+                self.received = 0;
+            }
         }
+        self.received = self.received.saturating_add(bytes as u64);
+    }
+
+    /// Returns for what the half-close waits, if it waits at all.
+    pub(super) fn half_close_hold(&self) -> Option<HalfCloseHold> {
+        let remaining = match self.connection.left()? {
+            LeftBody::Declared(length) if self.counted == self.connection.begun() => {
+                Some(length.saturating_sub(self.received))
+            }
+            // The request came in the same read as the one before it.
+            LeftBody::Declared(_) | LeftBody::Unknown => None,
+        };
+        Some(HalfCloseHold { remaining })
     }
 
     /// Records that a read has found the client's end. Returns whether to keep it from hyper for
@@ -147,7 +171,7 @@ mod tests {
     #[test]
     fn a_request_without_a_body_is_read() {
         let (connection, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         connection.finish(connection.begin());
         assert!(!tracker.all_read(), "hyper may have more in its buffer");
         tracker.found_nothing();
@@ -157,9 +181,9 @@ mod tests {
     #[test]
     fn a_body_is_read_when_its_end_was_seen() {
         let (connection, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         let request = connection.begin();
-        tracker.came(false);
+        tracker.came(1, false);
         tracker.found_nothing();
         assert!(!tracker.all_read());
         connection.finish(request);
@@ -169,9 +193,9 @@ mod tests {
     #[test]
     fn half_a_head_is_not_read() {
         let (connection, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         connection.finish(connection.begin());
-        tracker.came(false);
+        tracker.came(1, false);
         tracker.found_nothing();
         assert!(!tracker.all_read());
         connection.finish(connection.begin());
@@ -184,7 +208,7 @@ mod tests {
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         connection.finish(connection.begin());
         tracker.wrote();
         tracker.found_nothing();
@@ -194,7 +218,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_what_never_reached_the_service() {
         let (_, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         tracker.found_nothing();
         assert!(!tracker.all_read());
     }
@@ -202,9 +226,9 @@ mod tests {
     #[test]
     fn a_late_end_says_nothing_of_the_next_request() {
         let (connection, mut tracker) = combined();
-        tracker.came(false);
+        tracker.came(1, false);
         let first = connection.begin();
-        tracker.came(false);
+        tracker.came(1, false);
         let second = connection.begin();
         connection.finish(first);
         tracker.found_nothing();

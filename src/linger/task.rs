@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
@@ -17,8 +18,9 @@ use tokio::{
 
 use super::{
     discard::{CHUNKS_PER_TURN, Found, poll_discard},
+    half_close::HalfCloseHold,
     handle::ClosingGuard,
-    handoff::{HalfClosed, LingerHandoff, Owes},
+    handoff::{HalfClosed, LingerHandoff, Owes, poll_write_all},
 };
 use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 
@@ -26,8 +28,8 @@ use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
 /// more than a round trip on most paths.
 const ANOTHER: Duration = Duration::from_secs(1);
 
-/// Lingers for a socket. Closes its sending side first, if that is open, and spawns a task only if
-/// there is something to wait for.
+/// Lingers for a socket. Closes its sending side first, if that is open and does not have to wait.
+/// Spawns a task only if there is something to wait for.
 pub(super) fn linger<T>(left: LingerHandoff<T>)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -45,6 +47,8 @@ where
         io: left.io,
         discarding,
         half_closed: left.half_closed,
+        hold: left.hold,
+        close_notify: left.close_notify,
         owes: left.owes,
         closing: left.closing,
         counted: false,
@@ -59,6 +63,7 @@ where
             connection.discarding.compete(standing);
             LingerTask {
                 connection,
+                pause: None,
                 timer: DeadlineTimer::default(),
             }
         });
@@ -66,16 +71,18 @@ where
 }
 
 /// A connection that lingers. If it is dropped before its end, it counts as cut.
-struct LingeringConnection<T> {
+struct LingeringConnection<T: AsyncWrite + Unpin> {
     io: T,
     discarding: Discarding,
     half_closed: HalfClosed,
+    hold: Option<HalfCloseHold>,
+    close_notify: Vec<u8>,
     owes: Owes,
     closing: ClosingGuard,
     counted: bool,
 }
 
-impl<T> LingeringConnection<T> {
+impl<T: AsyncWrite + Unpin> LingeringConnection<T> {
     fn count(&mut self) {
         self.closing.linger().started();
         self.counted = true;
@@ -86,10 +93,32 @@ impl<T> LingeringConnection<T> {
             self.closing.linger().ended(end, &self.discarding);
         }
     }
+
+    /// Closes the sending side, after the `close_notify`. Does nothing once that is done.
+    fn poll_half_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.half_closed.0 {
+            ready!(poll_write_all(&mut self.io, cx, &mut self.close_notify))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.half_closed = HalfClosed(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Returns the time without a byte after which the half-close follows. `None` if it does not
+    /// wait.
+    fn half_close_pause(&self) -> Option<Duration> {
+        let hold = self.hold?;
+        let linger = self.closing.linger();
+        let discarded = self.discarding.discarded();
+        let timeout = linger.half_close_timeout()?;
+        Some(hold.pause(discarded, timeout, linger.is_in_a_hurry()))
+    }
 }
 
-impl<T> Drop for LingeringConnection<T> {
+impl<T: AsyncWrite + Unpin> Drop for LingeringConnection<T> {
     fn drop(&mut self) {
+        // The socket is closed next, so there is no time to wait. An error changes nothing.
+        let _ = self.poll_half_close(&mut Context::from_waker(Waker::noop()));
         if self.discarding.is_evicted() {
             return self.end(StopReason::Evicted);
         }
@@ -104,11 +133,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
     /// Discards at most `chunks` chunks. Returns `Pending` if no more bytes are there now, or if
     /// other tasks have to run.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
-        if !self.half_closed.0 {
-            if ready!(Pin::new(&mut self.io).poll_shutdown(cx)).is_err() {
-                return Poll::Ready(StopReason::Reset);
-            }
-            self.half_closed = HalfClosed(true);
+        if self.hold.is_none() && ready!(self.poll_half_close(cx)).is_err() {
+            return Poll::Ready(StopReason::Reset);
         }
         // One reading of the clock is exact enough for all chunks.
         let now = Instant::now().into_std();
@@ -129,18 +155,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
 }
 
 pin_project! {
-    struct LingerTask<T> {
+    struct LingerTask<T> where T: AsyncWrite, T: Unpin {
         connection: LingeringConnection<T>,
+        // The pause that the timer is set for, while the half-close waits.
+        pause: Option<Duration>,
         #[pin]
         timer: DeadlineTimer,
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingerTask<T> {
-    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
-        let this = self.project();
+    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        let this = self.as_mut().project();
         if let Poll::Ready(end) = this.connection.poll_discard(cx, CHUNKS_PER_TURN) {
             return Poll::Ready(end);
+        }
+        if this.connection.hold.is_some() {
+            return self.poll_held(cx);
         }
         let LingeringConnection {
             discarding,
@@ -162,6 +193,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingerTask<T> {
             StopReason::IdleTimeout => StopReason::Completed,
             end => end,
         })
+    }
+
+    /// Waits for the half-close, while no more bytes are there. The limits apply meanwhile.
+    fn poll_held(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        let mut this = self.as_mut().project();
+        let connection = this.connection;
+        let pause = connection.half_close_pause();
+        if *this.pause != pause {
+            *this.pause = pause;
+            this.timer.set(DeadlineTimer::default());
+        }
+        let discarding = &connection.discarding;
+        let bounds = *connection.closing.linger().bounds();
+        let idle = pause.unwrap_or_default().min(bounds.idle);
+        let held = Bounds { idle, ..bounds };
+        let over = ready!(this.timer.as_mut().poll_over(cx, discarding, &held));
+        if over != StopReason::IdleTimeout {
+            return Poll::Ready(over);
+        }
+        connection.hold = None;
+        this.timer.set(DeadlineTimer::default());
+        self.poll_end(cx)
     }
 }
 
@@ -190,6 +243,8 @@ mod tests {
             io,
             peer: None,
             half_closed: HalfClosed(true),
+            hold: None,
+            close_notify: Vec::new(),
             discarding: None,
             owes: Owes::Anything,
             closing: linger.closing_guard(),

@@ -25,6 +25,12 @@ fn may_be_alert(head: [u8; HEAD]) -> bool {
     head[0] == ALERT || head[0] == APPLICATION_DATA && length(head) == ENCRYPTED_ALERT
 }
 
+/// Returns whether `bytes` are one record that may be an alert, and no more.
+pub(super) fn is_alert(bytes: &[u8]) -> bool {
+    let head = bytes.first_chunk::<HEAD>();
+    head.is_some_and(|head| may_be_alert(*head) && bytes.len() == HEAD + length(*head))
+}
+
 /// The first bytes of a connection from a proxy that speaks the PROXY protocol, versions 1 and 2.
 const PROXY_HEADS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 
@@ -140,6 +146,11 @@ impl TlsRecordTracker {
         None
     }
 
+    /// Returns whether the connection may be TLS.
+    pub(super) fn may_be_tls(&self) -> bool {
+        matches!(self, Self::Tls { .. } | Self::Opaque)
+    }
+
     /// Returns whether the TLS handshake has not ended, so that there was no request yet.
     pub(super) fn is_handshake(&self) -> bool {
         matches!(self, Self::Tls { has_spoken, .. } if !has_spoken)
@@ -207,6 +218,17 @@ mod tests {
         records.follow(data);
         assert!(!records.may_have_ended(), "it was data");
         assert_eq!(TlsRecordTracker::Plain.find_end(&alerts[0]), None);
+    }
+
+    #[test]
+    fn alert_is_one_whole_record() {
+        let alert = [&b"\x17\x03\x03\0\x13"[..], &[0; 19]].concat();
+        assert!(is_alert(&alert));
+        assert!(is_alert(b"\x15\x03\x03\0\x02\x01\0"));
+        assert!(!is_alert(&alert[..23]));
+        assert!(!is_alert(&[&alert[..], b"."].concat()));
+        assert!(!is_alert(b"\x17\x03\x03\0\x02hi"));
+        assert!(!is_alert(b""));
     }
 
     #[test]

@@ -28,13 +28,15 @@ use super::{
 /// 4. `cut` is a request's number, and does not concern later requests. hyper may find the end of a
 ///    body that was dropped, and keep the connection.
 /// 5. `holding` is set only while a [`ResponseHold`] lives.
-/// 6. `stalls` is odd while a write is blocked on a full send buffer. It grows with each blocked
+/// 6. `left` is set before `closing`, and never reset.
+/// 7. `stalls` is odd while a write is blocked on a full send buffer. It grows with each blocked
 ///    write and with each write that ends one, so a change proves progress.
 #[derive(Debug, Default)]
 pub(crate) struct Connection {
     begun: AtomicU64,
     finished: AtomicU64,
     closing: AtomicBool,
+    left: AtomicU64,
     client_closes: AtomicBool,
     stalls: AtomicU64,
     /// The drain that waits for `stalls` to change.
@@ -46,6 +48,38 @@ pub(crate) struct Connection {
     flow: Flow,
     /// The client whose slots the requests take.
     peer: Peer,
+}
+
+/// The request body that the client may still be sending when the connection closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftBody {
+    /// The request has declared this length, in bytes.
+    Declared(u64),
+    /// The request has not declared a length.
+    Unknown,
+}
+
+impl LeftBody {
+    /// Returns the body of a request that has declared `length`.
+    pub(crate) fn of(length: Option<u64>) -> Self {
+        length.map_or(Self::Unknown, Self::Declared)
+    }
+
+    /// Returns the value that is stored in an atomic, which is never 0. No body is empty.
+    fn to_bits(self) -> u64 {
+        match self {
+            Self::Declared(length) => length.clamp(1, u64::MAX - 1),
+            Self::Unknown => u64::MAX,
+        }
+    }
+
+    fn from_bits(bits: u64) -> Option<Self> {
+        match bits {
+            0 => None,
+            u64::MAX => Some(Self::Unknown),
+            length => Some(Self::Declared(length)),
+        }
+    }
 }
 
 impl Connection {
@@ -119,6 +153,19 @@ impl Connection {
     /// Returns whether the connection [closes](Self::close).
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
+    }
+
+    /// Records which body the client may still be sending after the response, and that the
+    /// connection [closes](Self::close). The response must show by itself where it ends.
+    pub(crate) fn close_leaving(&self, left: LeftBody) {
+        self.left.store(left.to_bits(), Ordering::Release);
+        self.close();
+    }
+
+    /// Returns the body that the client may still be sending. `None` if the half-close must not
+    /// wait for it.
+    pub(crate) fn left(&self) -> Option<LeftBody> {
+        LeftBody::from_bits(self.left.load(Ordering::Acquire))
     }
 
     /// Records whether a write is blocked on a full send buffer. Call this only when that changes.

@@ -83,6 +83,11 @@ impl Connector {
         Self(config.into())
     }
 
+    /// Returns the settings, for a client with connections of its own.
+    pub fn config(&self) -> ClientConfig {
+        (*self.0).clone()
+    }
+
     pub fn connect(&self, addr: SocketAddr) -> TlsClient {
         let name = ServerName::try_from("localhost").expect("it is a name");
         let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it is set up");

@@ -18,6 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use testkit::{MIB, client::PATIENCE};
 use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::rustls::crypto::ring;
 
 use crate::server::{Server, guarded};
 
@@ -39,6 +40,8 @@ fn pieces() -> impl Iterator<Item = Bytes> {
 
 #[tokio::test]
 async fn reqwest() {
+    // reqwest needs a provider for its TLS, which is not used here. Another test may have set one.
+    let _ = ring::default_provider().install_default();
     let server = server().await;
     let client = ::reqwest::Client::builder()
         .http2_prior_knowledge()

@@ -6,6 +6,7 @@ mod server;
 
 mod as_stock;
 mod axum_serve;
+mod blocking_client;
 mod body_budget;
 mod by_hand;
 mod differential_stock;
