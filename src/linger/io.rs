@@ -595,6 +595,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::shared::connection::LeftBody;
 
     /// Returns a client, and the combined server side of a pipe that holds 64 bytes each way.
     fn combined(linger: &Linger) -> (DuplexStream, LingerIo<DuplexStream>) {
@@ -633,6 +634,80 @@ mod tests {
         server.read_exact(&mut [0; 7]).await.unwrap();
         server.write_all(b"alert").await.unwrap();
         assert_eq!(server.owes(), Owes::PerhapsAnother);
+    }
+
+    /// A record that may be the server's `close_notify`, and one that is data.
+    const ALERT: &[u8] = b"\x15\x03\x03\0\x02\x01\0";
+    const DATA: &[u8] = b"\x17\x03\x03\0\x02hi";
+
+    /// Returns a client, and a server over TLS whose response has been written.
+    async fn over_tls(left: Option<LeftBody>) -> (DuplexStream, LingerIo<DuplexStream>) {
+        let (mut client, mut server) = combined(&Linger::default());
+        client.write_all(b"\x16\x03\x01\0\x02hi").await.unwrap();
+        client.write_all(DATA).await.unwrap();
+        server.read_exact(&mut [0; 14]).await.unwrap();
+        let connection = server.connection().unwrap();
+        connection.begin();
+        match left {
+            Some(left) => connection.close_leaving(left),
+            None => connection.close(),
+        }
+        server.write_all(DATA).await.unwrap();
+        client.read_exact(&mut [0; 7]).await.unwrap();
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn close_notify_leaves_with_the_half_close() {
+        for left in [LeftBody::Declared(1000), LeftBody::Unknown] {
+            let (mut client, mut server) = over_tls(Some(left)).await;
+            server.write_all(ALERT).await.unwrap();
+            server.shutdown().await.unwrap();
+            assert!(client.read(&mut [0]).now_or_never().is_none());
+            client.shutdown().await.unwrap();
+            drop(server);
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, ALERT);
+        }
+    }
+
+    #[tokio::test]
+    async fn close_notify_leaves_immediately_if_the_half_close_does_not_wait() {
+        let (mut client, mut server) = over_tls(None).await;
+        server.write_all(ALERT).await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, ALERT);
+    }
+
+    #[tokio::test]
+    async fn record_that_is_flushed_or_followed_is_not_kept() {
+        let (mut client, mut server) = over_tls(Some(LeftBody::Unknown)).await;
+        server.write_all(ALERT).await.unwrap();
+        assert!(client.read(&mut [0]).now_or_never().is_none());
+        server.flush().await.unwrap();
+        client.read_exact(&mut [0; 7]).await.unwrap();
+        for record in [ALERT, DATA, ALERT] {
+            server.write_all(record).await.unwrap();
+        }
+        let mut sent = [0; 14];
+        client.read_exact(&mut sent).await.unwrap();
+        assert_eq!(sent, [ALERT, DATA].concat()[..]);
+    }
+
+    #[tokio::test]
+    async fn response_that_ends_with_the_connection_is_ended_immediately() {
+        let (mut client, mut server) = combined(&Linger::default());
+        client.write_all(b"a request").await.unwrap();
+        server.read(&mut [0; 64]).await.unwrap();
+        let connection = server.connection().unwrap();
+        connection.begin();
+        connection.close_leaving(LeftBody::Unknown);
+        server.write_all(b"HTTP/1.0 413 \r\n\r\n").await.unwrap();
+        server.shutdown().await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

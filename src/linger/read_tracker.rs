@@ -191,6 +191,42 @@ mod tests {
     }
 
     #[test]
+    fn half_close_waits_for_what_has_not_come() {
+        let (connection, mut tracker) = combined();
+        tracker.came(70, false);
+        connection.begin_bodiless();
+        tracker.came(80, false);
+        let request = connection.begin();
+        tracker.came(20, false);
+        assert_eq!(tracker.half_close_hold(), None, "no response says close");
+        connection.close_leaving(LeftBody::Declared(1000));
+        let remaining = |remaining| Some(HalfCloseHold { remaining });
+        // Only the bytes of this request count.
+        assert_eq!(tracker.half_close_hold(), remaining(Some(900)));
+        tracker.came(2000, false);
+        assert_eq!(tracker.half_close_hold(), remaining(Some(0)));
+        assert!(connection.is_closing() && request == 2);
+    }
+
+    #[test]
+    fn half_close_waits_for_a_pause_if_the_length_is_unknown() {
+        let (connection, mut tracker) = combined();
+        tracker.came(100, false);
+        connection.begin();
+        connection.close_leaving(LeftBody::Unknown);
+        let unknown = Some(HalfCloseHold { remaining: None });
+        assert_eq!(tracker.half_close_hold(), unknown);
+
+        // The second request came in the same read as the first.
+        let (connection, mut tracker) = combined();
+        tracker.came(100, false);
+        connection.begin_bodiless();
+        connection.begin();
+        connection.close_leaving(LeftBody::Declared(1000));
+        assert_eq!(tracker.half_close_hold(), unknown);
+    }
+
+    #[test]
     fn half_a_head_is_not_read() {
         let (connection, mut tracker) = combined();
         tracker.came(1, false);

@@ -230,6 +230,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for LingerTask<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         time::sleep,
@@ -330,6 +331,97 @@ mod tests {
                 if sends { (0, 1) } else { (1, 0) }
             );
         }
+    }
+
+    /// Returns a client whose server side lingers, and has not half-closed yet.
+    fn held(linger: &Linger, remaining: Option<u64>) -> DuplexStream {
+        let (client, server) = duplex(64);
+        super::linger(LingerHandoff {
+            half_closed: HalfClosed(false),
+            hold: Some(HalfCloseHold { remaining }),
+            close_notify: b"close_notify".to_vec(),
+            ..left(server, linger)
+        });
+        client
+    }
+
+    /// Reads up to the half-close. Returns how long that took, in milliseconds.
+    async fn until_half_close(client: &mut DuplexStream) -> u128 {
+        let start = Instant::now();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"close_notify");
+        start.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_close_follows_a_pause_and_the_linger_goes_on() {
+        let linger = Linger::default();
+        let mut client = held(&linger, None);
+        for _ in 0..5 {
+            sleep(Duration::from_millis(900)).await;
+            client.write_all(b"more").await.unwrap();
+            assert!(client.read(&mut [0]).now_or_never().is_none());
+        }
+        let start = Instant::now();
+        assert_eq!(until_half_close(&mut client).await, 1000);
+        assert_eq!(linger.stats().lingering(), 1);
+        while linger.stats().lingering() > 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let lasted = start.elapsed().as_secs();
+        assert_eq!(lasted, 5, "the idle timeout is as before");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_close_follows_the_declared_body() {
+        let linger = Linger::default();
+        let mut client = held(&linger, Some(10));
+        client.write_all(&[0; 9]).await.unwrap();
+        sleep(Duration::from_millis(900)).await;
+        assert!(client.read(&mut [0]).now_or_never().is_none());
+        client.write_all(&[0; 1]).await.unwrap();
+        assert_eq!(until_half_close(&mut client).await, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_close_does_not_wait_for_long_under_pressure_or_in_a_shutdown() {
+        let linger = Linger::new(LingerConfig::new().max_connections(3));
+        let mut first = held(&linger, Some(10));
+        tokio::task::yield_now().await;
+        let mut second = held(&linger, Some(10));
+        assert_eq!(until_half_close(&mut second).await, 100);
+        // The first one's pause had begun before.
+        assert_eq!(until_half_close(&mut first).await, 900);
+
+        let linger = Linger::default();
+        let parent = linger.child();
+        let mut client = held(&parent.child(), Some(10));
+        parent.on(async {}).await;
+        assert_eq!(until_half_close(&mut client).await, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_close_waits_for_at_most_half_of_the_idle_timeout() {
+        let config = LingerConfig::new().idle_timeout(Duration::from_millis(500));
+        let linger = Linger::new(config);
+        assert_eq!(until_half_close(&mut held(&linger, None)).await, 250);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn linger_that_ends_has_half_closed() {
+        let linger = Linger::default();
+        let mut client = held(&linger, None);
+        while client.write_all(b".").await.is_ok() {
+            sleep(Duration::from_millis(900)).await;
+        }
+        assert_eq!(linger.stats().cut, 1);
+        assert_eq!(until_half_close(&mut client).await, 0);
+
+        let mut client = held(&linger, None);
+        tokio::task::yield_now().await;
+        linger.tasks().end();
+        assert_eq!(until_half_close(&mut client).await, 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ fn file() -> std::fs::File {
 
 /// A server, and a client for it.
 struct Reached {
-    server: Server,
+    _server: Server,
     client: Client,
     url: String,
 }
@@ -80,7 +80,7 @@ impl Reached {
             .unwrap();
         let url = format!("{scheme}://localhost:{}/", server.addr.port());
         Self {
-            server,
+            _server: server,
             client,
             url,
         }

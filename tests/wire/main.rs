@@ -20,6 +20,7 @@ mod g5_honest_framing;
 mod g6_expect_continue;
 mod g7_bounded;
 mod grpc;
+mod half_close;
 mod http2;
 mod http2_clients;
 mod http2_connection;
