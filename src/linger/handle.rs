@@ -39,6 +39,9 @@ use crate::{
 /// socket, a small task takes it over and discards what the client still sends. The task closes the
 /// socket when the client has closed its side, or at the first limit of the [`LingerConfig`].
 ///
+/// [Combined](Self::wrap) with delivery, the sending side stays open until the client has sent the
+/// body of its request or pauses: see [`LingerConfig::half_close_timeout`].
+///
 /// # Eviction
 ///
 /// A *client* is an IP address, or for IPv6 a network of 64 bits: see [`LingerConfig::peer_key`].

@@ -701,7 +701,7 @@ mod tests {
     async fn response_that_ends_with_the_connection_is_ended_immediately() {
         let (mut client, mut server) = combined(&Linger::default());
         client.write_all(b"a request").await.unwrap();
-        server.read(&mut [0; 64]).await.unwrap();
+        server.read_exact(&mut [0; 9]).await.unwrap();
         let connection = server.connection().unwrap();
         connection.begin();
         connection.close_leaving(LeftBody::Unknown);

@@ -2,8 +2,8 @@
 //!
 //! If a server closes a socket while the client still sends, the kernel responds to the client with
 //! a reset. The reset destroys the HTTP response on its way. So when hyper shuts the socket down,
-//! [`LingerIo`] sends only a FIN, or leaves even that for later if the client still sends a body.
-//! When hyper then drops the socket, a small task discards what the client sends. It closes the
+//! [`LingerIo`] sends only a FIN, or leaves even that to the task if the client still sends a body.
+//! When hyper then drops the socket, this small task discards what the client sends. It closes the
 //! socket when the client has closed its side (RFC 9112 §9.6), or when a limit is reached.
 //!
 //! This is not `SO_LINGER`. That option concerns unsent data, and does nothing for a client that

@@ -83,7 +83,7 @@ impl Connector {
         Self(config.into())
     }
 
-    /// Returns the settings, for a client with connections of its own.
+    /// Returns the settings of the client's TLS.
     pub fn config(&self) -> ClientConfig {
         (*self.0).clone()
     }

@@ -63,14 +63,14 @@ struct Reached {
 
 impl Reached {
     fn over_tcp(server: Server) -> Self {
-        Self::over("http", server, Connector::trusting_anyone())
+        Self::over("http", server, &Connector::trusting_anyone())
     }
 
-    fn over_tls(server: Server, connector: Connector) -> Self {
+    fn over_tls(server: Server, connector: &Connector) -> Self {
         Self::over("https", server, connector)
     }
 
-    fn over(scheme: &str, server: Server, connector: Connector) -> Self {
+    fn over(scheme: &str, server: Server, connector: &Connector) -> Self {
         let client = Client::builder()
             .http1_only()
             .tls_backend_preconfigured(connector.config())
@@ -147,7 +147,7 @@ fn refusal_arrives_with_each_body_over_tcp_and_tls() {
     let certificate = Certificate::new();
     let tls = |version| {
         let server = over_https(Linger::default(), &certificate);
-        Reached::over_tls(server, certificate.client(version))
+        Reached::over_tls(server, &certificate.client(version))
     };
     for (name, reached) in [
         ("TCP", Reached::over_tcp(over_http(Linger::default()))),
@@ -166,7 +166,7 @@ fn refusal_arrives_with_each_body_over_tcp_and_tls() {
 #[test]
 fn refusal_is_lost_if_the_half_close_does_not_wait() {
     let certificate = Certificate::new();
-    let tls = |server| Reached::over_tls(server, certificate.client(&TLS13));
+    let tls = |server| Reached::over_tls(server, &certificate.client(&TLS13));
     for (name, reached) in [
         ("stock TCP", Reached::over_tcp(Server::plain(app()))),
         (

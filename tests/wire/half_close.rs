@@ -159,8 +159,24 @@ fn half_close_is_immediate_if_it_must_not_wait() {
     assert!(has_more(&client));
     assert_ends(&mut client);
 
-    // A client that waits for `100 Continue` sends nothing.
+    // The wrapper alone knows no request.
+    let server = Server::run_with(Linger::new(patient()), |listener, linger| async move {
+        axum::serve(linger.listener(listener), app()).await.unwrap();
+    });
+    let mut client = connect(server.addr);
+    refuse(&server, &mut client, &declared());
+    assert_ends(&mut client);
+
+    // hyper responds itself.
     let server = combined(patient());
+    let mut client = connect(server.addr);
+    client
+        .write_all(b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n0000")
+        .unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 400 "));
+    assert_ends(&mut client);
+
+    // A client that waits for `100 Continue` sends nothing.
     let mut client = connect(server.addr);
     let waits = declared().header("Expect: 100-continue");
     client.write_all(waits.head().as_bytes()).unwrap();
