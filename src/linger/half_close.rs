@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// The silence that ends the wait if the client has probably sent everything. It is about one
-/// retransmission on a short path (RFC 6298 §2; Linux waits at least 200 ms, `TCP_RTO_MIN`, but
-/// probes for a lost tail after two round trips, RFC 8985 §7).
+/// The silence that ends the wait if the client has probably sent everything. A segment that was
+/// lost at the end of an upload is sent again after two round trips (RFC 8985 §7.2), which is less
+/// than this on most paths.
 const END_PAUSE: Duration = Duration::from_millis(100);
 
 /// A half-close that waits for the client to finish its upload.
