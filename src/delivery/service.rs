@@ -12,7 +12,7 @@ use super::{
     config::RequestKey,
     disposition::Disposition,
     future::UnreadWatch,
-    handle::DeliveryHandle,
+    handle::{DeliveryHandle, Multiplexed},
     handoff::BodyHandoff,
     headers::{closes, has_token},
     unread_body::UnreadBody,
@@ -167,7 +167,7 @@ impl<S> Delivery<S> {
                 handle: Arc::clone(&self.handle),
                 gate,
                 peer,
-                multiplexed: !http1,
+                multiplexed: Multiplexed::of(parts.version),
                 persistent: http1 && !closes,
             },
         };
