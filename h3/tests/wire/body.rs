@@ -25,7 +25,7 @@ use crate::{
     h3_client,
     raw::{
         H3_INTERNAL_ERROR, H3_MESSAGE_ERROR, H3_NO_ERROR, LARGE, Request, connect, data, field,
-        frame, now, received, soon,
+        frame, long_head, now, received, soon,
     },
     servers::{self, Loop},
 };
@@ -347,6 +347,18 @@ async fn response_has_no_fields_of_http1_and_no_body_to_head() {
         let received = soon(stream.recv_data()).await.unwrap();
         assert_eq!(received.map(|data| bytes::Buf::remaining(&data)), body);
     }
+}
+
+/// h3 responds to it, and drops the request.
+#[tokio::test]
+async fn head_above_the_limit_is_refused_with_431() {
+    let connection = serve(frames()).await;
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    send.write_all(&long_head(20_000)).await.unwrap();
+    let mut request = Request { send, recv };
+    let code = soon(request.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_NO_ERROR.into()));
+    assert_eq!(request.response().await.unwrap().status, 431);
 }
 
 /// The type is sent to the task that drains it.

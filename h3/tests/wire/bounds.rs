@@ -9,7 +9,10 @@ use testkit::{MIB, tls::Certificate};
 use tower_bodyguard::{Counters, Linger, LingerConfig, StopReason, StreamLinger};
 
 use crate::{
-    raw::{H3_NO_ERROR, H3_REQUEST_CANCELLED, LARGE, Request, connect, connect_with, data, soon},
+    raw::{
+        H3_NO_ERROR, H3_REQUEST_CANCELLED, LARGE, Request, connect, connect_with, data, received,
+        soon,
+    },
     servers::{self, LIMIT, Loop, app},
 };
 
@@ -167,6 +170,40 @@ async fn client_whose_window_is_full_sends_everything_first() {
     connection.set_receive_window(VarInt::MAX);
     let response = request.response().await.unwrap();
     assert_eq!((response.status, response.body.len()), (401, 100_000));
+}
+
+/// A limit is reached while the client does not let the response through. The client is not asked
+/// to stop before it has the response.
+#[tokio::test]
+async fn limit_before_the_end_of_the_response_waits_for_it() {
+    let counters = Counters::default();
+    let streams = StreamLinger::http3().max_bytes(MIB);
+    let config = LingerConfig::new().http3_stream_linger(streams);
+    let linger = Linger::new(config.observer(counters.observer()));
+    let long = "x".repeat(100_000);
+    let app = Router::new().fallback(async move || (StatusCode::UNAUTHORIZED, long));
+    let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+    let addr = Loop::Ours.serve(endpoint, app, &linger).addr;
+    let server = Counted {
+        addr,
+        linger,
+        counters,
+    };
+    let mut transport = TransportConfig::default();
+    transport.receive_window(1000u32.into());
+    let connection = connect_with(addr, transport).await;
+    let Request { mut send, recv } = Request::begin(&connection, "POST", "/", Some(LARGE)).await;
+    let stopped = send.stopped();
+    let sending = tokio::spawn(async move { send.write_all(&data(&[0; 8 << 20])).await });
+    server.stopped(StopReason::MaxBytes).await;
+    soon(received(&connection)).await;
+    assert!(!sending.is_finished(), "the client is asked to stop");
+    connection.set_receive_window(VarInt::MAX);
+    let (send, _) = connection.open_bi().await.unwrap();
+    let response = Request { send, recv }.response().await.unwrap();
+    assert_eq!((response.status, response.body.len()), (401, 100_000));
+    assert_eq!(soon(stopped).await, Ok(Some(H3_NO_ERROR.into())));
+    assert!(soon(sending).await.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -215,6 +215,21 @@ pub(crate) fn field(name: &str, value: &str) -> Vec<u8> {
     .concat()
 }
 
+/// A `HEADERS` frame with a field of this length.
+pub(crate) fn long_head(length: usize) -> Vec<u8> {
+    // GET, `https`, `/`, and `:authority` (RFC 9204, appendix A).
+    let mut fields = vec![0, 0, 0xd1, 0xd7, 0xc1, 0x50, 1, b'x', 0x21, b'a', 0x7f];
+    // The length: an integer with a prefix of 7 bits (RFC 7541 §5.1).
+    let mut left = length - 127;
+    while left > 127 {
+        fields.push(u8::try_from(left % 128).unwrap() | 128);
+        left /= 128;
+    }
+    fields.push(u8::try_from(left).unwrap());
+    fields.resize(fields.len() + length, b'x');
+    frame(0x01, &fields)
+}
+
 fn varint(bytes: &[u8]) -> (u64, &[u8]) {
     let (integer, rest) = bytes.split_at(1 << (bytes[0] >> 6));
     let begin = u64::from(integer[0] & 0x3f);
