@@ -250,9 +250,9 @@ async fn hundred_connections_share_the_slots() {
     drop(connections);
 }
 
-/// A small body that has arrived with its head needs no task, and is no event of its own limits.
+/// A small body that has arrived with its head is read to its end, although there are no slots.
 #[tokio::test]
-async fn body_that_has_arrived_needs_no_task() {
+async fn body_that_has_arrived_needs_no_slot() {
     let server = Counted::serve(StreamLinger::http3().max_streams(0));
     let connection = connect(server.addr).await;
     for _ in 0..20 {
