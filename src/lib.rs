@@ -75,12 +75,12 @@
 //! - A limit of N bytes admits N and refuses N + 1, with `Content-Length` and with
 //!   chunked coding alike.
 //! - Draining and discarding are limited in time, and in bytes if such a limit is set.
-//! - Over HTTP/2 a refused upload ends its own stream, and no other.
+//! - Over HTTP/2 and HTTP/3 a refused upload ends its own stream, and no other.
 //!
 //! # Guides
 //!
 //! With the feature `axum`, the module `guide` has the guides: recipes, migrating, layers, servers,
-//! proxies, testing, how it works, tuning, HTTP/2.
+//! proxies, testing, how it works, tuning, HTTP/2, HTTP/3.
 //!
 //! # Features
 //!
@@ -167,6 +167,8 @@ pub mod guide {
     pub mod tuning {}
     #[doc = include_str!("../docs/HTTP2.md")]
     pub mod http2 {}
+    #[doc = include_str!("../docs/HTTP3.md")]
+    pub mod http3 {}
     #[doc = include_str!("../docs/EARLY_RESPONSES.md")]
     pub mod early_responses {}
     #[doc = include_str!("../docs/CAPACITY.md")]

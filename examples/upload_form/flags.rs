@@ -83,6 +83,10 @@ pub(crate) struct Flags {
     #[arg(long)]
     pub(crate) tls: bool,
 
+    /// Serve HTTP/3, too, over UDP on the same port; browsers switch to it by themselves
+    #[arg(long, requires = "tls", conflicts_with_all = ["plain", "hook_only"])]
+    pub(crate) http3: bool,
+
     /// Disable delivery: only the socket wrapper, which does nothing for HTTP/2
     #[arg(long, conflicts_with = "plain")]
     pub(crate) hook_only: bool,

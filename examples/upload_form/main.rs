@@ -6,7 +6,7 @@
 //!
 //! Open <http://127.0.0.1:3000>, choose a file above 4 MiB, check "Send it anyway", and upload it.
 //! Then do the same with `--plain`, which serves the same routes without this crate, or with
-//! `--tls`, over which browsers use HTTP/2.
+//! `--tls`, over which browsers use HTTP/2. With `--tls --http3` they switch to HTTP/3.
 //!
 //! - `app.rs`: routes, handlers and layers; the file to copy
 //! - `store.rs`: files on disk, kept only if their whole request succeeds
@@ -17,11 +17,13 @@
 //! - `metrics.rs`: metrics for Prometheus
 //! - `serve.rs`: the listeners: TCP, TLS, a Unix socket
 //! - `tls.rs`: a custom accept loop for HTTPS
+//! - `http3.rs`: the UDP port for HTTP/3, and how browsers find it
 //! - `flags.rs`, `signals.rs`: the command line and shutdown signals
 
 mod app;
 mod auth;
 mod flags;
+mod http3;
 mod metrics;
 mod page;
 mod plain;

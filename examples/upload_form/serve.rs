@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tower_bodyguard::{Linger, LingerIo};
 
 use crate::flags::Flags;
+use crate::http3;
 use crate::tls::Tls;
 
 /// The parts of this crate around the app.
@@ -55,6 +56,9 @@ pub(crate) async fn serve(
     let addr = listener.local_addr()?;
     if flags.tls {
         let tls = Tls::self_signed(addr.ip())?;
+        if flags.http3 {
+            return over_both(&tls, listener, addr, app, linger, stop).await;
+        }
         announce(format_args!("https://{addr}"))?;
         over_tls(&tls, listener, app, parts, linger, stop).await;
         return Ok(());
@@ -128,6 +132,26 @@ async fn over_tls(
             tls.serve(listener, stop, bare).await;
         }
     }
+}
+
+/// Serves TCP, and HTTP/3 on the same port over UDP.
+async fn over_both(
+    tls: &Tls,
+    listener: TcpListener,
+    addr: SocketAddr,
+    app: Router,
+    linger: &Linger,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error>> {
+    let endpoint = http3::endpoint(tls, addr)?;
+    announce(format_args!("https://{addr}"))?;
+    let http3 = tower_bodyguard_h3::serve(endpoint, app.clone())
+        .with_linger(linger)
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let app = app.layer(http3::advertised(addr)?);
+    let over_tcp = over_tls(tls, listener, app, Parts::All, linger, stop);
+    let (served, ()) = tokio::join!(http3.into_future(), over_tcp);
+    Ok(served?)
 }
 
 /// A listener that removes its socket file on drop.

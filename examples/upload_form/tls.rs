@@ -33,7 +33,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The server side of TLS.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls(pub(crate) TlsAcceptor);
 
 impl Tls {
     /// Creates a self-signed certificate. It is valid for this machine's usual names and for the

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::shared::standing::Standing;
 
 /// The limits of one drain or lingering close.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// The timeout since the client last sent bytes.
     pub(crate) idle: Duration,
@@ -52,6 +52,16 @@ impl Least {
 }
 
 impl Bounds {
+    /// The default limits of a lingering close. The first two are nginx's `lingering_timeout` and
+    /// `lingering_time`. A 500 MB video at 20 Mbit/s takes 200 s, which the rate allows.
+    pub(crate) const LINGERING_CLOSE: Self = Self {
+        good: Some(Good {
+            rate: 128 << 10,
+            total: Duration::from_secs(600),
+        }),
+        ..Self::new(Duration::from_secs(5), Duration::from_secs(30), None)
+    };
+
     /// Returns limits without rates.
     pub(crate) const fn new(idle: Duration, total: Duration, bytes: Option<u64>) -> Self {
         Self {

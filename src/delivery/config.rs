@@ -8,7 +8,7 @@ use std::{
 use http::request::Parts;
 
 use crate::{
-    budget::{Bounds, STALL_TIMEOUT},
+    budget::{Bounds, Good, STALL_TIMEOUT},
     observe::Observer,
     shared::peer::Peer,
 };
@@ -25,6 +25,7 @@ use crate::{
 pub struct DeliveryConfig {
     pub(super) drain: Drain,
     pub(super) stream_linger: StreamLinger,
+    http3_stream_linger: Option<StreamLinger>,
     pub(crate) stall_timeout: Duration,
     pub(crate) observer: Observer,
     pub(super) peer_key: RequestKey,
@@ -37,6 +38,7 @@ impl DeliveryConfig {
         Self {
             drain: Drain::new(),
             stream_linger: StreamLinger::new(),
+            http3_stream_linger: None,
             stall_timeout: STALL_TIMEOUT,
             observer: Observer::default(),
             peer_key: RequestKey::default(),
@@ -57,7 +59,25 @@ impl DeliveryConfig {
         self
     }
 
-    /// Limits how long an HTTP/2 stream is read before its response is out, if the response makes
+    /// Sets how long an HTTP/3 stream is read after an early response. Default:
+    /// [`StreamLinger::http3`].
+    #[must_use]
+    pub fn http3_stream_linger(mut self, stream_linger: StreamLinger) -> Self {
+        self.http3_stream_linger = Some(stream_linger);
+        self
+    }
+
+    /// Sets the limits for HTTP/3 if the user has set none.
+    pub(crate) fn http3_by_default(mut self, stream_linger: StreamLinger) -> Self {
+        self.http3_stream_linger.get_or_insert(stream_linger);
+        self
+    }
+
+    pub(super) fn http3(&self) -> StreamLinger {
+        self.http3_stream_linger.unwrap_or_else(StreamLinger::http3)
+    }
+
+    /// Limits how long a stream is read before its response is out, if the response makes
     /// no progress. Default: 5 min.
     ///
     /// Combined with a socket, this also limits responses over HTTP/1: see
@@ -195,11 +215,21 @@ impl Default for Drain {
     }
 }
 
-/// Limits on reading an HTTP/2 stream after an early response.
+/// Limits on reading a stream of HTTP/2 or HTTP/3 after an early response.
 ///
-/// The defaults are 64 MiB, 2 s, and 64 concurrent streams across all connections that share the
-/// settings. On a fast network 64 MiB arrive within that time, and 2 s are acceptable for a person
-/// at a browser. A stream whose client is silent for 1 s is dropped sooner.
+/// | | HTTP/2: [`new`](Self::new) | HTTP/3: [`http3`](Self::http3) |
+/// | --- | --- | --- |
+/// | [`timeout`](Self::timeout) | 2 s | 30 s |
+/// | [`extended_timeout`](Self::extended_timeout) | none | 10 min above 128 KiB/s |
+/// | [`idle_timeout`](Self::idle_timeout) | 1 s | 5 s |
+/// | [`max_bytes`](Self::max_bytes) | 64 MiB | none |
+/// | [`max_streams`](Self::max_streams) | 64 | 1024 |
+///
+/// Over HTTP/2, browsers show the response only when the stream ends. On a fast network 64 MiB
+/// arrive within 2 s, and 2 s are acceptable for a person at a browser. Over HTTP/3 they show it as
+/// it comes, and Chromium's `fetch` never settles if the server stops reading. So the limits there
+/// are those of a lingering close. The number of streams counts across all connections that share
+/// the settings.
 ///
 /// When all slots are taken, a new stream evicts the stream with the lowest rate, divided by the
 /// number of slots that its client holds. [`LingerConfig::peer_key`](crate::LingerConfig::peer_key)
@@ -221,39 +251,72 @@ impl Default for Drain {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLinger {
-    pub(super) max_bytes: Option<u64>,
-    pub(super) timeout: Duration,
-    pub(super) idle_timeout: Duration,
+    bounds: Bounds,
     pub(super) max_streams: usize,
 }
 
 impl StreamLinger {
-    /// Returns the default limits.
+    /// Returns the default limits for HTTP/2.
     #[must_use]
     pub const fn new() -> Self {
+        let (idle, total) = (Duration::from_secs(1), Duration::from_secs(2));
+        Self::of(Bounds::new(idle, total, Some(64 << 20)), 64)
+    }
+
+    /// Returns the default limits for HTTP/3, which are those of a lingering close.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{Linger, LingerConfig, StreamLinger};
+    ///
+    /// let streams = StreamLinger::http3().timeout(Duration::from_secs(120));
+    /// let linger = Linger::new(LingerConfig::new().http3_stream_linger(streams));
+    /// ```
+    #[must_use]
+    pub const fn http3() -> Self {
+        Self::of(Bounds::LINGERING_CLOSE, 1024)
+    }
+
+    pub(crate) const fn of(bounds: Bounds, max_streams: usize) -> Self {
         Self {
-            max_bytes: Some(64 << 20),
-            timeout: Duration::from_secs(2),
-            idle_timeout: Duration::from_secs(1),
-            max_streams: 64,
+            bounds,
+            max_streams,
         }
     }
 
-    /// Limits how many bytes of a stream are read after its response. Default: 64 MiB.
+    /// Limits how many bytes of a stream are read after its response. Default: 64 MiB over HTTP/2,
+    /// and no limit over HTTP/3.
     #[must_use]
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
-        self.max_bytes = bytes.into();
+        self.bounds.bytes = bytes.into();
         self
     }
 
-    /// Limits how long a stream is read after its response. Default: 2 s.
+    /// Limits how long a stream is read after its response. Default: 2 s over HTTP/2, and 30 s over
+    /// HTTP/3.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.bounds.total = timeout;
         self
     }
 
-    /// Limits how long a client may be silent after its response. Default: 1 s.
+    /// Sets a longer [`timeout`](Self::timeout) for a client that has sent at least `min_rate`
+    /// bytes per second since its response. `None` sets no longer timeout. Default: none over
+    /// HTTP/2, and 10 min above 128 KiB/s over HTTP/3.
+    ///
+    /// Bytes sent ahead of the rate count for at most 10 s.
+    #[must_use]
+    pub fn extended_timeout(mut self, min_rate: u64, timeout: impl Into<Option<Duration>>) -> Self {
+        let good = |total| Good {
+            rate: min_rate,
+            total,
+        };
+        self.bounds.good = timeout.into().map(good);
+        self
+    }
+
+    /// Limits how long a client may be silent after its response. Default: 1 s over HTTP/2, and 5 s
+    /// over HTTP/3.
     ///
     /// ```
     /// use std::time::Duration;
@@ -266,16 +329,28 @@ impl StreamLinger {
     /// ```
     #[must_use]
     pub const fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
-        self.idle_timeout = idle_timeout;
+        self.bounds.idle = idle_timeout;
         self
     }
 
     /// Limits how many streams linger concurrently across all connections that share the settings.
-    /// With 0, no stream lingers. Default: 64.
+    /// With 0, no stream lingers. Default: 64 over HTTP/2, and 1024 over HTTP/3.
     #[must_use]
     pub const fn max_streams(mut self, streams: usize) -> Self {
         self.max_streams = streams;
         self
+    }
+
+    /// Returns the limits of a stream of which `discarded` bytes came before its response.
+    pub(super) fn bounds_after(&self, discarded: u64) -> Bounds {
+        let Bounds {
+            idle, total, bytes, ..
+        } = self.bounds;
+        Bounds {
+            idle: idle.min(total),
+            bytes: bytes.map(|bytes| bytes.saturating_add(discarded)),
+            ..self.bounds
+        }
     }
 }
 
@@ -287,9 +362,17 @@ impl Default for StreamLinger {
 
 type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
 
-/// A function from a request's head to the client whose slots the request takes.
+/// Finds the client whose slots a request takes.
 #[derive(Clone, Default)]
-pub(crate) struct RequestKey(Option<Arc<Key>>);
+pub(crate) enum RequestKey {
+    /// Each request is a separate client.
+    #[default]
+    Each,
+    /// The key of the client is a function of the request's head.
+    Head(Arc<Key>),
+    /// All requests are of one client.
+    One(Peer),
+}
 
 impl RequestKey {
     pub(super) fn new<F, K>(key: F) -> Self
@@ -298,17 +381,25 @@ impl RequestKey {
         K: Hash,
     {
         let state = RandomState::new();
-        Self(Some(Arc::new(move |head| Some(state.hash_one(key(head)?)))))
+        Self::Head(Arc::new(move |head| Some(state.hash_one(key(head)?))))
     }
 
     pub(super) fn of(&self, head: &Parts) -> Peer {
-        Peer::keyed(self.0.as_ref().and_then(|key| key(head)))
+        match self {
+            Self::Each => Peer::alone(),
+            Self::Head(key) => Peer::keyed(key(head)),
+            Self::One(peer) => *peer,
+        }
     }
 }
 
 impl fmt::Debug for RequestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.0.is_some() { ".." } else { "request" };
+        let by = match self {
+            Self::Each => "request",
+            Self::Head(_) => "..",
+            Self::One(_) => "connection",
+        };
         write!(f, "RequestKey({by})")
     }
 }

@@ -7,7 +7,7 @@ use http_body::Body;
 
 use super::{
     drain::{self, Purpose},
-    handle::DeliveryHandle,
+    handle::{DeliveryHandle, Multiplexed},
     handoff::BodyHandoff,
     headers::has_token,
     policy::BodyAction,
@@ -30,8 +30,8 @@ pub(super) struct Disposition {
     pub(super) gate: Option<Arc<Connection>>,
     /// The client whose slots a drain takes.
     pub(super) peer: Peer,
-    /// Whether the request came over HTTP/2, where a stream can end while its connection goes on.
-    pub(super) multiplexed: bool,
+    /// Set for HTTP/2 and HTTP/3, where a stream can end while its connection goes on.
+    pub(super) multiplexed: Option<Multiplexed>,
     /// Whether both sides would keep the connection.
     pub(super) persistent: bool,
     /// The body that the half-close waits for. `None` for HTTP/1.0, where the close may be what
@@ -76,9 +76,10 @@ impl Disposition {
         if rest.is_end_stream() {
             return rest.finish();
         }
-        if self.multiplexed {
+        if let Some(version) = self.multiplexed {
             let gate = self.gate.as_ref();
-            return streams::linger(&self.handle, rest, handoff.progress(), gate, self.peer);
+            let response = handoff.progress();
+            return streams::linger(&self.handle, version, rest, response, gate, self.peer);
         }
         let purpose = match rest
             .facts(false, self.persistent)

@@ -178,7 +178,7 @@ impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
         let rest = match settled {
             Settled::Over => return send(response),
             Settled::Failed => {
-                if !disposition.multiplexed {
+                if disposition.multiplexed.is_none() {
                     say_close(&mut response);
                 }
                 return send(response);
@@ -195,7 +195,7 @@ impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
             return send(response);
         }
 
-        if disposition.multiplexed {
+        if disposition.multiplexed.is_some() {
             disposition.release(rest, &handoff);
             return Judged::Send(
                 response.map(|body| DeliveredBody::noted(body, handoff.progress())),

@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use http::Version;
+
 use super::config::{DeliveryConfig, Drain, StreamLinger};
 use crate::{
     observe::Observer,
@@ -11,7 +13,8 @@ use crate::{
 pub(crate) struct DeliveryHandle {
     pub(super) drain: Drain,
     pub(super) stall_timeout: Duration,
-    pub(super) streams: Streams,
+    http2: Streams,
+    http3: Streams,
     /// The tasks of the drains.
     pub(super) tasks: Arc<Tasks>,
     pub(super) observer: Observer,
@@ -22,7 +25,8 @@ impl DeliveryHandle {
         Arc::new(Self {
             drain: config.drain,
             stall_timeout: config.stall_timeout,
-            streams: Streams::new(config.stream_linger),
+            http2: Streams::new(config.stream_linger),
+            http3: Streams::new(config.http3()),
             tasks: Arc::new(Tasks::new(config.drain.most())),
             observer: config.observer.clone(),
         })
@@ -34,7 +38,8 @@ impl DeliveryHandle {
         Arc::new(Self {
             drain: self.drain,
             stall_timeout: self.stall_timeout,
-            streams: self.streams.child(),
+            http2: self.http2.child(),
+            http3: self.http3.child(),
             tasks: Arc::new(self.tasks.child()),
             observer: self.observer.clone(),
         })
@@ -45,21 +50,51 @@ impl DeliveryHandle {
         &self.tasks
     }
 
-    /// Returns how many bodies are being discarded: those of drains, and of HTTP/2 streams.
+    /// Returns the settings, tasks and slots of the lingering streams of this version.
+    pub(super) fn streams(&self, version: Multiplexed) -> &Streams {
+        match version {
+            Multiplexed::Http2 => &self.http2,
+            Multiplexed::Http3 => &self.http3,
+        }
+    }
+
+    /// Returns how many bodies are being discarded: those of drains, and of streams.
     pub(crate) fn reading(&self) -> usize {
-        self.tasks.running() + self.streams.tasks().running()
+        self.all_tasks().iter().map(|tasks| tasks.running()).sum()
+    }
+
+    fn all_tasks(&self) -> [&Arc<Tasks>; 3] {
+        [&self.tasks, &self.http2.tasks, &self.http3.tasks]
     }
 
     /// Ends all drains and streams, and those that begin later.
     pub(crate) fn end(&self) {
-        self.tasks.end();
-        self.streams.tasks().end();
+        self.all_tasks().iter().for_each(|tasks| tasks.end());
     }
 
     /// Waits until no drain and no stream is left.
     pub(crate) async fn ended(&self) {
-        self.tasks.ended().await;
-        self.streams.tasks().ended().await;
+        for tasks in self.all_tasks() {
+            tasks.ended().await;
+        }
+    }
+}
+
+/// A version of HTTP whose connections carry several streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Multiplexed {
+    Http2,
+    Http3,
+}
+
+impl Multiplexed {
+    /// Returns `None` for HTTP/1.
+    pub(super) fn of(version: Version) -> Option<Self> {
+        match version {
+            Version::HTTP_3 => Some(Self::Http3),
+            Version::HTTP_2 => Some(Self::Http2),
+            _ => None,
+        }
     }
 }
 
@@ -87,9 +122,5 @@ impl Streams {
             tasks: Arc::new(self.tasks.child()),
             slots: Arc::clone(&self.slots),
         }
-    }
-
-    pub(super) fn tasks(&self) -> &Arc<Tasks> {
-        &self.tasks
     }
 }

@@ -7,6 +7,7 @@ use super::{
     config::{DeliveryConfig, RequestKey},
     handle::DeliveryHandle,
 };
+use crate::shared::peer::Peer;
 
 /// A layer that sends early responses with a truthful `Connection` header, and keeps the connection
 /// if it can.
@@ -32,9 +33,9 @@ use super::{
 ///
 /// A response with status 101 (Switching Protocols) passes unchanged.
 ///
-/// On HTTP/2, the layer reads a stream with an unread body for a while after its response
-/// ([`StreamLinger`](super::StreamLinger)). Then h2 resets the stream with `NO_ERROR`. Other
-/// streams go on.
+/// On HTTP/2 and HTTP/3, the layer reads a stream with an unread body for a while after its
+/// response ([`StreamLinger`](super::StreamLinger)). Then it drops the body. h2 resets the stream
+/// with `NO_ERROR`, and so does the crate `tower-bodyguard-h3` over HTTP/3. Other streams go on.
 ///
 /// # Placement
 ///
@@ -74,6 +75,12 @@ impl DeliveryLayer {
             handle,
             peer_key: RequestKey::default(),
         }
+    }
+
+    /// Makes all requests count for this client.
+    pub(crate) fn with_peer(mut self, peer: Peer) -> Self {
+        self.peer_key = RequestKey::One(peer);
+        self
     }
 }
 

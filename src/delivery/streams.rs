@@ -1,17 +1,21 @@
-//! Reads an HTTP/2 stream for a while after an early response.
+//! Reads a stream of HTTP/2 or HTTP/3 for a while after an early response.
 //!
 //! RFC 9113 §8.1 lets a server respond early and then reset the stream with `NO_ERROR`, and forbids
 //! clients to discard the response because of that. Many clients lose it all the same: if the reset
 //! arrives while they send, they treat the stream as failed. So the task reads the stream for a
 //! while after its response, because most clients stop by themselves or finish. Then it drops the
 //! body, and h2 resets the stream.
+//!
+//! Over HTTP/3 the same error code is `H3_NO_ERROR` (RFC 9114 §4.1), and the end of reading costs
+//! more: Chromium's `fetch` waits for its upload, and never settles once it has to stop. So these
+//! streams have limits of their own, which are those of a lingering close.
 
 use std::{
     future::Future,
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -19,7 +23,11 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::{handle::DeliveryHandle, handoff::ResponseProgress, unread_body::UnreadBody};
+use super::{
+    handle::{DeliveryHandle, Multiplexed, Streams},
+    handoff::ResponseProgress,
+    unread_body::UnreadBody,
+};
 use crate::{
     budget::{Bounds, DeadlineTimer, Discarding, StopReason},
     observe::{Discarded, Event},
@@ -35,11 +43,15 @@ use crate::{
 /// response first. curl 7.88 needs the two not to arrive in the same read.
 const HOLD: Duration = Duration::from_millis(20);
 
+/// No limits: what is there already is read without waiting.
+const IN_PASSING: Bounds = Bounds::new(Duration::MAX, Duration::MAX, None);
+
 /// Spawns a task that reads the stream. If `gate` is set, that connection writes nothing until the
 /// response is complete, or for [`write_gate::HOLD`] at most.
 pub(super) fn linger<B>(
     handle: &Arc<DeliveryHandle>,
-    rest: UnreadBody<B>,
+    version: Multiplexed,
+    mut rest: UnreadBody<B>,
     response: Arc<dyn ResponseProgress>,
     gate: Option<&Arc<Connection>>,
     peer: Peer,
@@ -47,21 +59,40 @@ pub(super) fn linger<B>(
     B: Body + Unpin + Send + 'static,
 {
     let now = Instant::now().into_std();
+    let mut discarding = Discarding::new(now);
+    if version == Multiplexed::Http3 {
+        // A body over HTTP/3 may not know its end before it is polled. One that has arrived needs
+        // no task. The task polls again, with a waker.
+        let cx = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(end) = rest.poll_discard(cx, &mut discarding, &IN_PASSING) {
+            if discarding.discarded() > 0 {
+                observe(handle, &discarding, end);
+            }
+            return rest.finish();
+        }
+    }
     let phase = match gate.and_then(|connection| WriteHold::hold(connection, now)) {
         Some(hold) => Phase::Gated { hold },
-        None => Phase::responding(handle, &*response, 0),
+        None => Phase::responding(handle, version, &*response, discarding.discarded()),
     };
     let lingering = StreamLingerTask {
         rest,
         response,
         peer,
         phase,
-        discarding: Discarding::new(now),
+        discarding,
         end: None,
+        version,
         handle: Arc::clone(handle),
         timer: DeadlineTimer::default(),
     };
-    handle.streams.tasks.spawn(now, peer, 0, |_| lingering);
+    let tasks = &handle.streams(version).tasks;
+    tasks.spawn(now, peer, 0, |_| lingering);
+}
+
+fn observe(handle: &DeliveryHandle, discarding: &Discarding, end: StopReason) {
+    let lingered = Event::StreamLingered(Discarded::new(discarding, end));
+    handle.observer.observe(&lingered);
 }
 
 enum Phase {
@@ -87,15 +118,18 @@ impl Phase {
     /// Returns the phase with limits that begin now, after `discarded` bytes.
     fn responding(
         handle: &DeliveryHandle,
+        version: Multiplexed,
         response: &dyn ResponseProgress,
         discarded: u64,
     ) -> Self {
         let timeout = handle.stall_timeout;
-        let more = |bytes: u64| bytes.saturating_add(discarded);
-        let bytes = handle.streams.settings.max_bytes;
+        let settings = handle.streams(version).settings;
         Self::Responding {
             taken: response.parts_taken(),
-            bounds: Bounds::new(timeout, timeout, bytes.map(more)),
+            bounds: Bounds {
+                bytes: settings.bounds_after(discarded).bytes,
+                ..Bounds::new(timeout, timeout, None)
+            },
         }
     }
 }
@@ -110,6 +144,7 @@ pin_project! {
         phase: Phase,
         discarding: Discarding,
         end: Option<StopReason>,
+        version: Multiplexed,
         handle: Arc<DeliveryHandle>,
         #[pin]
         timer: DeadlineTimer,
@@ -119,13 +154,16 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let end = this.end.unwrap_or(StopReason::Shutdown);
-            let lingered = Event::StreamLingered(Discarded::new(this.discarding, end));
-            this.handle.observer.observe(&lingered);
+            observe(this.handle, this.discarding, end);
         }
     }
 }
 
 impl<B> StreamLingerTask<B> {
+    fn streams(&self) -> &Streams {
+        self.handle.streams(self.version)
+    }
+
     fn bounds(&self) -> Bounds {
         match &self.phase {
             Phase::Gated { .. } => Bounds::new(write_gate::HOLD, write_gate::HOLD, None),
@@ -148,7 +186,7 @@ impl<B> StreamLingerTask<B> {
     /// Enters the phase that lasts until the response is out.
     fn respond(self: Pin<&mut Self>) {
         let discarded = self.discarding.discarded();
-        let phase = Phase::responding(&self.handle, &*self.response, discarded);
+        let phase = Phase::responding(&self.handle, self.version, &*self.response, discarded);
         self.go_on(phase);
     }
 
@@ -159,17 +197,14 @@ impl<B> StreamLingerTask<B> {
 
     /// Takes a slot for the stream, because its response is out.
     fn take_slot(mut self: Pin<&mut Self>, cx: &Context<'_>) {
-        let settings = self.handle.streams.settings;
+        let settings = self.streams().settings;
         let now = Instant::now().into_std();
         let sent = self.discarding.discarded();
-        let slot = self.handle.streams.slots.take(now, self.peer, sent, cx);
+        let slot = self.streams().slots.take(now, self.peer, sent, cx);
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);
-                let discarded = self.discarding.discarded();
-                let more = |bytes: u64| bytes.saturating_add(discarded);
-                let idle = settings.idle_timeout.min(settings.timeout);
-                let bounds = Bounds::new(idle, settings.timeout, settings.max_bytes.map(more));
+                let bounds = settings.bounds_after(self.discarding.discarded());
                 Phase::Responded { _slot, bounds }
             }
             None => Phase::Held,
@@ -258,13 +293,122 @@ mod tests {
         upload_to(&handle, is_gated)
     }
 
+    /// Starts to read an HTTP/3 stream with the default limits, of which a part has arrived.
+    async fn http3(arrived: &[usize], is_whole: bool) -> (Upload, Arc<DeliveryHandle>, Ends) {
+        let ends = Ends::default();
+        let config = DeliveryConfig::new().observer(ends.observer());
+        let handle = DeliveryHandle::new(&config);
+        let (mut sender, body) = Channel::new(arrived.len() + 1);
+        for length in arrived {
+            sender.send_data(vec![0; *length].into()).await.unwrap();
+        }
+        let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
+        let rest = UnreadBody::new(body, false, None);
+        let spare = if is_whole {
+            drop(sender);
+            Channel::<Bytes, Infallible>::new(1).0
+        } else {
+            sender
+        };
+        let progress = Arc::clone(&response);
+        linger(
+            &handle,
+            Multiplexed::Http3,
+            rest,
+            progress,
+            None,
+            Peer::alone(),
+        );
+        let upload = Upload {
+            sender: spare,
+            response,
+            connection: Weak::new(),
+        };
+        (upload, handle, ends)
+    }
+
+    /// The streams that have ended: their bytes, and why.
+    #[derive(Clone, Default)]
+    struct Ends(Arc<Mutex<Vec<(u64, StopReason)>>>);
+
+    impl Ends {
+        fn observer(&self) -> Observer {
+            let Self(ends) = self.clone();
+            Observer::new(move |event: &Event<'_>| {
+                if let Event::StreamLingered(lingered) = event {
+                    ends.lock().unwrap().push((lingered.bytes, lingered.reason));
+                }
+            })
+        }
+
+        fn seen(&self) -> Vec<(u64, StopReason)> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn http3_body_that_has_arrived_needs_no_task() {
+        for (arrived, ends) in [
+            (&[][..], &[][..]),
+            (&[3000, 500], &[(3500, StopReason::Completed)]),
+        ] {
+            let (_, handle, seen) = http3(arrived, true).await;
+            assert_eq!(handle.reading(), 0);
+            assert_eq!(seen.seen(), ends);
+        }
+        let (_upload, handle, seen) = http3(&[3000], false).await;
+        assert_eq!(handle.reading(), 1);
+        assert_eq!(seen.seen(), []);
+    }
+
+    /// 30 s, or 10 min above 128 KiB/s, and 5 s of silence.
+    #[tokio::test(start_paused = true)]
+    async fn http3_stream_lingers_like_a_connection() {
+        let (mut upload, handle, ends) = http3(&[1000], false).await;
+        upload.response.taken_whole();
+        for _ in 0..7 {
+            assert!(send(&mut upload).await);
+            sleep(Duration::from_millis(4_200)).await;
+        }
+        assert_eq!(handle.reading(), 1);
+        sleep(Duration::from_millis(700)).await;
+        assert_eq!(ends.seen(), [(8_000, StopReason::Timeout)]);
+
+        let (mut upload, handle, _) = http3(&[], false).await;
+        upload.response.taken_whole();
+        let fast = vec![0; 200 << 10];
+        for _ in 0..599 {
+            upload.sender.send_data(fast.clone().into()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(handle.reading(), 1);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(handle.reading(), 0);
+
+        let (mut upload, handle, ends) = http3(&[], false).await;
+        upload.response.taken_whole();
+        assert!(send(&mut upload).await);
+        sleep(Duration::from_millis(4_900)).await;
+        assert_eq!(handle.reading(), 1);
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(ends.seen(), [(1_000, StopReason::IdleTimeout)]);
+    }
+
     fn upload_to(handle: &Arc<DeliveryHandle>, is_gated: bool) -> Upload {
         let (sender, body) = Channel::new(1);
         let connection = Arc::new(Connection::default());
         let response = BodyHandoff::<Channel<Bytes, Infallible>, ()>::new().progress();
         let rest = UnreadBody::new(body, false, None);
         let gate = is_gated.then_some(&connection);
-        linger(handle, rest, Arc::clone(&response), gate, Peer::alone());
+        let progress = Arc::clone(&response);
+        linger(
+            handle,
+            Multiplexed::Http2,
+            rest,
+            progress,
+            gate,
+            Peer::alone(),
+        );
         Upload {
             sender,
             response,
@@ -343,19 +487,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stream_beyond_slots_evicts_slowest() {
         let settings = StreamLinger::new().max_streams(2);
-        let ends = Arc::new(Mutex::new(Vec::new()));
-        let observer = Observer::new({
-            let ends = Arc::clone(&ends);
-            move |event: &Event<'_>| {
-                if let Event::StreamLingered(lingered) = event {
-                    ends.lock().unwrap().push((lingered.bytes, lingered.reason));
-                }
-            }
-        });
+        let ends = Ends::default();
         let handle = DeliveryHandle::new(
             &DeliveryConfig::new()
                 .stream_linger(settings)
-                .observer(observer),
+                .observer(ends.observer()),
         );
         let mut uploads = [9, 5, 1].map(|bytes| (upload_to(&handle, false), bytes));
         for (upload, bytes) in &mut uploads {
@@ -365,7 +501,7 @@ mod tests {
                 send(upload).await;
             }
         }
-        assert_eq!(*ends.lock().unwrap(), [(5_000, StopReason::Evicted)]);
+        assert_eq!(ends.seen(), [(5_000, StopReason::Evicted)]);
         assert_eq!(handle.reading(), 2);
     }
 }

@@ -2,7 +2,6 @@ use std::{hash::Hash, net::SocketAddr, time::Duration};
 
 use super::peer_key::PeerKey;
 use crate::{
-    KIB,
     budget::{Bounds, Good, Least},
     delivery::{DeliveryConfig, Drain, StreamLinger},
     observe::Observer,
@@ -53,13 +52,7 @@ impl LingerConfig {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            bounds: Bounds {
-                good: Some(Good {
-                    rate: 128 * KIB,
-                    total: Duration::from_secs(600),
-                }),
-                ..Bounds::new(Duration::from_secs(5), Duration::from_secs(30), None)
-            },
+            bounds: Bounds::LINGERING_CLOSE,
             half_close_timeout: Duration::from_secs(1),
             max_connections: None,
             peer_key: PeerKey::default(),
@@ -227,6 +220,19 @@ impl LingerConfig {
     #[must_use]
     pub fn stream_linger(mut self, stream_linger: StreamLinger) -> Self {
         self.delivery = self.delivery.stream_linger(stream_linger);
+        self
+    }
+
+    /// Sets how long an HTTP/3 stream is read after an early response.
+    ///
+    /// If this method is not called, a stream is read like a connection that lingers: for
+    /// [`idle_timeout`](Self::idle_timeout), [`timeout`](Self::timeout),
+    /// [`extended_timeout`](Self::extended_timeout), [`min_rate`](Self::min_rate) and
+    /// [`max_bytes`](Self::max_bytes), and as many streams as
+    /// [`max_connections`](Self::max_connections). Streams and connections take separate slots.
+    #[must_use]
+    pub fn http3_stream_linger(mut self, stream_linger: StreamLinger) -> Self {
+        self.delivery = self.delivery.http3_stream_linger(stream_linger);
         self
     }
 

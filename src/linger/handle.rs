@@ -123,7 +123,9 @@ impl Linger {
         let fd_limit = FdLimit::read();
         let max_connections = config.max_connections;
         let max_connections = max_connections.unwrap_or_else(|| fd_limit.default_max_connections());
-        let delivery = delivery::DeliveryHandle::new(&config.delivery);
+        let streams = delivery::StreamLinger::of(config.bounds, max_connections);
+        let delivery = config.delivery.clone().http3_by_default(streams);
+        let delivery = delivery::DeliveryHandle::new(&delivery);
         let tasks = Tasks::new(max_connections);
         Self::of(config, fd_limit, None, delivery, tasks)
     }
@@ -246,7 +248,7 @@ impl Linger {
     }
 
     /// Returns the client of a connection that was accepted from this address.
-    pub(super) fn peer_at(&self, addr: SocketAddr) -> Peer {
+    pub(crate) fn peer_at(&self, addr: SocketAddr) -> Peer {
         self.0.config.peer_key.of_addr(addr)
     }
 

@@ -36,7 +36,7 @@ pub struct Stats {
     pub cut: u64,
     /// Bytes that were discarded by lingers that have ended.
     pub discarded_bytes: u64,
-    /// Bodies that delivery discards now: drains, and HTTP/2 streams.
+    /// Bodies that delivery discards now: drains, and streams of HTTP/2 and HTTP/3.
     pub reading: u64,
 }
 

@@ -65,7 +65,7 @@ pub struct CountersSnapshot {
     pub refused: RefusedCount,
     /// Request bodies that were drained, to keep a connection or to deliver a response.
     pub drains: DiscardedCount,
-    /// HTTP/2 streams whose body was drained after their response.
+    /// HTTP/2 and HTTP/3 streams whose body was drained after their response.
     pub stream_lingers: DiscardedCount,
     /// Connections that were closed with a lingering close.
     pub lingers: DiscardedCount,

@@ -37,7 +37,8 @@ pub enum Event<'a> {
     /// [`Delivery`](crate::Delivery) has drained a request body, to keep the connection or to
     /// deliver a response.
     Drained(Discarded),
-    /// [`Delivery`](crate::Delivery) has drained the body of an HTTP/2 stream after its response.
+    /// [`Delivery`](crate::Delivery) has drained the body of an HTTP/2 or HTTP/3 stream after its
+    /// response.
     StreamLingered(Discarded),
     /// A limit by route (`Limit::route`, feature `axum`) met a request without a route, and the
     /// smallest of its limits applies.

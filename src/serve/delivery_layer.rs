@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use crate::{delivery::DeliveryLayer, linger::Linger};
 
@@ -21,5 +21,26 @@ impl Linger {
     pub fn delivery_layer(&self) -> DeliveryLayer {
         self.used();
         DeliveryLayer::of(Arc::clone(self.delivery()))
+    }
+
+    /// Returns delivery as a layer for one connection, whose client is at `addr`. It is for servers
+    /// whose connections are no sockets, as those of HTTP/3. Put it outermost.
+    ///
+    /// The streams of the connection take the slots of the client that
+    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key) finds.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::Router;
+    /// use tower::Layer;
+    /// use tower_bodyguard::Linger;
+    ///
+    /// fn service(app: Router, linger: &Linger, addr: SocketAddr) -> impl Clone {
+    ///     linger.delivery_layer_for(addr).layer(app)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn delivery_layer_for(&self, addr: SocketAddr) -> DeliveryLayer {
+        self.delivery_layer().with_peer(self.peer_at(addr))
     }
 }

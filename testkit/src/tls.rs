@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rcgen::{CertifiedKey, KeyPair, PublicKeyData as _, generate_simple_self_signed};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     client::TlsStream,
@@ -32,6 +32,11 @@ impl Certificate {
 
     pub fn pem(&self) -> (String, String) {
         (self.0.cert.pem(), self.0.signing_key.serialize_pem())
+    }
+
+    /// Returns the public key, as `SubjectPublicKeyInfo` in DER.
+    pub fn public_key(&self) -> Vec<u8> {
+        self.0.signing_key.subject_public_key_info()
     }
 
     fn der(&self) -> CertificateDer<'static> {

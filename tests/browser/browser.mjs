@@ -51,7 +51,7 @@ export function launch(name, folder, theme) {
   });
 }
 
-function executable(name) {
+export function executable(name) {
   const { variable, names } = BROWSERS[name];
   if (process.env[variable]) return process.env[variable];
   const folders = (process.env.PATH ?? '').split(delimiter);

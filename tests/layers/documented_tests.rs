@@ -14,14 +14,16 @@ use std::{
 use testkit::outside::repository;
 
 /// Crates and types whose paths look like those of tests.
-const FOREIGN: [&str; 7] = [
+const FOREIGN: [&str; 9] = [
     "axum",
+    "h3",
     "hyper",
     "hyper_util",
     "str",
     "tokio",
     "tower",
     "tower_bodyguard",
+    "tower_bodyguard_h3",
 ];
 
 /// Names with many underscores that belong to other projects.
@@ -105,7 +107,7 @@ fn files(folder: &str, extensions: &[&str]) -> Vec<PathBuf> {
 }
 
 struct Sources {
-    /// The files of `tests/`.
+    /// The files of `tests/`, here and in `h3/`.
     tests: Vec<Source>,
     /// All other files.
     others: Vec<Source>,
@@ -118,10 +120,10 @@ impl Sources {
             files.into_iter().map(|path| Source::read(&path))
         };
         let others = [
-            "benches", "examples", "fuzz", "loom", "others", "src", "testkit",
+            "benches", "examples", "fuzz", "h3/src", "loom", "others", "src", "testkit",
         ];
         Self {
-            tests: of("tests").collect(),
+            tests: ["tests", "h3/tests"].into_iter().flat_map(of).collect(),
             others: others.into_iter().flat_map(of).collect(),
         }
     }

@@ -1,0 +1,159 @@
+//! Follows the frames of a request (RFC 9114 §7.1), because h3 0.0.8 does not check two things.
+//!
+//! If a stream ends inside of a `DATA` frame, h3 reports either the end of the body or an error,
+//! depending on how the bytes arrive, and panics when it is asked for trailers then
+//! (`h3::frame::FrameStream::poll_next`). And it buffers a `HEADERS` frame of any length before it
+//! compares the length with its limit.
+
+use std::fmt;
+
+/// The longest `HEADERS` frame. h3's own limit, `max_field_section_size`, counts the fields after
+/// decompression, so that a longer frame could pass only a limit that is longer than this.
+const MAX_HEADERS: u64 = 256 << 10;
+
+const HEADERS: u64 = 0x01;
+/// The begin of a WebTransport stream, which has no frames (draft-ietf-webtrans-http3 §4.3).
+const WEBTRANSPORT_STREAM: u64 = 0x41;
+
+/// The position in the frames of a request stream.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    /// The bytes of a frame's header that have arrived: its type and its length.
+    header: Vec<u8>,
+    /// How many bytes of the current frame are still to come.
+    remaining: u64,
+    /// Set once the stream has turned out to have no frames.
+    is_raw: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FrameError {
+    Incomplete,
+    HeadersTooLong(u64),
+}
+
+impl Frames {
+    /// Follows the next bytes of the stream.
+    pub(super) fn received(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
+        while !bytes.is_empty() && !self.is_raw {
+            if self.remaining > 0 {
+                let skipped = self.remaining.min(bytes.len() as u64);
+                self.remaining -= skipped;
+                bytes = &bytes[skipped as usize..];
+                continue;
+            }
+            self.header.push(bytes[0]);
+            bytes = &bytes[1..];
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the stream does not end inside of a frame.
+    pub(super) fn ended(&self) -> Result<(), FrameError> {
+        match self.is_raw || (self.remaining == 0 && self.header.is_empty()) {
+            true => Ok(()),
+            false => Err(FrameError::Incomplete),
+        }
+    }
+
+    /// Begins a frame if its header is complete.
+    fn begin(&mut self) -> Result<(), FrameError> {
+        let Some((kind, length)) = varint(&self.header) else {
+            return Ok(());
+        };
+        if kind == WEBTRANSPORT_STREAM {
+            self.is_raw = true;
+            return Ok(());
+        }
+        let Some((length, _)) = varint(length) else {
+            return Ok(());
+        };
+        if kind == HEADERS && length > MAX_HEADERS {
+            return Err(FrameError::HeadersTooLong(length));
+        }
+        self.header.clear();
+        self.remaining = length;
+        Ok(())
+    }
+}
+
+/// Splits off an integer of variable length (RFC 9000 §16). Returns `None` if it is incomplete.
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let first = *bytes.first()?;
+    let length = 1 << (first >> 6);
+    let (integer, rest) = bytes.split_at_checked(length)?;
+    let begin = u64::from(first & 0x3f);
+    let value = integer[1..]
+        .iter()
+        .fold(begin, |value, byte| value << 8 | u64::from(*byte));
+    Some((value, rest))
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Incomplete => f.write_str("the request stream ended inside of a frame"),
+            Self::HeadersTooLong(length) => write!(
+                f,
+                "the HEADERS frame has {length} bytes, and the limit is {MAX_HEADERS}: send fewer \
+                 or shorter header fields"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `HEADERS` frame of 3 bytes, a frame of a reserved type, and `DATA` of 70 bytes, whose
+    /// length takes two bytes.
+    fn request() -> Vec<u8> {
+        let mut stream = vec![0x01, 3, 1, 2, 3, 0x21, 2, 0, 0, 0x00, 0x40, 70];
+        stream.extend([7; 70]);
+        stream
+    }
+
+    #[test]
+    fn stream_ends_only_between_frames() {
+        let stream = request();
+        let between = [0, 5, 9, stream.len()];
+        for end in 0..=stream.len() {
+            for step in [1, 2, 7, 1000] {
+                let mut frames = Frames::default();
+                for chunk in stream[..end].chunks(step) {
+                    frames.received(chunk).unwrap();
+                }
+                assert_eq!(
+                    frames.ended().is_ok(),
+                    between.contains(&end),
+                    "{end} {step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn headers_above_the_limit_are_an_error_at_their_length() {
+        let header = |kind: u8, length: u32| {
+            let length = (length | 0x8000_0000).to_be_bytes();
+            [&[kind], &length[..]].concat()
+        };
+        let limit = 256 << 10;
+        assert_eq!(Frames::default().received(&header(1, limit)), Ok(()));
+        let above = Frames::default().received(&header(1, limit + 1));
+        assert_eq!(above, Err(FrameError::HeadersTooLong(u64::from(limit) + 1)));
+        // DATA has no limit here.
+        assert_eq!(Frames::default().received(&header(0, limit + 1)), Ok(()));
+    }
+
+    #[test]
+    fn webtransport_stream_may_end_anywhere() {
+        let mut frames = Frames::default();
+        frames.received(&[0x40, 0x41, 0, 0x01, 0xff, 0xff]).unwrap();
+        assert_eq!(frames.ended(), Ok(()));
+    }
+}

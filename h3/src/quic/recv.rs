@@ -1,0 +1,93 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h3::{
+    error::Code,
+    quic::{self, StreamErrorIncoming, StreamId},
+};
+use quinn::VarInt;
+
+use super::{error, frames::Frames};
+
+/// The receiving half of a stream.
+///
+/// If it is dropped before its end, the client is asked to stop with `H3_NO_ERROR`
+/// (RFC 9114 §4.1).
+pub struct RecvStream {
+    stream: quinn::RecvStream,
+    /// Set for a request, whose frames are checked.
+    frames: Option<Frames>,
+}
+
+impl RecvStream {
+    pub(super) fn new(stream: quinn::RecvStream) -> Self {
+        let frames = None;
+        Self { stream, frames }
+    }
+
+    pub(super) fn of_request(stream: quinn::RecvStream) -> Self {
+        let frames = Some(Frames::default());
+        Self { stream, frames }
+    }
+
+    fn check(&mut self, chunk: Option<&Bytes>) -> Result<(), StreamErrorIncoming> {
+        let Some(frames) = &mut self.frames else {
+            return Ok(());
+        };
+        let checked = match chunk {
+            Some(bytes) => frames.received(bytes),
+            None => frames.ended(),
+        };
+        checked.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))
+    }
+}
+
+impl quic::RecvStream for RecvStream {
+    type Buf = Bytes;
+
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        // The future has no state of its own: it may be made for each poll.
+        let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
+        let chunk = chunk.map_err(error::read)?.map(|chunk| chunk.bytes);
+        self.check(chunk.as_ref())?;
+        Poll::Ready(Ok(chunk))
+    }
+
+    fn stop_sending(&mut self, error_code: u64) {
+        let code = VarInt::from_u64(error_code).unwrap_or(VarInt::MAX);
+        // It is an error if the stream has ended, or was stopped before.
+        let _ = self.stream.stop(code);
+    }
+
+    fn recv_id(&self) -> StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        quic::RecvStream::stop_sending(self, Code::H3_NO_ERROR.value());
+    }
+}
+
+/// Returns h3's number of a stream. Both are integers of at most 62 bits.
+pub(super) fn stream_id(id: quinn::StreamId) -> StreamId {
+    let id = VarInt::from(id).into_inner();
+    StreamId::try_from(id).expect("a stream's number has at most 62 bits")
+}
+
+impl fmt::Debug for RecvStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RecvStream")
+            .field(&self.stream.id())
+            .finish()
+    }
+}

@@ -1,0 +1,296 @@
+use std::{
+    any::Any,
+    fmt,
+    future::{Future, IntoFuture, Pending, pending},
+    io, mem,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use quinn::{Endpoint, Incoming};
+use tokio::{select, sync::watch, time::timeout};
+use tower_bodyguard::Linger;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    connection::{self, App, Settings},
+    quic,
+};
+
+/// Serves an app over HTTP/3, so that each client can read an early response.
+///
+/// `app` is a `Router`, or any tower service for requests with axum's body type. The requests have
+/// the client's address as `ConnectInfo<SocketAddr>`.
+///
+/// ```no_run
+/// use axum::{Router, routing::post};
+///
+/// # async fn run(config: quinn::ServerConfig) -> std::io::Result<()> {
+/// let app = Router::new().route("/", post(|body: String| async { body }));
+/// let endpoint = quinn::Endpoint::server(config, "0.0.0.0:443".parse().unwrap())?;
+/// tower_bodyguard_h3::serve(endpoint, app).await
+/// # }
+/// ```
+///
+/// # Differences from `tower_bodyguard::axum::serve`
+///
+/// - An unread body is read after its response for as long as a connection over TCP lingers, and
+///   the connection goes on: see [`StreamLinger::http3`](tower_bodyguard::StreamLinger::http3).
+/// - Each request head has a [timeout](Serve::header_timeout), and not only the first.
+/// - quinn's settings limit the connections, their streams and their windows.
+///
+/// # Cancel safety
+///
+/// When the future is dropped, no more connections are accepted. Those that exist continue.
+pub fn serve<S, B>(endpoint: Endpoint, mut app: S) -> Serve<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+{
+    // A router without its state makes its layers anew for each request.
+    if let Some(router) = (&mut app as &mut dyn Any).downcast_mut::<Router>() {
+        *router = mem::take(router).with_state(());
+    }
+    Serve {
+        endpoint,
+        app,
+        linger: Linger::default(),
+        h3: Arc::new(|h3| {
+            h3.max_field_section_size(MAX_FIELD_SECTION_SIZE);
+        }),
+        header_timeout: Some(HEADER_TIMEOUT),
+        signal: pending(),
+    }
+}
+
+/// The same as hyper's default (`server::conn::http1::Builder`).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same as hyper's default for HTTP/2 (`proto/h2/server.rs`).
+const MAX_FIELD_SECTION_SIZE: u64 = 16 << 10;
+
+/// The time that closed connections get to tell their clients.
+const LAST_TURN: Duration = Duration::from_secs(1);
+
+/// The server that [`serve`](serve()) returns. Await it to run it.
+#[must_use = "a server does nothing unless it is awaited"]
+pub struct Serve<S, F = Pending<()>> {
+    endpoint: Endpoint,
+    app: S,
+    linger: Linger,
+    h3: Arc<Configure>,
+    header_timeout: Option<Duration>,
+    signal: F,
+}
+
+type Configure = dyn Fn(&mut h3::server::Builder) + Send + Sync;
+
+impl<S, F> Serve<S, F> {
+    /// Sets the handle whose settings, slots and counters the server uses. Without this, the server
+    /// has a handle of its own with the defaults of [`Linger`].
+    ///
+    /// Pass the handle of the server for TCP, so that both share their limits. Each server uses a
+    /// [child](Linger::child) of it, so that it can shut down separately.
+    pub fn with_linger(mut self, linger: &Linger) -> Self {
+        self.linger = linger.clone();
+        self
+    }
+
+    /// Limits how long a client may take to send a request head. `None` sets no limit. Default:
+    /// 30 s.
+    pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.header_timeout = timeout.into();
+        self
+    }
+
+    /// Changes h3's settings. It is called for each connection.
+    ///
+    /// This crate's default for `max_field_section_size` is 16 KiB, as hyper's is for HTTP/2.
+    ///
+    /// ```no_run
+    /// # async fn run(endpoint: quinn::Endpoint, app: axum::Router) -> std::io::Result<()> {
+    /// tower_bodyguard_h3::serve(endpoint, app)
+    ///     .h3(|h3| {
+    ///         h3.max_field_section_size(64 * 1024);
+    ///     })
+    ///     .await
+    /// # }
+    /// ```
+    pub fn h3<C>(mut self, configure: C) -> Self
+    where
+        C: Fn(&mut h3::server::Builder) + Send + Sync + 'static,
+    {
+        let before = self.h3;
+        self.h3 = Arc::new(move |h3| {
+            before(h3);
+            configure(h3);
+        });
+        self
+    }
+
+    /// Shuts the server down when `signal` completes. The server's future completes when the
+    /// shutdown is done.
+    ///
+    /// The server refuses new connections. Each client is told to send no more requests (`GOAWAY`),
+    /// and its connection is closed when its requests are over. Unread bodies are read for at most
+    /// the [shutdown timeout](tower_bodyguard::LingerConfig::shutdown_timeout).
+    ///
+    /// A slow handler, or a client that reads its response slowly, is not limited here. To limit
+    /// it, wrap the future in `tokio::time::timeout`.
+    pub fn with_graceful_shutdown<G>(self, signal: G) -> Serve<S, G>
+    where
+        G: Future<Output = ()> + Send + 'static,
+    {
+        Serve {
+            endpoint: self.endpoint,
+            app: self.app,
+            linger: self.linger,
+            h3: self.h3,
+            header_timeout: self.header_timeout,
+            signal,
+        }
+    }
+
+    /// Returns the address that the server listens on.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of the socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+}
+
+impl<S, B, F> Serve<S, F>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    F: Future<Output = ()> + Send + 'static,
+{
+    async fn run(self) {
+        let Self {
+            endpoint,
+            app,
+            linger,
+            h3,
+            header_timeout,
+            signal,
+        } = self;
+        let linger = linger.child();
+        // Each connection has a receiver, which notifies it of the shutdown. The server waits until
+        // all receivers are dropped.
+        let (stop, _) = watch::channel(());
+        let mut signal = pin!(linger.on(signal));
+        loop {
+            let incoming = select! {
+                incoming = endpoint.accept() => incoming,
+                () = &mut signal => break,
+            };
+            // The endpoint was closed.
+            let Some(incoming) = incoming else { break };
+            let settings = Settings {
+                addr: incoming.remote_address(),
+                header_timeout,
+            };
+            let service = linger
+                .delivery_layer_for(settings.addr)
+                .layer(App(app.clone()));
+            let h3 = Arc::clone(&h3);
+            let mut stopped = stop.subscribe();
+            tokio::spawn(async move {
+                let connection = select! {
+                    connection = handshake(incoming, &*h3) => connection,
+                    () = changed(&mut stopped) => return,
+                };
+                // A failed handshake concerns the client only, and no caller waits for it.
+                if let Some(connection) = connection {
+                    let stopping = changed(&mut stopped);
+                    connection::serve(connection, service, settings, stopping).await;
+                }
+            });
+        }
+        endpoint.set_server_config(None);
+        // An error means that there is no connection.
+        let _ = stop.send(());
+        stop.closed().await;
+        linger.shutdown(Duration::ZERO).await;
+        let _ = timeout(LAST_TURN, endpoint.wait_idle()).await;
+    }
+}
+
+async fn handshake(
+    incoming: Incoming,
+    configure: &Configure,
+) -> Option<h3::server::Connection<quic::Connection, Bytes>> {
+    let connection = incoming.await.ok()?;
+    let mut builder = h3::server::builder();
+    configure(&mut builder);
+    let built = builder.build(quic::Connection::new(connection)).await;
+    built.ok()
+}
+
+/// Waits for the signal. Never returns if the server itself was dropped.
+async fn changed(signal: &mut watch::Receiver<()>) {
+    if signal.changed().await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+impl<S, B, F> IntoFuture for Serve<S, F>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Send,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Never an error, as with axum. The future completes after the signal for
+    /// [`with_graceful_shutdown`](Serve::with_graceful_shutdown), or when the endpoint is closed.
+    type Output = io::Result<()>;
+    type IntoFuture = ServeFuture;
+
+    fn into_future(self) -> ServeFuture {
+        ServeFuture(Box::pin(self.run()))
+    }
+}
+
+impl<S, F> fmt::Debug for Serve<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("endpoint", &self.endpoint)
+            .field("linger", &self.linger)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Serve`].
+pub struct ServeFuture(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Future for ServeFuture {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for ServeFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeFuture").finish_non_exhaustive()
+    }
+}

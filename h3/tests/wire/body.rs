@@ -1,0 +1,370 @@
+//! The request body: its end, its length, its trailers and its drop. And what h3-quinn does there.
+
+use std::{
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request as AxumRequest,
+    http::HeaderMap,
+    routing::post,
+};
+use h3::{error::Code, quic as h3_quic, server::RequestStream};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use quinn::{Connection, TransportConfig};
+use testkit::tls::Certificate;
+use tower_bodyguard::Linger;
+use tower_bodyguard_h3::{RequestBody, RequestBodyError, quic};
+
+use crate::{
+    h3_client,
+    raw::{
+        H3_INTERNAL_ERROR, H3_MESSAGE_ERROR, H3_NO_ERROR, LARGE, Request, connect, data, field,
+        frame, long_head, now, received, soon,
+    },
+    servers::{self, Loop},
+};
+
+/// Accepts a connection by `make`, and its first request.
+async fn accept<C>(
+    endpoint: &quinn::Endpoint,
+    make: impl FnOnce(Connection) -> C,
+) -> (
+    h3::server::Connection<C, Bytes>,
+    HeaderMap,
+    RequestStream<C::BidiStream, Bytes>,
+)
+where
+    C: h3_quic::Connection<Bytes>,
+    C::BidiStream: h3_quic::BidiStream<Bytes>,
+{
+    let connection = endpoint.accept().await.unwrap().await.unwrap();
+    let mut connection = h3::server::Connection::new(make(connection)).await.unwrap();
+    let resolver = connection.accept().await.unwrap().unwrap();
+    let (head, stream) = resolver.resolve_request().await.unwrap();
+    (connection, head.headers().clone(), stream)
+}
+
+/// A client whose request head has been sent, and the server's side of that request.
+macro_rules! accepted {
+    ($client:ident, $connection:ident, $headers:ident, $stream:ident, $make:path, $length:expr) => {
+        let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+        let addr: SocketAddr = endpoint.local_addr().unwrap();
+        let begin = async {
+            let connection = connect(addr).await;
+            Request::begin(&connection, "POST", "/", $length).await
+        };
+        let (mut $client, accepted) =
+            soon(async { tokio::join!(begin, accept(&endpoint, $make)) }).await;
+        let ($connection, $headers, $stream) = accepted;
+        let _ = (&mut $client, &$connection, &$headers);
+    };
+}
+
+#[tokio::test]
+async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
+    accepted!(
+        client,
+        _connection,
+        headers,
+        stream,
+        quic::Connection::new,
+        Some(LARGE)
+    );
+    let (_send, recv) = h3_stream_split(stream);
+    let (mut body, guard) = RequestBody::with_response(recv, &headers);
+    // A poll is pending.
+    assert!(now(body.frame()).is_none());
+    drop(body);
+    client.send.write_all(&data(&[0; 1000])).await.unwrap();
+    assert!(now(client.send.stopped()).is_none());
+    drop(guard);
+    let code = soon(client.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_NO_ERROR.into()));
+}
+
+#[tokio::test]
+async fn drop_without_a_response_asks_to_stop_immediately() {
+    accepted!(
+        client,
+        _connection,
+        headers,
+        stream,
+        quic::Connection::new,
+        None
+    );
+    let (_send, recv) = h3_stream_split(stream);
+    drop(RequestBody::new(recv, &headers));
+    let code = soon(client.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_NO_ERROR.into()));
+}
+
+fn h3_stream_split<S>(
+    stream: RequestStream<S, Bytes>,
+) -> (
+    RequestStream<S::SendStream, Bytes>,
+    RequestStream<S::RecvStream, Bytes>,
+)
+where
+    S: h3_quic::BidiStream<Bytes>,
+{
+    stream.split()
+}
+
+/// h3-quinn's own `stop_sending` panics when a poll was pending. This body does not.
+#[tokio::test]
+async fn drop_after_a_pending_poll_does_not_panic_with_h3_quinn() {
+    accepted!(
+        client,
+        _connection,
+        headers,
+        stream,
+        h3_quinn::Connection::new,
+        Some(LARGE)
+    );
+    let (_send, mut recv) = h3_stream_split(stream);
+    assert!(now(recv.recv_data()).is_none());
+    let stopped = catch_unwind(AssertUnwindSafe(|| recv.stop_sending(Code::H3_NO_ERROR)));
+    assert!(
+        stopped.is_err(),
+        "h3-quinn is mended: `RequestBody` may always stop"
+    );
+
+    let (mut body, guard) = RequestBody::with_response(recv, &headers);
+    assert!(now(body.frame()).is_none());
+    drop(body);
+    drop(guard);
+    let code = soon(client.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(0u32.into()));
+}
+
+#[tokio::test]
+async fn request_without_a_body_is_at_its_end_unpolled() {
+    let app = Router::new().fallback(async |request: AxumRequest| {
+        let body = request.into_body();
+        format!("{} {:?}", body.is_end_stream(), body.size_hint().exact())
+    });
+    let connection = serve(app).await;
+    for (method, declared) in [("GET", None), ("POST", None), ("POST", Some(0))] {
+        let mut request = Request::begin_and_end(&connection, method, declared).await;
+        let response = request.response().await.unwrap();
+        assert_eq!(response.text(), "true Some(0)", "{method} {declared:?}");
+    }
+    let mut request = Request::begin(&connection, "POST", "/", Some(1000)).await;
+    assert_eq!(request.response().await.unwrap().text(), "false Some(1000)");
+}
+
+async fn serve(app: Router) -> Connection {
+    let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+    let server = Loop::Ours.serve(endpoint, app, &Linger::default());
+    connect(server.addr).await
+}
+
+/// An app that reports each frame of the body.
+fn frames() -> Router {
+    Router::new().route(
+        "/",
+        post(async |body: Body| {
+            let mut body = body;
+            let mut seen = String::new();
+            loop {
+                let exact = body.size_hint().exact();
+                seen += &match body.frame().await {
+                    None => return seen + "end",
+                    Some(Err(error)) => {
+                        let error = error.into_inner();
+                        let error = error.downcast::<RequestBodyError>().unwrap();
+                        return format!("{seen}{error}, {}", error.is_length_mismatch());
+                    }
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => format!("{} of {exact:?}, ", data.len()),
+                        Err(frame) => format!("{:?}, ", frame.into_trailers().unwrap()["name"]),
+                    },
+                };
+            }
+        }),
+    )
+}
+
+#[tokio::test]
+async fn body_has_its_length_and_its_trailers() {
+    let connection = serve(frames()).await;
+    let mut request = Request::begin(&connection, "POST", "/", Some(5)).await;
+    request.send.write_all(&data(b"12345")).await.unwrap();
+    request
+        .send
+        .write_all(&frame(0x21, b"unknown"))
+        .await
+        .unwrap();
+    request
+        .send
+        .write_all(&frame(0x01, &field("name", "value")))
+        .await
+        .unwrap();
+    request.send.finish().unwrap();
+    let response = request.response().await.unwrap();
+    assert_eq!(response.text(), "5 of Some(5), \"value\", end");
+}
+
+/// h3 leaves that to the body.
+#[tokio::test]
+async fn body_of_another_length_is_an_error() {
+    let connection = serve(frames()).await;
+    let mut request = Request::begin(&connection, "POST", "/", Some(5)).await;
+    request.send.write_all(&data(b"123")).await.unwrap();
+    request.send.finish().unwrap();
+    let response = request.response().await.unwrap();
+    assert!(
+        response
+            .text()
+            .contains("ended after 3 bytes, and its Content-Length is 5 bytes, true")
+    );
+
+    let mut request = Request::begin(&connection, "POST", "/", Some(5)).await;
+    request.send.write_all(&data(b"123")).await.unwrap();
+    request.send.write_all(&data(b"456")).await.unwrap();
+    let response = request.response().await.unwrap();
+    assert!(
+        response
+            .text()
+            .contains("longer than its Content-Length of 5 bytes: at least 6 bytes arrived, true")
+    );
+    let code = soon(request.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_MESSAGE_ERROR.into()));
+}
+
+/// A `DATA` frame of 10 bytes of which 5 arrive, and then the end.
+async fn truncated(connection: &Connection) -> Request {
+    let mut request = Request::begin(connection, "POST", "/", None).await;
+    request.send.write_all(&data(&[0; 10])[..10]).await.unwrap();
+    // The end comes by itself.
+    soon(received(connection)).await;
+    request.send.finish().unwrap();
+    request
+}
+
+#[tokio::test]
+async fn end_inside_of_a_frame_is_an_error() {
+    let connection = serve(frames()).await;
+    let mut request = truncated(&connection).await;
+    let response = request.response().await.unwrap();
+    assert!(
+        response
+            .text()
+            .ends_with("the HTTP/3 stream of the request failed, false"),
+        "{}",
+        response.text()
+    );
+}
+
+/// The control of the test above: h3 panics in the handler's task.
+#[tokio::test]
+async fn end_inside_of_a_frame_panics_in_h3() {
+    accepted!(
+        client,
+        _connection,
+        _headers,
+        stream,
+        h3_quinn::Connection::new,
+        None
+    );
+    let (_send, mut recv) = h3_stream_split(stream);
+    client.send.write_all(&data(&[0; 10])[..10]).await.unwrap();
+    assert!(soon(recv.recv_data()).await.unwrap().is_some());
+    client.send.finish().unwrap();
+    assert!(
+        soon(recv.recv_data()).await.unwrap().is_none(),
+        "h3 reports the truncated frame"
+    );
+    let trailers = catch_unwind(AssertUnwindSafe(|| now(recv.recv_trailers())));
+    assert!(
+        trailers.is_err(),
+        "h3 is mended: `Frames` need not look for the end"
+    );
+}
+
+/// A response that fails is reset. quinn would end its stream.
+#[tokio::test]
+async fn aborted_response_does_not_look_whole() {
+    let app = Router::new()
+        .route(
+            "/body",
+            post(async || {
+                let frames = [Ok("part"), Err("the disk is full")];
+                Body::from_stream(futures_util::stream::iter(frames))
+            }),
+        )
+        .route(
+            "/panic",
+            post(async || -> String { panic!("expected by the test") }),
+        );
+    let connection = serve(app).await;
+    for path in ["/body", "/panic"] {
+        let mut request = Request::begin(&connection, "POST", path, None).await;
+        request.send.finish().unwrap();
+        let failed = request.response().await.unwrap_err();
+        let reset = quinn::ReadError::Reset(H3_INTERNAL_ERROR.into());
+        assert_eq!(failed, quinn::ReadToEndError::Read(reset), "{path}");
+    }
+}
+
+/// Fields of HTTP/1 would make the response malformed.
+#[tokio::test]
+async fn response_has_no_fields_of_http1_and_no_body_to_head() {
+    let fields = [
+        ("connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("keep-alive", "timeout=5"),
+    ];
+    let app = Router::new().fallback(move || async move { (fields, "hello") });
+    let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+    let server = Loop::Ours.serve(endpoint, app, &Linger::default());
+    let connecting =
+        h3_client::endpoint(TransportConfig::default()).connect(server.addr, "localhost");
+    let connection = h3_quinn::Connection::new(soon(connecting.unwrap()).await.unwrap());
+    let (mut driver, mut client) = h3::client::new(connection).await.unwrap();
+    tokio::spawn(async move { driver.wait_idle().await });
+    for (method, body) in [("GET", Some(5)), ("HEAD", None)] {
+        let request = http::Request::builder()
+            .method(method)
+            .uri("https://localhost/");
+        let mut stream = client
+            .send_request(request.body(()).unwrap())
+            .await
+            .unwrap();
+        stream.finish().await.unwrap();
+        let response = soon(stream.recv_response()).await.unwrap();
+        let headers = response.headers();
+        for (name, _) in fields {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+        assert!(headers.contains_key("date"));
+        let received = soon(stream.recv_data()).await.unwrap();
+        assert_eq!(received.map(|data| bytes::Buf::remaining(&data)), body);
+    }
+}
+
+/// h3 responds to it, and drops the request.
+#[tokio::test]
+async fn head_above_the_limit_is_refused_with_431() {
+    let connection = serve(frames()).await;
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    send.write_all(&long_head(20_000)).await.unwrap();
+    let mut request = Request { send, recv };
+    let code = soon(request.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_NO_ERROR.into()));
+    assert_eq!(request.response().await.unwrap().status, 431);
+}
+
+/// The type is sent to the task that drains it.
+#[test]
+fn body_is_sent_between_threads() {
+    fn is_sent<T: Send + 'static>() {}
+    is_sent::<RequestBody<quic::RecvStream>>();
+    is_sent::<Arc<RequestBodyError>>();
+}
