@@ -170,4 +170,14 @@ mod tests {
             assert_eq!(json, client.name());
         }
     }
+
+    #[test]
+    fn readme_lists_each_client() {
+        let readme = include_str!("../README.md");
+        for client in Client::ALL {
+            let row = format!("| `{}` | {} |", client.name(), client.describe());
+            assert!(readme.contains(&row), "{row}");
+        }
+        assert!(readme.contains(&format!("as {} kinds of client", Client::ALL.len())));
+    }
 }

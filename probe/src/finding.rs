@@ -190,8 +190,8 @@ impl Finding {
             },
             Self::Needless100 => Verdict {
                 title: "100 Continue was sent needlessly",
-                meaning: "The client asked before it sent its body. The server invited the body, \
-                    and then refused it. The bytes were sent in vain.",
+                meaning: "The server invited the body, and then refused it before it was sent. Its \
+                    bytes were sent in vain.",
                 rfc: "RFC 9110 §10.1.1 (Expect)",
                 mend: "Decide by the request head, and respond before the body is polled.",
             },

@@ -118,7 +118,7 @@ impl Sources {
             files.into_iter().map(|path| Source::read(&path))
         };
         let others = [
-            "benches", "examples", "fuzz", "loom", "others", "src", "testkit",
+            "benches", "examples", "fuzz", "loom", "others", "probe", "src", "testkit",
         ];
         Self {
             tests: of("tests").collect(),
