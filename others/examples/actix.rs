@@ -1,4 +1,4 @@
-//! actix-web with a limit of 4 MiB, for the probe's evidence page.
+//! actix-web with a limit of 4 MiB. The probe's evidence page has its results.
 
 use actix_web::{
     App, HttpServer, rt,

@@ -1,4 +1,4 @@
-//! Writes `docs/evidence/PROBE.md`: what the probe says about five servers, in one run.
+//! Writes `docs/evidence/PROBE.md`: the results of the probe for five servers, in one run.
 //!
 //! `cargo run --release -p early-response-probe --example evidence` builds the servers and needs
 //! nginx and Python. Uploads go over the loopback interface only.
@@ -25,7 +25,7 @@ use self::output::Format;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const INTRODUCTION: &str = "\
-# What the probe says about five servers
+# The results of the probe for five servers
 
 Each server has a limit of 4 MiB. The [probe](../../probe/README.md) uploads 64 MiB ten times as
 each of its clients, over the loopback interface. The first table counts the uploads whose response

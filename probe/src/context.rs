@@ -1,4 +1,4 @@
-//! What all clients share: the target, the options, and the connections.
+//! The target, the options and the connections, which all clients share.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::sleep_until;
 
 use crate::{connection::Connector, options::Options, socket::Log, target::Target};
 
-/// What all clients share.
+/// The target, the options and the connections, which all clients share.
 pub(crate) struct Context {
     pub(crate) target: Target,
     pub(crate) options: Options,

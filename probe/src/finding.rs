@@ -1,4 +1,4 @@
-//! What the probe reports about a server, in plain words: the RFC section, and the mend.
+//! Findings about a server, with a verdict in plain words: the RFC section, and the mend.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -52,13 +52,13 @@ pub enum Severity {
 /// The explanation of a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Verdict {
-    /// What went wrong, in one line.
+    /// The finding in one line.
     pub title: &'static str,
-    /// What happened, and who notices.
+    /// A description of the event and of the clients that notice it.
     pub meaning: &'static str,
     /// The section of the RFC. Empty if there is none.
     pub rfc: &'static str,
-    /// What to do.
+    /// The remedy.
     pub mend: &'static str,
 }
 

@@ -24,7 +24,7 @@ use crate::{
     socket::Log,
 };
 
-/// What a client does with its stream.
+/// How a client uses its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Http2 {
     /// Stops sending at the head of the response.

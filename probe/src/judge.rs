@@ -8,7 +8,7 @@ use crate::{
     observation::{Observation, Received, Second},
 };
 
-/// What became of the response to one upload.
+/// The fate of the response to one upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

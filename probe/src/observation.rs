@@ -16,7 +16,7 @@ pub enum Received {
     Whole,
 }
 
-/// What became of a second request on the same connection.
+/// The fate of a second request on the same connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Second {
@@ -61,7 +61,7 @@ pub struct Observation {
     pub body_sent: u64,
     /// Bytes of the request body that were sent although the upload was refused early.
     pub sent_in_vain: u64,
-    /// What became of a second request on the same connection.
+    /// The fate of a second request on the same connection.
     pub second: Second,
     /// Responses beyond those to the requests that the client sent.
     pub unsolicited_responses: u32,

@@ -1,4 +1,4 @@
-//! What the probe sends, and how much. Plain data.
+//! The options of a probe. Plain data.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 
 use crate::client::Client;
 
-/// What the probe sends, and how much.
+/// The options of a probe: the uploads, and how many there are.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Bytes of each upload.

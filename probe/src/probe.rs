@@ -19,7 +19,7 @@ use crate::{
 /// Bytes that an upload may need besides its body: heads, chunk sizes, TLS records.
 const OVERHEAD: u64 = 1 << 20;
 
-/// An upload that is about to start, for a progress bar.
+/// An upload that is about to start. A progress bar shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The client that uploads.

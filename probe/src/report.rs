@@ -34,7 +34,7 @@ pub struct Report {
     pub bytes_sent: u64,
     /// The clients, in the order in which they ran.
     pub clients: Vec<ClientReport>,
-    /// What there is to report, the gravest first.
+    /// The findings of all uploads, the gravest first.
     pub findings: Vec<FindingReport>,
 }
 
@@ -43,7 +43,7 @@ pub struct Report {
 pub struct ClientReport {
     /// The client.
     pub client: Client,
-    /// What it does.
+    /// A description of the client.
     pub description: &'static str,
     /// Why it did not run.
     pub skipped: Option<String>,
@@ -54,11 +54,11 @@ pub struct ClientReport {
 /// One upload.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Run {
-    /// What became of the response.
+    /// The fate of the response.
     pub outcome: Outcome,
-    /// What there is to report.
+    /// The findings of this upload.
     pub findings: Vec<Finding>,
-    /// What the client saw.
+    /// The facts that the client saw.
     #[serde(flatten)]
     pub seen: Observation,
 }
@@ -66,7 +66,7 @@ pub struct Run {
 /// Something to report, and the clients that saw it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FindingReport {
-    /// What there is to report.
+    /// The finding.
     pub finding: Finding,
     /// How much it weighs.
     pub severity: Severity,

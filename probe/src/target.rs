@@ -87,7 +87,7 @@ impl Target {
         self.url.scheme() == "https"
     }
 
-    /// Returns the host without brackets, for the certificate.
+    /// Returns the host without brackets, to check the certificate.
     pub(crate) fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         host.trim_start_matches('[')

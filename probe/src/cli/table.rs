@@ -133,6 +133,6 @@ fn also(client: &ClientReport) -> Vec<String> {
         (found(Finding::UnexpectedStatus), "unexpected status"),
     ];
     let words = words.into_iter().filter(|(count, _)| *count > 0);
-    let words = words.map(|(count, words)| format!("{count} {words}"));
+    let words = words.map(|(count, words)| format!("{count}× {words}"));
     words.chain(client.skipped.clone()).collect()
 }

@@ -1,4 +1,4 @@
-//! What an HTTP/1 client does. Data only.
+//! The behaviour of an HTTP/1 client. Data only.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -43,7 +43,7 @@ pub(crate) enum Extra {
     Resets,
 }
 
-/// What an HTTP/1 client does.
+/// The behaviour of an HTTP/1 client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) is_http10: bool,

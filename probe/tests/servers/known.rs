@@ -1,6 +1,6 @@
 //! Servers whose behaviour is known: this project's, stock axum, nginx, and a WSGI program.
 
-use early_response_probe::{Client, Finding, Options, Outcome, Report};
+use early_response_probe::{Client, Finding, Options, Outcome, Report, Second};
 use libtest_mimic::Failed;
 use testkit::{
     outside::{Need, Trial, trial},
@@ -30,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_good(&run(&url, &all()), 18);
         }),
         test("form_fields_and_headers_reach_the_server", form_and_headers),
+        test("kept_connection_is_reused", kept),
+        test("facts_of_the_clients_are_right", facts),
         test("stock_server_loses_responses", stock_loses),
         test("stock_server_closes_silently", stock_closes_silently),
         test("slow_client_gets_its_response", slow_client),
@@ -82,6 +84,44 @@ fn form_and_headers() {
     // The upload is within the limit, so that there is no early response to judge.
     assert_eq!(found(&report), [Finding::NotEarly], "{report:#?}");
     assert!(!report.judged);
+}
+
+fn kept() {
+    // The good server drains so little, and keeps the connection.
+    let server = Server::good_with_limit(1 << 10);
+    let options = Options {
+        size: 256 << 10,
+        ..options(&[Client::Reuses, Client::Pipelines])
+    };
+    let report = run(&format!("http://{}/", server.addr), &options);
+    assert!(report.passed, "{report:#?}");
+    for client in &report.clients {
+        assert!(!client.runs[0].seen.says_close, "{client:#?}");
+        assert_eq!(client.reused(), 1, "{client:#?}");
+    }
+}
+
+fn facts() {
+    let server = Server::good();
+    let clients = [
+        Client::SendsFirst,
+        Client::Stops,
+        Client::ExpectWaits,
+        Client::Pipelines,
+    ];
+    let report = run(&format!("http://{}/", server.addr), &options(&clients));
+    let seen = |at: usize| &report.clients[at].runs[0].seen;
+    let size = Options::default().size;
+    assert_eq!(seen(0).sent_in_vain, size);
+    assert!(seen(1).sent_in_vain < size, "{:#?}", seen(1));
+    assert_eq!(seen(2).body_sent, 0);
+    assert!(!seen(2).interim_100);
+    assert_eq!(seen(3).second, Second::Unserved);
+    for client in &report.clients {
+        let seen = &client.runs[0].seen;
+        assert!(seen.says_close && seen.early == Some(true), "{seen:#?}");
+        assert!(seen.first_byte_ms.is_some());
+    }
 }
 
 fn stock_loses() {

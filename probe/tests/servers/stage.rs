@@ -1,16 +1,16 @@
 //! Servers that run in this process, and the probe of them.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use axum::{Router, body::Bytes, routing::any};
 use axum_server::tls_rustls::RustlsConfig;
 use early_response_probe::{Client, Finding, Options, Report, Target, probe};
-use testkit::tls::Certificate;
+use testkit::{client::PATIENCE, tls::Certificate};
 use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
 };
-use tower_bodyguard::{BodyGuardLayer, Linger, MIB};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, StreamLinger};
 
 pub(crate) const LIMIT: u64 = 4 * MIB;
 
@@ -41,9 +41,14 @@ impl Server {
 
     /// Runs the project's own server, with its limit.
     pub(crate) fn good() -> Self {
-        Self::run(|listener| async move {
-            let app = counting().layer(BodyGuardLayer::axum(LIMIT));
-            tower_bodyguard::axum::serve(listener, app).await.unwrap();
+        Self::good_with_limit(LIMIT)
+    }
+
+    pub(crate) fn good_with_limit(limit: u64) -> Self {
+        Self::run(move |listener| async move {
+            let app = counting().layer(BodyGuardLayer::axum(limit));
+            let server = tower_bodyguard::axum::serve(listener, app);
+            server.with_linger(&patient()).await.unwrap();
         })
     }
 
@@ -64,7 +69,7 @@ impl Server {
             let app = counting().layer(BodyGuardLayer::axum(LIMIT));
             let listener = listener.into_std().unwrap();
             let server = axum_server::from_tcp_rustls(listener, config).unwrap();
-            let linger = Linger::default();
+            let linger = patient();
             server
                 .map(|tls| tls.acceptor(linger.acceptor()))
                 .serve(app.into_make_service())
@@ -82,6 +87,15 @@ impl Drop for Server {
     }
 }
 
+/// Returns a handle without a time in which an upload has to end: a test may run on a busy machine.
+fn patient() -> Linger {
+    let streams = StreamLinger::new()
+        .timeout(PATIENCE)
+        .idle_timeout(PATIENCE)
+        .max_bytes(None);
+    Linger::new(LingerConfig::new().stream_linger(streams))
+}
+
 /// Responds with the length of the body.
 fn counting() -> Router {
     let count = |body: Bytes| async move { format!("{}\n", body.len()) };
@@ -93,7 +107,7 @@ pub(crate) fn options(clients: &[Client]) -> Options {
     Options {
         runs: 1,
         clients: clients.to_vec(),
-        timeout: Duration::from_secs(20),
+        timeout: PATIENCE,
         insecure: true,
         ..Options::default()
     }
