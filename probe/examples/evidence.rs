@@ -3,12 +3,8 @@
 //! `cargo run --release -p early-response-probe --example evidence` builds the servers and needs
 //! nginx and Python. Uploads go over the loopback interface only.
 
-#[path = "../src/cli/output.rs"]
-mod output;
 #[path = "../tests/servers/programs.rs"]
 mod programs;
-#[path = "../src/cli/table.rs"]
-mod table;
 
 use std::{
     error::Error,
@@ -17,10 +13,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use early_response_probe::{Client, Options, Outcome, Report, Target, probe};
+use early_response_probe::{Client, Options, Outcome, Report, Target, probe, text};
 use testkit::outside::{Form, repository, succeed};
-
-use self::output::Format;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -29,12 +23,18 @@ const INTRODUCTION: &str = "\
 
 Each server has a limit of 4 MiB. The [probe](../../probe/README.md) uploads 64 MiB ten times as
 each of its clients, over the loopback interface. The first table counts the uploads whose response
-arrived whole, without a failed write or a reset before it. A dash means that the server does not
-speak the protocol.";
+arrived whole, without a failed write or a reset before it. A response that arrives after a reset is
+lost on Windows, and in clients that give up at a failed write. A dash means that the server does
+not speak the protocol.";
+
+/// Columns of the prose.
+const WIDTH: usize = 100;
 
 /// A server, and how it was started.
 struct Subject {
+    /// The head of its column.
     name: &'static str,
+    title: &'static str,
     how: String,
     report: Report,
 }
@@ -51,8 +51,14 @@ async fn main() -> Result<()> {
         "actix",
     ])?;
     let subjects = [
-        form("the form", "with this crate", &[]).await?,
-        form("`--plain`", "the same app without this crate", &["--plain"]).await?,
+        form("form", "The upload form", "With this crate", &[]).await?,
+        form(
+            "`--plain`",
+            "The upload form with `--plain`",
+            "The same app without this crate",
+            &["--plain"],
+        )
+        .await?,
         wsgi().await?,
         nginx().await?,
         actix().await?,
@@ -72,22 +78,30 @@ fn build(arguments: &[&str]) -> Result<()> {
     status.success().then_some(()).ok_or("cargo failed".into())
 }
 
-async fn judge(name: &'static str, how: String, url: &str) -> Result<Subject> {
+async fn judge(name: &'static str, title: &'static str, how: String, url: &str) -> Result<Subject> {
     eprintln!("probing {name} at {url}");
     let target = Target::new(url).await?;
     let report = probe(&target, &Options::default(), |_| {}).await?;
-    Ok(Subject { name, how, report })
+    Ok(Subject {
+        name,
+        title,
+        how,
+        report,
+    })
 }
 
-async fn form(name: &'static str, what: &str, flags: &[&str]) -> Result<Subject> {
-    let form = Form::start(flags);
-    let how = format!(
-        "The upload form, {what}: `upload_form --limit 4MiB {}`. {}.",
-        flags.join(" "),
-        version_of("axum")?
-    );
-    let how = how.replace(" `.", "`.");
-    judge(name, how, &format!("{}/raw", form.url)).await
+async fn form(
+    name: &'static str,
+    title: &'static str,
+    what: &str,
+    flags: &[&str],
+) -> Result<Subject> {
+    let command = [&["upload_form", "--limit", "4MiB"], flags].concat();
+    let form = Form::start(&command[1..]);
+    let lock = fs::read_to_string(repository("Cargo.lock"))?;
+    let axum = locked(&lock, "axum");
+    let how = format!("{what}: `{}`. {axum}.", command.join(" "));
+    judge(name, title, how, &format!("{}/raw", form.url)).await
 }
 
 async fn wsgi() -> Result<Subject> {
@@ -99,7 +113,7 @@ async fn wsgi() -> Result<Subject> {
          takes a chunked upload for an empty one, and responds with 200.",
         python.unwrap_or_default().trim()
     );
-    judge("WSGI", how, &program.url).await
+    judge("WSGI", "A WSGI program", how, &program.url).await
 }
 
 async fn nginx() -> Result<Subject> {
@@ -111,7 +125,7 @@ async fn nginx() -> Result<Subject> {
             .trim()
             .trim_start_matches("nginx version: ")
     );
-    judge("nginx", how, &url).await
+    judge("nginx", "nginx", how, &url).await
 }
 
 async fn actix() -> Result<Subject> {
@@ -122,12 +136,7 @@ async fn actix() -> Result<Subject> {
         "`PayloadConfig::new(4 << 20)`: [actix.rs](../../others/examples/actix.rs). {}.",
         locked(&lock, "actix-web")
     );
-    judge("actix-web", how, &actix.url).await
-}
-
-fn version_of(package: &str) -> Result<String> {
-    let lock = fs::read_to_string(repository("Cargo.lock"))?;
-    Ok(locked(&lock, package))
+    judge("actix-web", "actix-web", how, &actix.url).await
 }
 
 /// Returns the name and the version of a package.
@@ -162,17 +171,19 @@ fn page(subjects: &[Subject]) -> Result<String> {
         .arg("-I")
         .stdin(Stdio::null())
         .output()?;
-    writeln!(
-        page,
-        "\nRe-create this page with `cargo run --release -p early-response-probe --example \
-         evidence`. It is of {}, {}, early-response-probe {}.",
+    // The build of the kernel follows its version.
+    let kernel = kernel.trim().split('-').next().unwrap_or_default();
+    let origin = format!(
+        "Re-create this page with `cargo run --release -p early-response-probe --example \
+         evidence`. It is of {}, {kernel}, early-response-probe {}.",
         String::from_utf8(date.stdout)?.trim(),
-        kernel.trim(),
         subjects[0].report.version
-    )?;
+    );
+    writeln!(page, "\n{}", textwrap::fill(&origin, WIDTH))?;
     for subject in subjects {
-        writeln!(page, "\n## {}\n\n{}\n", subject.name, subject.how)?;
-        page += &output::text(&subject.report, Format::Markdown)?;
+        let how = textwrap::fill(&subject.how, WIDTH);
+        writeln!(page, "\n## {}\n\n{how}\n", subject.title)?;
+        page += &text::markdown(&subject.report);
     }
     Ok(page)
 }

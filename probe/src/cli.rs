@@ -2,18 +2,16 @@
 
 mod flags;
 mod junit;
-mod output;
 mod schema;
-mod table;
 
 use std::{error::Error, fs, process::ExitCode};
 
 use clap::Parser;
-use early_response_probe::{Options, Report, Target, probe};
+use early_response_probe::{Options, Report, Target, probe, text};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime;
 
-use self::flags::Flags;
+use self::flags::{Flags, Format};
 
 /// A response was lost, or the server misread a connection.
 const FAULTY: u8 = 1;
@@ -63,8 +61,17 @@ fn run(flags: &Flags) -> Result<ExitCode, Box<dyn Error>> {
         let junit = junit::text(&report)?;
         fs::write(path, junit).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    print!("{}", output::text(&report, flags.format())?);
+    print!("{}", formatted(&report, flags.format())?);
     Ok(status(&report))
+}
+
+/// Returns the report, with a line break at its end.
+fn formatted(report: &Report, format: Format) -> serde_json::Result<String> {
+    Ok(match format {
+        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+        Format::Markdown => text::markdown(report),
+        Format::Table => text::terminal(report),
+    })
 }
 
 fn warning(target: &Target, options: &Options) -> String {
@@ -74,7 +81,7 @@ fn warning(target: &Target, options: &Options) -> String {
          as an attack. Probe only servers that you are responsible for.",
         target.url().host_str().unwrap_or_default(),
         target.addr(),
-        output::size(planned),
+        text::size(planned),
     )
 }
 

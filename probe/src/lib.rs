@@ -50,6 +50,8 @@ mod probe;
 mod report;
 mod socket;
 mod target;
+#[cfg(feature = "cli")]
+pub mod text;
 mod volume;
 
 pub use self::{

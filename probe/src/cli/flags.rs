@@ -6,8 +6,6 @@ use clap::{Parser, ValueEnum, builder::PossibleValue};
 use early_response_probe::{Client, Options};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::output::Format;
-
 const AFTER_HELP: &str = "\
 Exit status:
   0  every early response arrived
@@ -19,8 +17,12 @@ Exit status:
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub(crate) struct Flags {
-    /// Where to upload to, as in http://127.0.0.1:3000/upload
-    #[arg(required_unless_present = "schema", default_value = "")]
+    #[arg(
+        help = "Where to upload to, as in http://127.0.0.1:3000/upload",
+        required_unless_present = "schema",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) url: String,
 
     /// The size of each upload; it should exceed the server's limit by 16 MiB or more
@@ -76,8 +78,11 @@ pub(crate) struct Flags {
     #[arg(long)]
     markdown: bool,
 
-    /// Also write a JUnit report to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Also write a JUnit report to this file"
+    )]
     pub(crate) junit: Option<PathBuf>,
 
     /// The most bytes that all clients send together
@@ -91,6 +96,14 @@ pub(crate) struct Flags {
     /// Print the JSON schema of --json
     #[arg(long)]
     pub(crate) schema: bool,
+}
+
+/// The form of the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Format {
+    Table,
+    Markdown,
+    Json,
 }
 
 /// A client, as a value of `--only`.

@@ -7,7 +7,7 @@ use quick_junit::{
     NonSuccessKind, Report as Junit, SerializeError, TestCase, TestCaseStatus, TestSuite,
 };
 
-/// Returns the report as JUnit XML.
+/// Returns the report as XML of `JUnit`.
 pub(crate) fn text(report: &Report) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new(report.url.as_str());
     suite.add_test_cases(report.clients.iter().map(case));

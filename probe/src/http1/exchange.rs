@@ -132,7 +132,7 @@ impl<'a> Exchange<'a> {
                     self.writer.write_body(),
                 );
             }
-            Reading::StopsSending => {
+            Reading::Stops => {
                 select! {
                     biased;
                     () = self.reader.read_first_byte() => {}

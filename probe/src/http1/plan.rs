@@ -14,7 +14,7 @@ pub(crate) enum Reading {
     /// While it writes, and it writes to the end.
     WhileSending,
     /// While it writes, and it stops at the first byte of the response.
-    StopsSending,
+    Stops,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Plan {
         extra: Extra::None,
     };
     pub(crate) const READS: Self = Self::SENDS_FIRST.reading(Reading::WhileSending);
-    pub(crate) const STOPS: Self = Self::SENDS_FIRST.reading(Reading::StopsSending);
+    pub(crate) const STOPS: Self = Self::SENDS_FIRST.reading(Reading::Stops);
     pub(crate) const EXPECT_WAITS: Self = Self::READS.expect(Expect::Waits);
     pub(crate) const EXPECT_SENDS: Self = Self::SENDS_FIRST.expect(Expect::Sends);
     pub(crate) const HALF_CLOSES: Self = Self::SENDS_FIRST.extra(Extra::HalfCloses);

@@ -1,40 +1,32 @@
-//! The report as text.
+//! The report as text, with the feature `cli`.
+
+mod table;
 
 use std::fmt::Write as _;
 
 use console::Style;
-use early_response_probe::{FindingReport, Report, Severity};
 use humansize::{BINARY, format_size};
 use textwrap::WordSplitter;
 
-use super::table;
-
-/// The form of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    Table,
-    Markdown,
-    Json,
-}
+use crate::{
+    finding::Severity,
+    report::{FindingReport, Report},
+};
 
 /// Columns of the explanations.
 const WIDTH: usize = 90;
 
 /// Returns bytes with a unit, as in "64 MiB".
-pub(crate) fn size(bytes: u64) -> String {
+#[must_use]
+pub fn size(bytes: u64) -> String {
     format_size(bytes, BINARY)
 }
 
-/// Returns the report, with a line break at its end.
-pub(crate) fn text(report: &Report, format: Format) -> serde_json::Result<String> {
-    Ok(match format {
-        Format::Json => serde_json::to_string_pretty(report)? + "\n",
-        Format::Markdown => markdown(report),
-        Format::Table => terminal(report),
-    })
-}
-
-fn terminal(report: &Report) -> String {
+/// Returns the report as a table, and the verdicts below it.
+///
+/// It has colours if standard output is a terminal that shows them.
+#[must_use]
+pub fn terminal(report: &Report) -> String {
     let mut text = format!("{}\n", table::table(report));
     for finding in &report.findings {
         let title = severity_style(finding.severity).apply_to(finding.verdict.title);
@@ -49,7 +41,9 @@ fn terminal(report: &Report) -> String {
     text
 }
 
-fn markdown(report: &Report) -> String {
+/// Returns the report as Markdown: a table, and a list of verdicts.
+#[must_use]
+pub fn markdown(report: &Report) -> String {
     let mut text = format!("{}\n", table::markdown(report));
     for finding in &report.findings {
         let verdict = finding.verdict;
@@ -97,6 +91,7 @@ fn severity_style(severity: Severity) -> Style {
     }
 }
 
+/// Appends words, in lines of a readable length.
 fn paragraph(text: &mut String, words: &str, indent: &str) {
     let options = textwrap::Options::new(WIDTH)
         .word_splitter(WordSplitter::NoHyphenation)

@@ -6,20 +6,29 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ContentArrangement, Table,
     modifiers::UTF8_ROUND_CORNERS, presets,
 };
-use early_response_probe::{ClientReport, Finding, Outcome, Report, Second};
 
-use super::output::size;
+use super::size;
+use crate::{
+    finding::Finding,
+    judge::Outcome,
+    observation::Second,
+    report::{ClientReport, Report},
+};
 
 const HEADER: [&str; 8] = [
     "client",
     "response",
     "status",
-    "failed writes",
+    "failed
+writes",
     "resets",
-    "first byte",
+    "first
+byte",
     "in vain",
     "also",
 ];
+/// The columns of text that a terminal needs for a table that fits it.
+const MIN_WIDTH: u16 = 80;
 /// The columns that are numbers.
 const NUMBERS: std::ops::Range<usize> = 3..7;
 
@@ -33,12 +42,15 @@ const OUTCOMES: [(Outcome, &str); 5] = [
 ];
 
 /// Returns the table for a terminal. It has colours if standard output is one.
-pub(crate) fn table(report: &Report) -> Table {
+pub(super) fn table(report: &Report) -> Table {
     let mut table = filled(report);
     table
         .load_preset(presets::UTF8_FULL_CONDENSED)
-        .apply_modifier(UTF8_ROUND_CORNERS)
-        .set_content_arrangement(ContentArrangement::Dynamic);
+        .apply_modifier(UTF8_ROUND_CORNERS);
+    // A narrower terminal would break words.
+    if table.width().is_some_and(|width| width >= MIN_WIDTH) {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
     if env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
         table.force_no_tty();
     }
@@ -46,8 +58,10 @@ pub(crate) fn table(report: &Report) -> Table {
 }
 
 /// Returns the table as Markdown.
-pub(crate) fn markdown(report: &Report) -> Table {
+pub(super) fn markdown(report: &Report) -> Table {
     let mut table = filled(report);
+    // A row of Markdown is one line.
+    table.set_header(HEADER.map(|words| words.replace('\n', " ")));
     table.load_preset(presets::ASCII_MARKDOWN).force_no_tty();
     table
 }
