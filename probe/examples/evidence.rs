@@ -24,8 +24,9 @@ const INTRODUCTION: &str = "\
 Each server has a limit of 4 MiB. The [probe](../../probe/README.md) uploads 64 MiB ten times as
 each of its clients, over the loopback interface. The first table counts the uploads whose response
 arrived whole, without a failed write or a reset before it. A response that arrives after a reset is
-lost on Windows, and in clients that give up at a failed write. A dash means that the server does
-not speak the protocol.";
+lost on Windows, and in clients that give up at a failed write. A client that reads while it writes
+races with the reset, so its number varies from run to run. A dash means that the server does not
+speak the protocol.";
 
 /// Columns of the prose.
 const WIDTH: usize = 100;
