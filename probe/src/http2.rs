@@ -244,6 +244,8 @@ impl Sending {
     /// Sends the body, until it is whole or the server stops the stream.
     async fn send(&mut self, stream: &mut SendStream<Bytes>) {
         for mut block in self.body.blocks() {
+            // Not after a block: a client that is stopped there would not know that it was the last.
+            self.pace.wait(self.sent).await;
             while !block.is_empty() {
                 stream.reserve_capacity(block.len());
                 let room = match poll_fn(|cx| stream.poll_capacity(cx)).await {
@@ -256,7 +258,6 @@ impl Sending {
                 }
                 self.sent += room as u64;
             }
-            self.pace.wait(self.sent).await;
         }
         match stream.send_data(Bytes::new(), true) {
             Ok(()) => self.finished_at = Some(Instant::now()),

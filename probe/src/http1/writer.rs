@@ -67,10 +67,11 @@ impl Writer {
     /// If it is dropped, the rest of the body cannot be sent any more.
     pub(super) async fn write_body(&mut self) {
         for block in self.body.blocks() {
+            // Not after a block: a client that is stopped there would not know that it was the last.
+            self.pace.wait(self.sent).await;
             if !self.write_block(&block).await {
                 return;
             }
-            self.pace.wait(self.sent).await;
         }
         let end: &[u8] = match self.framing {
             Framing::ContentLength => b"",
