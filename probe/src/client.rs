@@ -134,6 +134,15 @@ impl Client {
         matches!(self.protocol(), Protocol::Http2(_))
     }
 
+    /// Returns the most bytes of bodies that a run with uploads of `size` bytes sends.
+    pub(crate) fn most_sent(self, size: u64) -> u64 {
+        match self {
+            // The upload that is reset, and the one after it.
+            Self::Resets => size.saturating_mul(2),
+            _ => size,
+        }
+    }
+
     pub(crate) fn protocol(self) -> Protocol {
         Protocol::Http1(match self {
             Self::SendsFirst => Plan::SENDS_FIRST,

@@ -56,7 +56,31 @@ impl Options {
     /// Returns the most bytes that all runs can send. Heads and TLS come on top.
     #[must_use]
     pub fn planned_volume(&self) -> u64 {
-        let uploads = u64::from(self.runs).saturating_mul(self.clients.len() as u64);
-        uploads.saturating_mul(self.size)
+        let clients = self.clients.iter();
+        let of_each = clients.map(|client| client.most_sent(self.size));
+        let of_all = of_each.fold(0, u64::saturating_add);
+        of_all.saturating_mul(self.runs.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_counts_both_uploads_of_a_client_that_resets() {
+        let options = Options {
+            size: 100,
+            runs: 3,
+            clients: vec![Client::Reads, Client::Resets],
+            ..Options::default()
+        };
+        assert_eq!(options.planned_volume(), 900);
+    }
+
+    #[test]
+    fn default_volume_suffices() {
+        let options = Options::default();
+        assert!(options.planned_volume() < options.max_volume);
     }
 }

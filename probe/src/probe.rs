@@ -107,11 +107,7 @@ pub async fn probe(
 /// Uploads once, if the volume allows it.
 async fn run(client: Client, context: &Context, volume: &Volume, report: &mut ClientReport) {
     let options = &context.options;
-    // The client that resets uploads twice.
-    let needed = match client {
-        Client::Resets => options.size.saturating_mul(2),
-        _ => options.size,
-    };
+    let needed = client.most_sent(options.size);
     if volume.left() < needed.saturating_add(OVERHEAD) {
         report.skipped = Some(format!("{VOLUME_IS_USED_UP}: {} bytes", options.max_volume));
         return;
