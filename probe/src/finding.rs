@@ -110,8 +110,9 @@ impl Finding {
             },
             Self::Cut => Verdict {
                 title: "The response was cut",
-                meaning: "Some of the response arrived, and then the connection ended. The \
-                    framing of the response shows that bytes are missing.",
+                meaning: "Some of the response arrived, and then the connection ended. Either its \
+                    framing shows that bytes are missing, or it has no length, and the \
+                    connection ended in a reset.",
                 rfc: "RFC 9112 §8 (incomplete messages), §9.6 (tear-down)",
                 mend: LINGER,
             },

@@ -53,7 +53,7 @@ pub fn findings(seen: &Observation, expected: Option<u16>, http2: bool) -> Vec<F
     if seen.unsolicited_responses > 0 {
         findings.push(match seen.second {
             Second::NotSent => Finding::BodyParsedAsRequest,
-            Second::Served | Second::Unserved => Finding::TooManyResponses,
+            _ => Finding::TooManyResponses,
         });
     }
     if seen.second == Second::Served && seen.says_close {
@@ -199,6 +199,7 @@ mod tests {
             (false, Second::Served, &[]),
             (true, Second::Unserved, &[]),
             (false, Second::Unserved, &[Finding::SilentClose]),
+            (false, Second::NoResponse, &[]),
             (false, Second::NotSent, &[]),
         ] {
             let seen = Observation {

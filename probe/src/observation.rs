@@ -27,6 +27,8 @@ pub enum Second {
     Served,
     /// The server closed or reset the connection instead.
     Unserved,
+    /// No response came in 2 s, and the connection stayed open.
+    NoResponse,
 }
 
 /// The facts about one upload.

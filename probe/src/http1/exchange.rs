@@ -176,7 +176,8 @@ impl<'a> Exchange<'a> {
         reader.read_whole_within(2, SECOND_PATIENCE).await;
         self.counts_responses = true;
         self.second = match reader.responses.whole().len() {
-            0 | 1 => Second::Unserved,
+            0 | 1 if reader.has_ended => Second::Unserved,
+            0 | 1 => Second::NoResponse,
             _ => {
                 // The bytes of a third response would have come with the second.
                 reader.read_whole_within(3, Duration::ZERO).await;
@@ -197,7 +198,7 @@ impl<'a> Exchange<'a> {
         };
         let solicited = match self.second {
             Second::Served => 2,
-            Second::NotSent | Second::Unserved => 1,
+            Second::NotSent | Second::Unserved | Second::NoResponse => 1,
         };
         let came = whole + usize::from(whole > 0 && responses.has_part());
         let unsolicited = match self.counts_responses {

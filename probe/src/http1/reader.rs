@@ -19,7 +19,8 @@ pub(super) struct Reader {
     log: Log,
     buffer: Vec<u8>,
     is_slow: bool,
-    has_ended: bool,
+    /// Whether the connection has ended, cleanly or not.
+    pub(super) has_ended: bool,
     pub(super) responses: Responses,
     /// When the client read the first byte of a final response.
     pub(super) first_byte: Option<Instant>,

@@ -130,10 +130,14 @@ fn duration(milliseconds: f64) -> String {
 /// Returns what the other columns do not tell.
 fn also(client: &ClientReport) -> Vec<String> {
     let found = |finding| client.seen(|run| run.findings.contains(&finding));
-    let unserved = client.seen(|run| run.seen.second == Second::Unserved);
+    let second = |second| client.seen(|run| run.seen.second == second);
     let words = [
-        (client.reused(), "second request served"),
-        (unserved, "second request not served"),
+        (second(Second::Served), "second request served"),
+        (second(Second::Unserved), "second request not served"),
+        (
+            second(Second::NoResponse),
+            "second request without a response",
+        ),
         (
             found(Finding::BodyParsedAsRequest),
             "body parsed as a request",
