@@ -1,6 +1,7 @@
 //! Servers whose behaviour is known: this project's, stock axum, nginx, and a WSGI program.
 
 use early_response_probe::{Client, Finding, Options, Outcome, Report, Second};
+use h2::Reason;
 use libtest_mimic::Failed;
 use testkit::{
     outside::{Need, Trial, trial},
@@ -8,7 +9,7 @@ use testkit::{
 };
 
 use crate::{
-    programs,
+    broken, programs,
     stage::{Server, found, options, run},
 };
 
@@ -34,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("facts_of_the_clients_are_right", facts),
         test("stock_server_loses_responses", stock_loses),
         test("stock_server_closes_silently", stock_closes_silently),
+        test(
+            "stopped_stream_is_lost_by_a_client_that_waits",
+            stopped_stream,
+        ),
         test("slow_client_gets_its_response", slow_client),
         test("volume_is_never_exceeded", volume),
         trial(
@@ -145,6 +150,23 @@ fn stock_closes_silently() {
     );
     assert!(
         found(&report).contains(&Finding::SilentClose),
+        "{report:#?}"
+    );
+}
+
+fn stopped_stream() {
+    let server = broken::resets_streams(Reason::NO_ERROR);
+    let clients = [
+        Client::H2Stops,
+        Client::H2SendsAll,
+        Client::H2WaitsForWindow,
+    ];
+    let report = run(&format!("http://{server}/"), &options(&clients));
+    let outcomes = report.clients.iter().map(|client| client.runs[0].outcome);
+    let outcomes: Vec<_> = outcomes.collect();
+    assert_eq!(
+        outcomes,
+        [Outcome::Whole, Outcome::AfterReset, Outcome::Lost],
         "{report:#?}"
     );
 }
