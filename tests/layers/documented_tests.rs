@@ -120,7 +120,7 @@ impl Sources {
             files.into_iter().map(|path| Source::read(&path))
         };
         let others = [
-            "benches", "examples", "fuzz", "h3/src", "loom", "others", "src", "testkit",
+            "benches", "examples", "fuzz", "h3/src", "loom", "others", "probe", "src", "testkit",
         ];
         Self {
             tests: ["tests", "h3/tests"].into_iter().flat_map(of).collect(),

@@ -39,7 +39,15 @@ fn broken_link_is_found() {
 }
 
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "tests", "fuzz", "benches"];
+    let folders = [
+        "",
+        "docs",
+        "docs/evidence",
+        "tests",
+        "fuzz",
+        "benches",
+        "probe",
+    ];
     let entries = folders.map(|folder| fs::read_dir(repository(folder)).unwrap());
     let paths = entries
         .into_iter()

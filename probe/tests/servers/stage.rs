@@ -1,0 +1,127 @@
+//! Servers that run in this process, and the probe of them.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use axum::{Router, body::Bytes, routing::any};
+use axum_server::tls_rustls::RustlsConfig;
+use early_response_probe::{Client, Finding, Options, Report, Target, probe};
+use testkit::{client::PATIENCE, tls::Certificate};
+use tokio::{
+    net::TcpListener,
+    runtime::{self, Runtime},
+};
+use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, StreamLinger};
+
+pub(crate) const LIMIT: u64 = 4 * MIB;
+
+/// A server on its own runtime. It stops when it is dropped.
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    // Dropped by `Drop` without waiting.
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    fn run<F>(serve: impl FnOnce(TcpListener) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let addr = listener.local_addr().unwrap();
+        runtime.spawn({
+            let _context = runtime.enter();
+            serve(listener)
+        });
+        Self {
+            addr,
+            runtime: Some(runtime),
+        }
+    }
+
+    /// Runs the project's own server, with its limit.
+    pub(crate) fn good() -> Self {
+        Self::good_with_limit(LIMIT)
+    }
+
+    pub(crate) fn good_with_limit(limit: u64) -> Self {
+        Self::run(move |listener| async move {
+            let app = counting().layer(BodyGuardLayer::axum(limit));
+            let server = tower_bodyguard::axum::serve(listener, app);
+            server.with_linger(&patient()).await.unwrap();
+        })
+    }
+
+    /// Runs the same app without delivery and without the socket wrapper.
+    pub(crate) fn stock() -> Self {
+        Self::run(|listener| async move {
+            let app = counting().layer(BodyGuardLayer::axum(LIMIT));
+            axum::serve(listener, app).await.unwrap();
+        })
+    }
+
+    /// Runs the same app with axum-server, over TLS and with HTTP/2.
+    pub(crate) fn good_with_tls() -> Self {
+        let mut config = (*Certificate::new().server()).clone();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let config = RustlsConfig::from_config(Arc::new(config));
+        Self::run(|listener| async move {
+            let app = counting().layer(BodyGuardLayer::axum(LIMIT));
+            let listener = listener.into_std().unwrap();
+            let server = axum_server::from_tcp_rustls(listener, config).unwrap();
+            let linger = patient();
+            server
+                .map(|tls| tls.acceptor(linger.acceptor()))
+                .serve(app.into_make_service())
+                .await
+                .unwrap();
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Returns a handle without a time in which an upload has to end: a test may run on a busy machine.
+fn patient() -> Linger {
+    let streams = StreamLinger::new()
+        .timeout(PATIENCE)
+        .idle_timeout(PATIENCE)
+        .max_bytes(None);
+    Linger::new(LingerConfig::new().stream_linger(streams))
+}
+
+/// Responds with the length of the body.
+fn counting() -> Router {
+    let count = |body: Bytes| async move { format!("{}\n", body.len()) };
+    Router::new().route("/", any(count))
+}
+
+/// Returns options for one upload by each of the clients.
+pub(crate) fn options(clients: &[Client]) -> Options {
+    Options {
+        runs: 1,
+        clients: clients.to_vec(),
+        timeout: PATIENCE,
+        insecure: true,
+        ..Options::default()
+    }
+}
+
+pub(crate) fn run(url: &str, options: &Options) -> Report {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(async {
+        let target = Target::new(url).await.unwrap();
+        probe(&target, options, |_| {}).await.unwrap()
+    })
+}
+
+/// Returns the findings of a report.
+pub(crate) fn found(report: &Report) -> Vec<Finding> {
+    report.findings.iter().map(|found| found.finding).collect()
+}
