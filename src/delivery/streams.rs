@@ -1,10 +1,10 @@
 //! Reads a stream of HTTP/2 or HTTP/3 for a while after an early response.
 //!
-//! RFC 9113 §8.1 lets a server respond early and then reset the stream with `NO_ERROR`, and forbids
-//! clients to discard the response because of that. Many clients lose it all the same: if the reset
+//! RFC 9113 §8.1 lets a server respond early and then reset the stream with `NO_ERROR`. Clients
+//! must not discard the response because of such a reset. Many clients still lose it: if the reset
 //! arrives while they send, they treat the stream as failed. So the task reads the stream for a
-//! while after its response, because most clients stop by themselves or finish. Then it drops the
-//! body, and h2 resets the stream.
+//! while after the response. Most clients stop or finish in that time. At a limit, the task drops
+//! the body, and h2 resets the stream.
 //!
 //! Over HTTP/3 the same error code is `H3_NO_ERROR` (RFC 9114 §4.1), and the end of reading costs
 //! more: Chromium's `fetch` waits for its upload, and never settles once it has to stop. So these

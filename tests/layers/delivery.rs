@@ -192,7 +192,7 @@ async fn a_stream_of_http_2_lingers() {
     *request.version_mut() = Version::HTTP_2;
     let response = deliver(request, |_| async { ok() }).await;
     assert!(!says_close(&response));
-    // While the response is in progress, dropping the body would cancel it.
+    // While the response is in progress, the body is read to return the connection's window.
     sleep(Duration::from_secs(10)).await;
     assert!(sender.send_data(Bytes::from_static(b"read")).await.is_ok());
     drop(response);
