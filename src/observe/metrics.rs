@@ -7,8 +7,8 @@ impl Observer {
     /// Returns an observer that counts events with the `metrics` facade (feature `metrics`).
     ///
     /// The application installs the recorder **before it calls this**: the call describes the
-    /// metrics to the recorder, and registers each counter with 0, so that the first event is a
-    /// rise. The names follow the conventions of Prometheus:
+    /// metrics to the recorder, and registers each counter with 0 and each histogram without a
+    /// value, so that the first event is a rise. The names follow the conventions of Prometheus:
     ///
     /// | metric | kind | labels |
     /// | --- | --- | --- |
@@ -106,6 +106,8 @@ impl Names {
         counter!(self.bytes).increment(0);
         let duration = format!("The duration of discarding from {what}.");
         describe_histogram!(self.duration, Unit::Seconds, duration);
+        // A histogram is registered when its handle is made.
+        drop(histogram!(self.duration));
     }
 
     fn record(&self, discarded: &Discarded) {
