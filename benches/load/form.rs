@@ -67,8 +67,8 @@ impl Form {
             line.trim().parse().ok()
         };
         Some(Gauges {
-            lingering: figure("bodyguard_lingering ")?,
-            reading: figure("bodyguard_reading_on ")?,
+            lingering: figure("bodyguard_lingering{linger=\"form\"} ")?,
+            reading: figure("bodyguard_draining{linger=\"form\"} ")?,
         })
     }
 

@@ -12,13 +12,12 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use futures_util::StreamExt as _;
 use tower_bodyguard::limit::{Negotiated, RefusalFormat, RefusalResponse};
-use tower_bodyguard::{BodyGuardLayer, Counters, Linger, Refusal};
+use tower_bodyguard::{BodyGuardLayer, Observer, Refusal};
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::{DefaultMakeSpan, DefaultOnResponse, TraceLayer};
 use tracing::Level;
 
 use crate::auth::{self, Token};
-use crate::metrics;
 use crate::page::{self, Format};
 use crate::problem::Problem;
 use crate::store::{Incoming, Store, Stored};
@@ -54,18 +53,18 @@ pub(crate) struct Config {
     pub(crate) demo: bool,
 }
 
-/// Returns the app with its limit layer.
-pub(crate) fn app(config: &Config, counters: &Counters, linger: &Linger) -> Router {
+/// Returns the app with its limit layer, and the routes that have no limit.
+pub(crate) fn app(config: &Config, observer: Observer, unlimited: Router) -> Router {
     let guard = BodyGuardLayer::new(config.limit)
         .status(config.status)
-        .observer(counters.observer())
+        .observer(observer)
         .refusal_response(refused);
     let guard = match config.min_rate {
         Some(rate) => guard.min_rate(rate, GRACE),
         None => guard,
     };
     let app = routes(config).layer(guard);
-    finish(config, app.merge(metrics::routes(counters, linger)))
+    finish(config, app.merge(unlimited))
 }
 
 /// Returns the routes without any limit.

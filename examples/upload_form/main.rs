@@ -1,7 +1,7 @@
 //! A file upload form whose refusals arrive.
 //!
 //! ```text
-//! cargo run --example upload_form --features axum -- --demo
+//! cargo run --example upload_form --features axum,metrics -- --demo
 //! ```
 //!
 //! Open <http://127.0.0.1:3000>, choose a file above 4 MiB, check "Send it anyway", and upload it.
@@ -41,7 +41,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-use tower_bodyguard::{Counters, Linger, LingerConfig, StreamLinger};
+use tower_bodyguard::{Linger, LingerConfig, Observer, StreamLinger};
 use tracing_subscriber::EnvFilter;
 
 use crate::app::Config;
@@ -94,10 +94,12 @@ async fn serve(
         token: flags.token.clone(),
         demo: flags.demo,
     };
-    let counters = Counters::default();
+    // The recorder is installed before the observer describes the metrics to it.
+    let recorder = metrics::install().map_err(|e| format!("cannot record metrics: {e}"))?;
+    let observer = Observer::metrics();
     let linger = Linger::new(
         LingerConfig::new()
-            .observer(counters.observer())
+            .observer(observer.clone())
             .idle_timeout(*flags.linger_idle)
             .timeout(*flags.linger_total)
             .max_bytes(flags.linger_bytes.0)
@@ -111,7 +113,7 @@ async fn serve(
     );
     let app = match flags.plain {
         true => plain::app(&config)?,
-        false => app::app(&config, &counters, &linger),
+        false => app::app(&config, observer, metrics::routes(recorder, &linger)),
     };
     let served = async {
         serve::serve(&flags, app, &linger, &stop).await?;

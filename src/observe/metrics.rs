@@ -1,24 +1,34 @@
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::{Discarded, Event, Observer};
-use crate::{budget::StopReason, refusal::RefusalKind};
+use crate::{
+    budget::StopReason,
+    refusal::{Refusal, RefusalKind},
+};
 
 impl Observer {
     /// Returns an observer that counts events with the `metrics` facade (feature `metrics`).
     ///
     /// The application installs the recorder **before it calls this**: the call describes the
-    /// metrics to the recorder, and registers each counter with 0, so that the first event is a
-    /// rise. The names follow the conventions of Prometheus:
+    /// metrics to the recorder, and registers each counter with 0 and each histogram without a
+    /// value, so that the first event is a rise. The names follow the conventions of Prometheus:
     ///
     /// | metric | kind | labels |
     /// | --- | --- | --- |
     /// | `bodyguard_refusals_total` | counter | `kind` |
+    /// | `bodyguard_route_refusals_total` | counter | `kind`, `route`, `status` |
     /// | `bodyguard_drains_total`, `bodyguard_stream_lingers_total`, `bodyguard_lingers_total` | counter | `reason` |
     /// | `bodyguard_drain_bytes_total`, `bodyguard_stream_linger_bytes_total`, `bodyguard_linger_bytes_total` | counter | |
     /// | `bodyguard_drain_duration_seconds`, `bodyguard_stream_linger_duration_seconds`, `bodyguard_linger_duration_seconds` | histogram | |
     ///
     /// The label `kind` is a [`RefusalKind`](crate::limit::RefusalKind), `reason` a
-    /// [`StopReason`](crate::StopReason), both as their `as_str` returns them.
+    /// [`StopReason`](crate::StopReason), both as their `as_str` returns them. `route` is
+    /// [`Refusal::route`](crate::Refusal::route), as the app writes it, and empty if that is
+    /// `None`. `status` is [`Refusal::status`](crate::Refusal::status).
+    ///
+    /// The series of `bodyguard_route_refusals_total` begin with their first refusal, because the
+    /// routes are not known before. So its first refusal is no rise: write alerts with
+    /// `bodyguard_refusals_total`, which counts the same refusals.
     ///
     /// The gauges of what is going on now are recorded when the application asks for it:
     /// [`Linger::record_gauges`](crate::Linger::record_gauges),
@@ -41,6 +51,10 @@ fn describe() {
     for kind in RefusalKind::LABELS {
         counter!(REFUSALS, "kind" => kind).increment(0);
     }
+    describe_counter!(
+        ROUTE_REFUSALS,
+        "Requests that the limit layer refused, by the route and the status of the refusal."
+    );
     for names in [&DRAIN, &STREAM_LINGER, &LINGER] {
         names.describe();
     }
@@ -48,10 +62,7 @@ fn describe() {
 
 fn record(event: &Event<'_>) {
     let (names, discarded) = match event {
-        Event::Refused(refusal) => {
-            let kind = refusal.kind().as_str();
-            return counter!(REFUSALS, "kind" => kind).increment(1);
-        }
+        Event::Refused(refusal) => return record_refusal(refusal),
         Event::Drained(discarded) => (&DRAIN, discarded),
         Event::StreamLingered(discarded) => (&STREAM_LINGER, discarded),
         Event::Lingered(discarded) => (&LINGER, discarded),
@@ -60,7 +71,16 @@ fn record(event: &Event<'_>) {
     names.record(discarded);
 }
 
+fn record_refusal(refusal: &Refusal) {
+    let kind = refusal.kind().as_str();
+    counter!(REFUSALS, "kind" => kind).increment(1);
+    let route = refusal.route().unwrap_or_default().to_owned();
+    let status = refusal.status().as_str().to_owned();
+    counter!(ROUTE_REFUSALS, "kind" => kind, "route" => route, "status" => status).increment(1);
+}
+
 const REFUSALS: &str = "bodyguard_refusals_total";
+const ROUTE_REFUSALS: &str = "bodyguard_route_refusals_total";
 
 struct Names {
     /// The source of the discarded bytes, as the descriptions name it.
@@ -106,6 +126,8 @@ impl Names {
         counter!(self.bytes).increment(0);
         let duration = format!("The duration of discarding from {what}.");
         describe_histogram!(self.duration, Unit::Seconds, duration);
+        // A histogram is registered when its handle is made.
+        drop(histogram!(self.duration));
     }
 
     fn record(&self, discarded: &Discarded) {

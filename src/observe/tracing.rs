@@ -1,3 +1,5 @@
+use http::Method;
+
 use super::{Discarded, Event, Observer};
 use crate::budget::StopReason;
 
@@ -8,11 +10,13 @@ impl Observer {
     ///
     /// | message | level | fields |
     /// | --- | --- | --- |
-    /// | `refused` | INFO | `kind`, `status`, `limit`, `declared`, `received` |
-    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `bytes`, `lasted` in seconds |
+    /// | `refused` | INFO | `kind`, `status`, `method`, `route`, `path`, `peer`, `limit_bytes`, `declared_bytes`, `received_bytes` |
+    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `discarded_bytes`, `lasted_seconds` |
     /// | the same, if it was evicted or the client was too slow | WARN | the same |
     ///
-    /// Numbers of bytes are `u64`. A field without a value is left out.
+    /// Numbers of bytes are `u64`, seconds are `f64`. A field without a value is left out. If
+    /// [`route`](crate::Refusal::route) is known, `path` is left out. [`peer`](crate::Refusal::peer)
+    /// needs axum's `ConnectInfo`.
     ///
     /// The limit layer itself logs [`Event::RouteUnknown`] and [`Event::SmallerLimit`].
     ///
@@ -34,9 +38,13 @@ fn trace(event: &Event<'_>) {
             target: "tower_bodyguard",
             kind = refusal.kind().as_str(),
             status = refusal.status().as_u16(),
-            limit = refusal.limit(),
-            declared = refusal.declared(),
-            received = refusal.received(),
+            method = refusal.method().map(Method::as_str),
+            route = refusal.route(),
+            path = refusal.path().filter(|_| refusal.route().is_none()),
+            peer = refusal.peer().map(tracing::field::display),
+            limit_bytes = refusal.limit(),
+            declared_bytes = refusal.declared(),
+            received_bytes = refusal.received(),
             "refused"
         ),
         Event::Drained(discarded) => trace_discarded("drained", discarded),
@@ -49,11 +57,22 @@ fn trace(event: &Event<'_>) {
 
 fn trace_discarded(what: &str, discarded: &Discarded) {
     let reason = discarded.reason.as_str();
-    let (bytes, lasted) = (discarded.bytes, discarded.lasted.as_secs_f64());
+    let bytes = discarded.bytes;
+    let seconds = discarded.lasted.as_secs_f64();
     match discarded.reason {
-        StopReason::Evicted | StopReason::MinRate => {
-            tracing::warn!(target: "tower_bodyguard", reason, bytes, lasted, "{what}");
-        }
-        _ => tracing::debug!(target: "tower_bodyguard", reason, bytes, lasted, "{what}"),
+        StopReason::Evicted | StopReason::MinRate => tracing::warn!(
+            target: "tower_bodyguard",
+            reason,
+            discarded_bytes = bytes,
+            lasted_seconds = seconds,
+            "{what}"
+        ),
+        _ => tracing::debug!(
+            target: "tower_bodyguard",
+            reason,
+            discarded_bytes = bytes,
+            lasted_seconds = seconds,
+            "{what}"
+        ),
     }
 }

@@ -1,10 +1,11 @@
 use std::{
     any::{Any, type_name},
+    net::SocketAddr,
     sync::Once,
     time::Duration,
 };
 
-use http::{StatusCode, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 
 use super::{
     format::RefusalFormat,
@@ -192,7 +193,8 @@ impl Refusal {
         self
     }
 
-    /// Sets the head of the refused request, which determines the [`format`](Self::format).
+    /// Sets the head of the refused request, which determines the [`format`](Self::format), the
+    /// [`method`](Self::method), the [`path`](Self::path) and the [`route`](Self::route).
     #[must_use]
     pub fn with_head(mut self, head: &Parts) -> Self {
         let captured = self.request.take_captured();
@@ -284,6 +286,39 @@ impl Refusal {
             RefusalKind::Streamed { received } => Some(received),
             _ => None,
         }
+    }
+
+    /// Returns the method of the request, or `None` if the refusal was [made](Self::new) without a
+    /// head.
+    #[must_use]
+    pub fn method(&self) -> Option<&Method> {
+        self.request.method()
+    }
+
+    /// Returns the path of the request as the layer saw it, without the query, or `None` if the
+    /// request had none. A nested router removes its prefix.
+    ///
+    /// Clients choose it, so do not use it as the label of a metric. Use the
+    /// [`route`](Self::route).
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.request.path()
+    }
+
+    /// Returns the route that axum matched, such as `/users/{id}`, with the feature `axum`.
+    ///
+    /// It is `None` outside of axum and in a fallback. It is also `None` if the layer is around the
+    /// whole router, which has not matched a route yet.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.request.route()
+    }
+
+    /// Returns the client's address if axum's `ConnectInfo<SocketAddr>` is in the request's
+    /// extensions, with the feature `axum`. Behind a proxy, it is the proxy's address.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.request.peer()
     }
 
     /// Returns the format that the client prefers.

@@ -3,10 +3,13 @@
 use std::{
     any::{Any, type_name},
     fmt,
+    net::SocketAddr,
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts};
+#[cfg(feature = "axum")]
+use axum::extract::{ConnectInfo, MatchedPath};
+use http::{HeaderMap, HeaderValue, Method, header::ACCEPT, request::Parts, uri::PathAndQuery};
 
 use super::{format::RefusalFormat, grpc::GrpcCall};
 
@@ -15,7 +18,12 @@ use super::{format::RefusalFormat, grpc::GrpcCall};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestContext {
     form: FormatHint,
-    by_head: bool,
+    method: Option<Method>,
+    target: Option<PathAndQuery>,
+    #[cfg(feature = "axum")]
+    route: Option<MatchedPath>,
+    #[cfg(feature = "axum")]
+    peer: Option<SocketAddr>,
     captured: Option<Captured>,
 }
 
@@ -71,13 +79,46 @@ impl RequestContext {
                 || FormatHint::Accept(accept(&head.headers)),
                 FormatHint::Grpc,
             ),
-            by_head: head.method == Method::HEAD,
+            method: Some(head.method.clone()),
+            target: head.uri.path_and_query().cloned(),
+            #[cfg(feature = "axum")]
+            route: head.extensions.get().cloned(),
+            #[cfg(feature = "axum")]
+            peer: head.extensions.get().map(|ConnectInfo(peer)| *peer),
             captured,
         }
     }
 
     pub(super) fn by_head(&self) -> bool {
-        self.by_head
+        self.method == Some(Method::HEAD)
+    }
+
+    pub(super) fn method(&self) -> Option<&Method> {
+        self.method.as_ref()
+    }
+
+    pub(super) fn path(&self) -> Option<&str> {
+        self.target.as_ref().map(PathAndQuery::path)
+    }
+
+    #[cfg(feature = "axum")]
+    pub(super) fn route(&self) -> Option<&str> {
+        self.route.as_ref().map(MatchedPath::as_str)
+    }
+
+    #[cfg(not(feature = "axum"))]
+    pub(super) fn route(&self) -> Option<&str> {
+        None
+    }
+
+    #[cfg(feature = "axum")]
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    #[cfg(not(feature = "axum"))]
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        None
     }
 
     pub(super) fn captured(&self) -> Option<&Captured> {

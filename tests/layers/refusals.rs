@@ -3,6 +3,7 @@
 #![cfg(feature = "axum")]
 
 use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,14 +14,14 @@ use std::{
 use axum::{
     Extension, Json, Router,
     body::{Body, Bytes, to_bytes},
-    extract::rejection::BytesRejection,
-    http::{Request, Response, StatusCode, Version},
+    extract::{ConnectInfo, rejection::BytesRejection},
+    http::{Method, Request, Response, StatusCode, Version},
     response::IntoResponse,
-    routing::post,
+    routing::{post, put},
 };
 use serde_json::{Value, json};
 use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_bodyguard::{
     BodyGuardLayer, Limit, Refusal,
     limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind, RefusalResponse},
@@ -160,6 +161,49 @@ async fn each_kind_of_refusal_has_its_page() {
         assert!(page.contains(&head), "{head}\n{page}");
         assert!(page.contains(text) && page.contains("Go back"), "{page}");
     }
+}
+
+fn request_of(path: &str, streamed: bool) -> Request<Body> {
+    let request = Request::put(path).extension(ConnectInfo(PEER));
+    let frames = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![0; 2000])]);
+    match streamed {
+        true => request.body(Body::from_stream(frames)),
+        false => request.header("content-length", 2000).body(Body::empty()),
+    }
+    .unwrap()
+}
+
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7);
+
+#[tokio::test]
+async fn refusal_has_the_method_path_route_and_peer_of_its_request() {
+    let routes = Router::new()
+        .route("/users/{id}", put(|body: Bytes| async move { body }))
+        .fallback(|body: Bytes| async move { body });
+    let inside = Router::new().nest("/api", routes.clone().layer(BodyGuardLayer::axum(LIMIT)));
+    let around = BodyGuardLayer::axum(LIMIT).layer(Router::new().nest("/api", routes));
+    let around = Router::new().fallback_service(around);
+    for streamed in [false, true] {
+        for (app, path, route, seen) in [
+            (
+                &inside,
+                "/api/users/7?x=1",
+                Some("/api/users/{id}"),
+                "/users/7",
+            ),
+            (&inside, "/api/none", None, "/none"),
+            (&around, "/api/users/7?x=1", None, "/api/users/7"),
+        ] {
+            let (response, _) = respond(app.clone(), request_of(path, streamed)).await;
+            let refusal = response.extensions().get::<Refusal>().unwrap();
+            assert_eq!(refusal.route(), route, "{path}");
+            assert_eq!(refusal.path(), Some(seen), "{path}");
+            assert_eq!(refusal.method(), Some(&Method::PUT));
+            assert_eq!(refusal.peer(), Some(PEER));
+        }
+    }
+    let without = Refusal::new(RefusalKind::BadLength, LIMIT);
+    assert_eq!((without.method(), without.path()), (None, None));
 }
 
 #[tokio::test]

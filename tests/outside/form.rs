@@ -2,6 +2,7 @@
 //! flag does.
 
 mod flags;
+mod observability;
 mod parts;
 mod pressure;
 mod stage;
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         tls::trials(),
         unix::trials(),
         pressure::trials(),
+        observability::trials(),
     ];
     trials.into_iter().flatten().collect()
 }

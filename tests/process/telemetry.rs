@@ -1,7 +1,10 @@
 //! Events as `tracing` and `metrics` receive them.
 #![cfg(all(feature = "axum", feature = "metrics", feature = "tracing"))]
 
-use std::sync::{Arc, Mutex, mpsc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc},
+};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use testkit::{Framing, LARGE, MIB, SendFirst, client::PATIENCE};
@@ -57,7 +60,9 @@ fn both_are_told() {
     let guard = BodyGuardLayer::new(4 * MIB).observer(observer.clone());
     let linger = Linger::new(LingerConfig::new().observer(observer));
     let server = Server::run_with(linger, |listener, linger| async move {
-        tower_bodyguard::axum::serve(listener, counting().layer(guard))
+        let app = counting().layer(guard);
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        tower_bodyguard::axum::serve(listener, app)
             .with_linger(&linger)
             .await
             .unwrap();
@@ -75,7 +80,8 @@ fn both_are_told() {
             let name = key.key().name().to_owned();
             assert!(description.is_some(), "{name} has a description");
             let (_, key) = key.into_parts();
-            let labels: Vec<_> = key.labels().map(|label| label.value().to_owned()).collect();
+            let mut labels: Vec<_> = key.labels().map(|label| label.value().to_owned()).collect();
+            labels.sort();
             let value = match value {
                 DebugValue::Counter(bytes) if key.name().ends_with("bytes_total") => {
                     u64::from(bytes > 0 && bytes <= LARGE)
@@ -111,6 +117,7 @@ fn both_are_told() {
             r#"bodyguard_linger_duration_seconds [] 1"#,
             r#"bodyguard_lingers_total ["completed"] 1"#,
             r#"bodyguard_refusals_total ["declared"] 1"#,
+            r#"bodyguard_route_refusals_total ["/", "413", "declared"] 1"#,
         ]
     );
 
@@ -124,14 +131,21 @@ fn both_are_told() {
     for field in [
         "kind=\"declared\"",
         "status=413",
-        "limit=4194304",
-        "declared=67108864",
+        "method=\"POST\"",
+        "route=\"/\"",
+        "peer=127.0.0.1:",
+        "limit_bytes=4194304",
+        "declared_bytes=67108864",
     ] {
         assert!(refused.contains(field), "{refused}");
     }
+    assert!(!refused.contains("path="), "the route is known: {refused}");
     let lingered = line("tower_bodyguard: lingered");
     assert!(
         lingered.contains("DEBUG") && lingered.contains("reason=\"completed\""),
         "{lingered}"
     );
+    for field in ["discarded_bytes=", "lasted_seconds="] {
+        assert!(lingered.contains(field), "{lingered}");
+    }
 }

@@ -42,7 +42,7 @@ fn lingering(socket: &mut TcpStream) -> u64 {
     let text = ask(socket, "/metrics");
     let line = text
         .lines()
-        .find_map(|line| line.strip_prefix("bodyguard_lingering "));
+        .find_map(|line| line.strip_prefix("bodyguard_lingering{linger=\"form\"} "));
     line.expect("it is reported").parse().expect("a number")
 }
 

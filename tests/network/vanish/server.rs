@@ -117,7 +117,11 @@ async fn metrics(State(shared): State<Shared>) -> String {
     let stats = shared.linger.stats();
     let tasks = Handle::current().metrics().num_alive_tasks();
     let (lingering, reading) = (stats.lingering(), stats.reading);
-    format!("bodyguard_lingering {lingering}\nbodyguard_reading_on {reading}\ntasks {tasks}\n")
+    format!(
+        "bodyguard_lingering{{linger=\"form\"}} {lingering}\n\
+         bodyguard_draining{{linger=\"form\"}} {reading}\n\
+         tasks {tasks}\n"
+    )
 }
 
 /// Takes all remaining file descriptors.

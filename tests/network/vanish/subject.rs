@@ -148,8 +148,8 @@ impl Subject {
             line.and_then(|figure| figure.trim().parse().ok())
         };
         Figures {
-            lingering: figure("bodyguard_lingering ").expect("both tell it"),
-            reading: figure("bodyguard_reading_on ").expect("both tell it"),
+            lingering: figure("bodyguard_lingering{linger=\"form\"} ").expect("both tell it"),
+            reading: figure("bodyguard_draining{linger=\"form\"} ").expect("both tell it"),
             tasks: figure("tasks ").unwrap_or(0),
             descriptors: self.descriptors(),
         }

@@ -48,7 +48,7 @@ fn silent(addr: SocketAddr) -> TcpStream {
 fn metrics() {
     let stage = Stage::start(&[]);
     let addr = stage.addr();
-    let lingering = || figure(addr, "bodyguard_lingering ");
+    let lingering = || figure(addr, "bodyguard_lingering{linger=\"form\"} ");
     let socket = silent(addr);
     until("it lingers", || lingering() == 1);
     drop(socket);
@@ -61,17 +61,14 @@ fn metrics() {
         figure(addr, "bodyguard_lingers_total{reason=\"completed\"} "),
         1
     );
-    assert_eq!(figure(addr, "bodyguard_reading_on "), 0);
-    // Each metric occurs once and has its type.
-    let text = get(addr, "/metrics").body;
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let name = line.split(['{', ' ']).next().unwrap();
-        assert_eq!(
-            text.matches(&format!("# TYPE {name} ")).count(),
-            1,
-            "{name}"
-        );
-    }
+    assert_eq!(figure(addr, "bodyguard_draining{linger=\"form\"} "), 0);
+    assert_eq!(
+        figure(
+            addr,
+            "bodyguard_linger_duration_seconds_bucket{le=\"600\"} "
+        ),
+        1
+    );
 }
 
 fn linger_max() {
@@ -81,12 +78,12 @@ fn linger_max() {
         .map(|count| {
             let socket = silent(addr);
             let evicted = || figure(addr, "bodyguard_lingers_total{reason=\"evicted\"} ");
-            let lingering = || figure(addr, "bodyguard_lingering ");
+            let lingering = || figure(addr, "bodyguard_lingering{linger=\"form\"} ");
             until("it lingers", || evicted() + lingering() == count);
             socket
         })
         .collect();
-    assert_eq!(figure(addr, "bodyguard_lingering "), 2);
+    assert_eq!(figure(addr, "bodyguard_lingering{linger=\"form\"} "), 2);
     drop(sockets);
 }
 
