@@ -107,7 +107,7 @@ impl LimitSignal {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(bodyguard_loom)))]
 mod tests {
     use super::*;
 

@@ -16,7 +16,7 @@ pub(crate) const HOW_TO_WRITE: &str = "`cargo run --release --manifest-path \
                                        benches/instructions/Cargo.toml -- --write` writes it, \
                                        and it is committed with the change.";
 
-/// The counts of one environment. There are none if nobody has written them.
+/// The counts of one environment. There are none if the file has no such environment.
 pub(crate) struct Baseline {
     environment: String,
     counts: Option<BTreeMap<String, u64>>,
