@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use allocation_counter::measure;
@@ -20,7 +21,7 @@ use testkit::{
     client::{Framing, PATIENCE},
 };
 use tower::{Layer, Service, service_fn};
-use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, Limit};
+use tower_bodyguard::{BodyGuardLayer, DeliveryLayer, Limit, Linger, LingerConfig};
 
 use crate::server::Server;
 
@@ -204,7 +205,14 @@ fn refused(addr: SocketAddr) {
 /// The server skips the linger only if it has evidence that everything was read.
 #[test]
 fn clean_closes_make_no_linger_and_refusals_make_one_each() {
-    let server = Server::combined(app());
+    // The client reads up to the half-close, and a thousand waits for it would take minutes.
+    let immediate = LingerConfig::new().half_close_timeout(Duration::ZERO);
+    let server = Server::run_with(Linger::new(immediate), |listener, linger| async move {
+        tower_bodyguard::axum::serve(listener, app())
+            .with_linger(&linger)
+            .await
+            .unwrap();
+    });
     for framing in [Framing::ContentLength, Framing::Chunked] {
         for _ in 0..MANY / 2 {
             clean(server.addr, framing);
