@@ -46,7 +46,7 @@ const REFUSALS: [Refusal; 2] = [
         name: "401",
         flags: &["--limit", "4MiB", "--token", "open-sesame"],
         status: "401",
-        words: "Uploads need a token",
+        words: "A token is needed to upload here",
     },
 ];
 

@@ -24,7 +24,7 @@ const LIMIT_LAYER: &str = "limit layer";
 const WITH_BUDGET: &str = "limit layer with a budget";
 const WITH_DELIVERY: &str = "limit layer and delivery";
 
-/// What is around the service.
+/// The names of the layers around the service.
 pub(crate) const SERVERS: &[&str] = &[NOTHING, TOWER_HTTP, LIMIT_LAYER, WITH_BUDGET, WITH_DELIVERY];
 
 /// Those of them that this crate is in.

@@ -51,7 +51,7 @@ enum Place {
     Served,
 }
 
-/// What is counted.
+/// A kind of request, and the server or service that gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Subject {
     place: Place,
