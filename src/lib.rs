@@ -149,6 +149,8 @@ pub const GIB: u64 = 1024 * MIB;
 /// They exist in the documentation only. Links between them lead to the repository's files.
 #[cfg(all(any(doc, doctest), feature = "axum"))]
 pub mod guide {
+    // The recipe for metrics compiles with the feature `metrics` only.
+    #[cfg(any(not(doctest), feature = "metrics"))]
     #[doc = include_str!("../docs/RECIPES.md")]
     pub mod recipes {}
     #[doc = include_str!("../docs/MIGRATING.md")]
@@ -171,6 +173,8 @@ pub mod guide {
     pub mod http3 {}
     #[doc = include_str!("../docs/EARLY_RESPONSES.md")]
     pub mod early_responses {}
+    #[doc = include_str!("../docs/OBSERVABILITY.md")]
+    pub mod observability {}
     #[doc = include_str!("../docs/CAPACITY.md")]
     pub mod capacity {}
 }
