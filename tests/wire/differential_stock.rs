@@ -277,7 +277,7 @@ fn difference(closes_by_design: bool, ours: &Seen, stock: &Seen) -> Option<&'sta
 }
 
 /// So many differences are enough for a negative control.
-const FEW: usize = 10;
+const FEW: usize = 8;
 
 /// Plays scripts until `most` of them differ, and returns the differences that repeat. `owed` is
 /// how long a client waits for a response that stock has delivered.
