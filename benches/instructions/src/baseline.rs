@@ -99,7 +99,7 @@ impl Row {
     }
 
     pub(crate) fn is_more(&self) -> bool {
-        self.count.is_ours && self.above().is_some_and(|above| above > TOLERANCE)
+        self.count.is_compared && self.above().is_some_and(|above| above > TOLERANCE)
     }
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Count {
             name,
-            is_ours,
+            is_compared,
             instructions,
         } = &self.count;
         write!(f, "{instructions:>8} {name:<62}")?;
@@ -116,7 +116,9 @@ impl fmt::Display for Row {
                 write!(f, " {baseline:>8} {:+6.1} %", above * 100.0)?;
                 f.write_str(match above {
                     _ if self.is_more() => "  MORE",
-                    _ if *is_ours && above < -TOLERANCE => "  less: the baseline can be lowered",
+                    _ if *is_compared && above < -TOLERANCE => {
+                        "  less: the baseline can be lowered"
+                    }
                     _ => "",
                 })
             }

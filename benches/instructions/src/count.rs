@@ -14,7 +14,7 @@ use crate::Subject;
 #[derive(Clone, Debug)]
 pub(crate) struct Count {
     pub(crate) name: String,
-    pub(crate) is_ours: bool,
+    pub(crate) is_compared: bool,
     pub(crate) instructions: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn count_all(subjects: &[Subject]) -> Vec<Count> {
         let (_, instructions) = counts.iter().find(|(counted, _)| *counted == name).unwrap();
         Count {
             name,
-            is_ours: subject.is_ours,
+            is_compared: subject.is_compared,
             instructions: *instructions,
         }
     });

@@ -37,7 +37,7 @@ pub(crate) struct Asked {
     head: &'static str,
     body: Content,
     /// Whether each request has a connection of its own. The server has to close it.
-    is_alone: bool,
+    pub(crate) is_alone: bool,
     status: &'static str,
 }
 
