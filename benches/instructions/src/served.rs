@@ -36,7 +36,7 @@ pub(crate) struct Asked {
     pub(crate) name: &'static str,
     head: &'static str,
     body: Content,
-    /// Whether each request has a connection of its own. The server has to close it.
+    /// Whether each request has a connection of its own.
     pub(crate) is_alone: bool,
     status: &'static str,
 }
@@ -172,11 +172,11 @@ async fn talk(addr: SocketAddr, asked: Asked, times: usize) -> io::Result<()> {
         };
         client.write_all(&request).await?;
         response.clear();
-        if asked.is_alone {
-            client.read_to_end(&mut response).await?;
-        } else {
-            // A response this short arrives in one piece.
-            assert_ne!(client.read_buf(&mut response).await?, 0, "it is kept");
+        // A response this short arrives in one piece.
+        assert_ne!(client.read_buf(&mut response).await?, 0, "a response");
+        // Otherwise the client closes. It does not wait for the end, because the server waits for
+        // the upload before it closes.
+        if !asked.is_alone {
             kept = Some(client);
         }
         let text = response.starts_with(asked.status.as_bytes());
