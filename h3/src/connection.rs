@@ -59,8 +59,9 @@ pub(crate) async fn serve<S, B>(
             () = &mut stop, if !stopping => {
                 stopping = true;
                 select! {
-                    // Waits while the client gives the control stream no room.
-                    _ = connection.shutdown(0) => {}
+                    // Names the request after the last one that was accepted. Waits while the
+                    // client gives the control stream no room.
+                    _ = connection.shutdown(1) => {}
                     () = open.closed() => return,
                 }
             }

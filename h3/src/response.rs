@@ -58,7 +58,10 @@ impl<S: SendStream<Bytes>> Sender<S> {
         if self.stream.send_response(head).await.is_err() {
             return;
         }
-        while let Some(frame) = body.as_mut().frame().await.filter(|_| has_body) {
+        while let Some(frame) = match has_body {
+            true => body.as_mut().frame().await,
+            false => None,
+        } {
             let Ok(frame) = frame else { return };
             let sent = match frame.into_data() {
                 Ok(data) if data.has_remaining() => self.stream.send_data(data).await,

@@ -45,7 +45,9 @@ use crate::{
 /// - An unread body is read after its response for as long as a connection over TCP lingers, and
 ///   the connection goes on: see [`StreamLinger::http3`](tower_bodyguard::StreamLinger::http3).
 /// - Each request head has a [timeout](Serve::header_timeout), and not only the first.
-/// - quinn's settings limit the connections, their streams and their windows.
+/// - The number of connections is not limited. quinn's settings limit the streams of each, and their
+///   windows.
+/// - A client that sent `Expect: 100-continue` gets no 100.
 ///
 /// # Cancel safety
 ///
@@ -146,8 +148,9 @@ impl<S, F> Serve<S, F> {
     /// and its connection is closed when its requests are over. Unread bodies are read for at most
     /// the [shutdown timeout](tower_bodyguard::LingerConfig::shutdown_timeout).
     ///
-    /// A slow handler, or a client that reads its response slowly, is not limited here. To limit
-    /// it, wrap the future in `tokio::time::timeout`.
+    /// A slow handler is not limited here, nor a client that reads its response slowly, or sends its
+    /// request head slowly within the [`header_timeout`](Self::header_timeout). To limit them, wrap
+    /// the future in `tokio::time::timeout`.
     pub fn with_graceful_shutdown<G>(self, signal: G) -> Serve<S, G>
     where
         G: Future<Output = ()> + Send + 'static,
@@ -217,8 +220,11 @@ where
                     () = changed(&mut stopped) => return,
                 };
                 // A failed handshake concerns the client only, and no caller waits for it.
-                if let Some(connection) = connection {
-                    let stopping = changed(&mut stopped);
+                if let Some((connection, rejecting)) = connection {
+                    let stopping = async {
+                        changed(&mut stopped).await;
+                        rejecting.begin();
+                    };
                     connection::serve(connection, service, settings, stopping).await;
                 }
             });
@@ -235,12 +241,16 @@ where
 async fn handshake(
     incoming: Incoming,
     configure: &Configure,
-) -> Option<h3::server::Connection<quic::Connection, Bytes>> {
-    let connection = incoming.await.ok()?;
+) -> Option<(
+    h3::server::Connection<quic::Connection, Bytes>,
+    quic::Rejecting,
+)> {
+    let connection = quic::Connection::new(incoming.await.ok()?);
+    let rejecting = connection.rejecting();
     let mut builder = h3::server::builder();
     configure(&mut builder);
-    let built = builder.build(quic::Connection::new(connection)).await;
-    built.ok()
+    let built = builder.build(connection).await;
+    Some((built.ok()?, rejecting))
 }
 
 /// Waits for the signal. Never returns if the server itself was dropped.

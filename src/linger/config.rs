@@ -80,6 +80,9 @@ impl LingerConfig {
     /// - while more than half of the [slots](Self::max_connections) are taken,
     /// - during a shutdown.
     ///
+    /// A wait that has begun before that keeps its time. Beneath TLS, the half-close waits with
+    /// rustls only.
+    ///
     /// It waits for no client of HTTP/1.0, and for none that has sent `Expect: 100-continue` and
     /// got no `100 Continue`. With [`Duration::ZERO`] it never waits.
     #[must_use]

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::RETRY_AFTER};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, channel::Channel};
+#[cfg(feature = "tracing")]
 use testkit::log::logged;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -524,6 +525,7 @@ async fn deadline_starts_when_a_body_has_its_room() {
     assert_eq!(start.elapsed().as_secs(), 13);
 }
 
+#[cfg(feature = "tracing")]
 #[test]
 fn nested_layers_with_one_budget_are_logged_once() {
     let log = logged(async {

@@ -2,6 +2,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -14,11 +18,32 @@ use quinn::{ConnectionError, VarInt};
 
 use super::{RecvStream, SendStream, error};
 
+/// `H3_REQUEST_REJECTED` (RFC 9114 §8.1): the request was not processed, and may be repeated.
+const REQUEST_REJECTED: VarInt = VarInt::from_u32(0x010b);
+
 /// A connection of quinn for h3.
 pub struct Connection {
     opener: Opener,
     requests: Next<(quinn::SendStream, quinn::RecvStream)>,
     received: Next<quinn::RecvStream>,
+    rejecting: Rejecting,
+}
+
+/// A switch that makes a [`Connection`] reject all later requests.
+///
+/// `GOAWAY` names the first request that is not processed (RFC 9114 §5.2), and the client may send
+/// that and later ones again. h3 0.0.8 would process the one that it names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rejecting(Arc<AtomicBool>);
+
+impl Rejecting {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Opens streams on a [`Connection`].
@@ -36,7 +61,12 @@ impl Connection {
             opener: Opener::new(connection),
             requests: Next::default(),
             received: Next::default(),
+            rejecting: Rejecting::default(),
         }
+    }
+
+    pub(crate) fn rejecting(&self) -> Rejecting {
+        self.rejecting.clone()
     }
 }
 
@@ -70,8 +100,20 @@ impl<B: Buf> quic::Connection<B> for Connection {
     ) -> Poll<Result<BidiStream<B>, ConnectionErrorIncoming>> {
         let connection = &self.opener.connection;
         let accept = |connection: quinn::Connection| async move { connection.accept_bi().await };
-        let accepted = ready!(self.requests.poll(cx, connection, accept));
-        Poll::Ready(accepted.map(BidiStream::new).map_err(error::connection))
+        loop {
+            let accepted = ready!(self.requests.poll(cx, connection, accept));
+            match accepted {
+                Ok((mut send, mut recv)) if self.rejecting.has_begun() => {
+                    // It is an error if the client has ended these before.
+                    let _ = send.reset(REQUEST_REJECTED);
+                    let _ = recv.stop(REQUEST_REJECTED);
+                }
+                accepted => {
+                    let accepted = accepted.map(BidiStream::new);
+                    return Poll::Ready(accepted.map_err(error::connection));
+                }
+            }
+        }
     }
 
     fn opener(&self) -> Opener {

@@ -1,27 +1,32 @@
-//! Follows the frames of a request (RFC 9114 §7.1), because h3 0.0.8 does not check two things.
+//! Follows the frames of a stream (RFC 9114 §7.1), because h3 0.0.8 does not check two things.
 //!
 //! If a stream ends inside of a `DATA` frame, h3 reports either the end of the body or an error,
 //! depending on how the bytes arrive, and panics when it is asked for trailers then
-//! (`h3::frame::FrameStream::poll_next`). And it buffers a `HEADERS` frame of any length before it
-//! compares the length with its limit.
+//! (`h3::frame::FrameStream::poll_next`). And it buffers a frame of any length, unless it is a
+//! `DATA` frame, before it looks at it.
 
 use std::fmt;
 
-/// The longest `HEADERS` frame. h3's own limit, `max_field_section_size`, counts the fields after
-/// decompression, so that a longer frame could pass only a limit that is longer than this.
-const MAX_HEADERS: u64 = 256 << 10;
+/// The longest frame, except for `DATA` frames, which h3 passes on as they come. h3's own limit for
+/// `HEADERS`, `max_field_section_size`, counts the fields after decompression, so that a longer
+/// frame could pass only a limit that is longer than this.
+const MAX_FRAME: u64 = 256 << 10;
 
-const HEADERS: u64 = 0x01;
+const DATA: u64 = 0x00;
+/// The type of the control stream (RFC 9114 §6.2.1). No other unidirectional stream has frames.
+const CONTROL_STREAM: u64 = 0x00;
 /// The begin of a WebTransport stream, which has no frames (draft-ietf-webtrans-http3 §4.3).
 const WEBTRANSPORT_STREAM: u64 = 0x41;
 
-/// The position in the frames of a request stream.
+/// The position in the frames of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// The bytes of a frame's header that have arrived: its type and its length.
     header: Vec<u8>,
     /// How many bytes of the current frame are still to come.
     remaining: u64,
+    /// Set while the stream's type has not arrived.
+    begins_with_type: bool,
     /// Set once the stream has turned out to have no frames.
     is_raw: bool,
 }
@@ -29,10 +34,18 @@ pub(super) struct Frames {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FrameError {
     Incomplete,
-    HeadersTooLong(u64),
+    TooLong { kind: u64, length: u64 },
 }
 
 impl Frames {
+    /// Follows a unidirectional stream, which begins with its type.
+    pub(super) fn of_unidirectional() -> Self {
+        Self {
+            begins_with_type: true,
+            ..Self::default()
+        }
+    }
+
     /// Follows the next bytes of the stream.
     pub(super) fn received(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
         while !bytes.is_empty() && !self.is_raw {
@@ -62,6 +75,12 @@ impl Frames {
         let Some((kind, length)) = varint(&self.header) else {
             return Ok(());
         };
+        if self.begins_with_type {
+            self.begins_with_type = false;
+            self.is_raw = kind != CONTROL_STREAM;
+            self.header.clear();
+            return Ok(());
+        }
         if kind == WEBTRANSPORT_STREAM {
             self.is_raw = true;
             return Ok(());
@@ -69,8 +88,8 @@ impl Frames {
         let Some((length, _)) = varint(length) else {
             return Ok(());
         };
-        if kind == HEADERS && length > MAX_HEADERS {
-            return Err(FrameError::HeadersTooLong(length));
+        if kind != DATA && length > MAX_FRAME {
+            return Err(FrameError::TooLong { kind, length });
         }
         self.header.clear();
         self.remaining = length;
@@ -94,10 +113,10 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Incomplete => f.write_str("the request stream ended inside of a frame"),
-            Self::HeadersTooLong(length) => write!(
+            Self::TooLong { kind, length } => write!(
                 f,
-                "the HEADERS frame has {length} bytes, and the limit is {MAX_HEADERS}: send fewer \
-                 or shorter header fields"
+                "the frame of type {kind:#x} has {length} bytes, and the limit is {MAX_FRAME}: send \
+                 a shorter one"
             ),
         }
     }
@@ -137,17 +156,32 @@ mod tests {
     }
 
     #[test]
-    fn headers_above_the_limit_are_an_error_at_their_length() {
+    fn frame_above_the_limit_is_an_error_at_its_length() {
         let header = |kind: u8, length: u32| {
             let length = (length | 0x8000_0000).to_be_bytes();
             [&[kind], &length[..]].concat()
         };
         let limit = 256 << 10;
-        assert_eq!(Frames::default().received(&header(1, limit)), Ok(()));
-        let above = Frames::default().received(&header(1, limit + 1));
-        assert_eq!(above, Err(FrameError::HeadersTooLong(u64::from(limit) + 1)));
+        let length = u64::from(limit) + 1;
+        // HEADERS, SETTINGS, and a reserved type.
+        for kind in [0x01, 0x04, 0x21] {
+            assert_eq!(Frames::default().received(&header(kind, limit)), Ok(()));
+            let above = Frames::default().received(&header(kind, limit + 1));
+            let kind = u64::from(kind);
+            assert_eq!(above, Err(FrameError::TooLong { kind, length }));
+        }
         // DATA has no limit here.
         assert_eq!(Frames::default().received(&header(0, limit + 1)), Ok(()));
+    }
+
+    #[test]
+    fn only_the_control_stream_has_frames_among_unidirectional_ones() {
+        let frame = [0x21, 0x80, 0x10, 0, 0];
+        for (kind, has_frames) in [(0x00, true), (0x02, false), (0x03, false)] {
+            let mut frames = Frames::of_unidirectional();
+            frames.received(&[kind]).unwrap();
+            assert_eq!(frames.received(&frame).is_err(), has_frames, "{kind}");
+        }
     }
 
     #[test]

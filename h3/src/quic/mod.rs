@@ -9,7 +9,7 @@
 //! | A request stream is dropped unread | `STOP_SENDING` with code 0, which is no code of HTTP/3 | `H3_NO_ERROR` |
 //! | `finish` completes | when the end of the response is queued | when the client has the response |
 //! | The client ends its stream inside a frame | h3 0.0.8 panics, or takes a part for the whole | an error |
-//! | The client sends an endless `HEADERS` frame | h3 0.0.8 buffers it | an error at 256 KiB |
+//! | The client sends an endless frame that is not `DATA` | h3 0.0.8 buffers it | an error at 256 KiB |
 //!
 //! [h3#331]: https://github.com/hyperium/h3/issues/331
 //! [h3#351]: https://github.com/hyperium/h3/issues/351
@@ -21,6 +21,7 @@ mod frames;
 mod recv;
 mod send;
 
+pub(crate) use self::connection::Rejecting;
 pub use self::{
     connection::{BidiStream, Connection, Opener},
     recv::RecvStream,

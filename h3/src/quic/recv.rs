@@ -20,28 +20,33 @@ use super::{error, frames::Frames};
 /// (RFC 9114 §4.1).
 pub struct RecvStream {
     stream: quinn::RecvStream,
-    /// Set for a request, whose frames are checked.
-    frames: Option<Frames>,
+    frames: Frames,
+    /// Whether this is a request, which has to end between two frames.
+    is_request: bool,
 }
 
 impl RecvStream {
     pub(super) fn new(stream: quinn::RecvStream) -> Self {
-        let frames = None;
-        Self { stream, frames }
+        Self {
+            stream,
+            frames: Frames::of_unidirectional(),
+            is_request: false,
+        }
     }
 
     pub(super) fn of_request(stream: quinn::RecvStream) -> Self {
-        let frames = Some(Frames::default());
-        Self { stream, frames }
+        Self {
+            stream,
+            frames: Frames::default(),
+            is_request: true,
+        }
     }
 
     fn check(&mut self, chunk: Option<&Bytes>) -> Result<(), StreamErrorIncoming> {
-        let Some(frames) = &mut self.frames else {
-            return Ok(());
-        };
         let checked = match chunk {
-            Some(bytes) => frames.received(bytes),
-            None => frames.ended(),
+            Some(bytes) => self.frames.received(bytes),
+            None if self.is_request => self.frames.ended(),
+            None => Ok(()),
         };
         checked.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))
     }
