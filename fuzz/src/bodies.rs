@@ -489,9 +489,11 @@ async fn serve(
     let mut told = Told::default();
     let over = world.noted().over.is_some();
     let is_slow = world.noted().is_slow;
+    // A handler keeps its response only if the body is over the limit, not if it is too slow.
+    let is_replaced = over && (!input.keeps || is_slow);
     let fails = matches!(input.handler.ending, Ending::Fail);
     let Ok(response) = result else {
-        assert!(fails && (!over || input.keeps), "the limit layer responds");
+        assert!(fails && !is_replaced, "the limit layer responds");
         return told;
     };
     let refusal = response.extensions().get::<Refusal>();
@@ -501,7 +503,7 @@ async fn serve(
         "a refusal for each overrun before the response"
     );
     told.refused = refusal.is_some();
-    let status = match (over && !input.keeps, is_slow, &input.handler.ending) {
+    let status = match (is_replaced, is_slow, &input.handler.ending) {
         (true, true, _) => StatusCode::REQUEST_TIMEOUT,
         (true, false, _) | (_, _, Ending::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::OK,
@@ -509,7 +511,7 @@ async fn serve(
     assert_eq!(response.status(), status);
 
     let mut body = response.into_body();
-    let by_handler = !told.refused || input.keeps;
+    let by_handler = !is_replaced;
     for _ in 0..input.server.frames {
         let asked = Instant::now();
         let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
