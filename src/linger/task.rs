@@ -133,12 +133,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
     /// Discards at most `chunks` chunks. Returns `Pending` if no more bytes are there now, or if
     /// other tasks have to run.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
-        if self.hold.is_none() {
-            // A `close_notify` that finds no room does not stop the discarding: the client may have
-            // to send before it reads.
-            if let Poll::Ready(Err(_)) = self.poll_half_close(cx) {
-                return Poll::Ready(StopReason::Reset);
-            }
+        if self.hold.is_none() && ready!(self.poll_half_close(cx)).is_err() {
+            return Poll::Ready(StopReason::Reset);
         }
         // One reading of the clock is exact enough for all chunks.
         let now = Instant::now().into_std();
