@@ -98,7 +98,7 @@ const DRAIN: Names = Names {
 };
 
 const STREAM_LINGER: Names = Names {
-    what: "HTTP/2 streams that were drained after their response",
+    what: "HTTP/2 and HTTP/3 streams that were drained after their response",
     total: "bodyguard_stream_lingers_total",
     bytes: "bodyguard_stream_linger_bytes_total",
     duration: "bodyguard_stream_linger_duration_seconds",

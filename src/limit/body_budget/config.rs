@@ -56,7 +56,7 @@ impl BodyBudgetConfig {
     ///
     /// **Only bodies over HTTP/1 wait.** Over HTTP/2 and HTTP/3, a body that waits occupies a part
     /// of the connection's flow-control window, which the bodies that have room need. Without
-    /// room, they are refused at once.
+    /// room, or while other bodies wait for it, they are refused at once.
     ///
     /// # Panics
     ///
