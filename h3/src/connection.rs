@@ -13,18 +13,45 @@ use bytes::Bytes;
 use h3::server::{Connection, RequestResolver};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use quinn::VarInt;
 use tokio::{select, sync::watch, task::JoinSet, time::sleep};
 use tower_bodyguard::{Delivery, delivery::TrackedBody};
 use tower_service::Service;
 
-use crate::{RequestBody, RequestBodyError, quic, response::Sender};
+use crate::{RequestBody, RequestBodyError, quic, response};
 
-/// The settings for all requests of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// The address of the client.
-    pub(crate) addr: SocketAddr,
+/// How many request heads of a connection may fail. h3 0.0.8 keeps the number of each such stream
+/// until the connection ends. The limit is that of h2 for streams that it resets
+/// (`max_local_error_reset_streams`).
+const MAX_FAILED_HEADS: usize = 1024;
+
+/// `H3_EXCESSIVE_LOAD` (RFC 9114 §8.1).
+const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x0107);
+
+/// The parts of a connection that its requests need.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) connection: quinn::Connection,
     pub(crate) header_timeout: Option<Duration>,
+}
+
+impl Client {
+    /// Returns the address of the client, which may change.
+    fn addr(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Waits until a `GOAWAY` has arrived, and what the client has sent before that.
+    async fn round_trip(&self) {
+        sleep(self.connection.rtt()).await;
+    }
+}
+
+/// Whether the head of a request could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    Read,
+    Failed,
 }
 
 /// Serves a connection until the client closes it, or until `stop` completes and its requests are
@@ -32,7 +59,7 @@ pub(crate) struct Settings {
 pub(crate) async fn serve<S, B>(
     mut connection: Connection<quic::Connection, Bytes>,
     service: Delivery<App<S>>,
-    settings: Settings,
+    client: Client,
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
@@ -47,14 +74,21 @@ pub(crate) async fn serve<S, B>(
     let (open, _) = watch::channel(());
     let mut stop = pin!(stop);
     let mut stopping = false;
+    let mut failed_heads = 0;
     loop {
         select! {
             // Requests that have arrived before the shutdown get their responses.
             biased;
-            Some(_) = requests.join_next() => {}
+            Some(ended) = requests.join_next() => {
+                failed_heads += usize::from(matches!(ended, Ok(Head::Failed)));
+                if failed_heads > MAX_FAILED_HEADS {
+                    let reason = b"too many requests without a head";
+                    return client.connection.close(EXCESSIVE_LOAD, reason);
+                }
+            }
             accepted = connection.accept() => {
                 let Ok(Some(resolver)) = accepted else { return };
-                requests.spawn(respond(resolver, service.clone(), settings, open.subscribe()));
+                requests.spawn(respond(resolver, service.clone(), client.clone(), open.subscribe()));
             }
             () = &mut stop, if !stopping => {
                 stopping = true;
@@ -65,48 +99,59 @@ pub(crate) async fn serve<S, B>(
                     () = open.closed() => return,
                 }
             }
-            () = open.closed(), if stopping => return,
+            () = over(&open, &client), if stopping => return,
         }
     }
+}
+
+/// Waits until no request is left, and for those on the way, which are rejected.
+async fn over(open: &watch::Sender<()>, client: &Client) {
+    open.closed().await;
+    client.round_trip().await;
 }
 
 /// Responds to one request.
 async fn respond<S, B>(
     resolver: RequestResolver<quic::Connection, Bytes>,
     mut service: Delivery<App<S>>,
-    settings: Settings,
+    client: Client,
     open: watch::Receiver<()>,
-) where
+) -> Head
+where
     S: Service<Request<Body>, Response = Response<B>>,
     B: HttpBody<Data = Bytes>,
 {
     let resolved = select! {
         resolved = resolver.resolve_request() => resolved,
-        () = after(settings.header_timeout) => return,
+        () = after(client.header_timeout) => return Head::Failed,
     };
     // h3 has responded to a malformed head.
-    let Ok((head, stream)) = resolved else { return };
-    let (send, recv) = stream.split();
-    let sender = Sender::new(send);
+    let Ok((head, stream)) = resolved else {
+        return Head::Failed;
+    };
+    let (mut send, recv) = stream.split();
     let (body, guard) = RequestBody::with_response(recv, head.headers());
     let method = head.method().clone();
     let mut request = head.map(|()| OpenBody {
         body,
         _open: open.clone(),
     });
-    request.extensions_mut().insert(ConnectInfo(settings.addr));
-    if poll_fn(|cx| service.poll_ready(cx)).await.is_err() {
-        return;
+    request.extensions_mut().insert(ConnectInfo(client.addr()));
+    if poll_fn(|cx| service.poll_ready(cx)).await.is_ok() {
+        if let Ok(response) = service.call(request).await {
+            // The client has the response now, or never will.
+            let _ = response::send(&mut send, &method, response).await;
+        }
     }
-    if let Ok(response) = service.call(request).await {
-        sender.send(&method, response).await;
-    }
-    // The client has the response now, or never will.
+    // A response without its end is reset.
+    drop(send);
     drop(guard);
     drop(open);
+    Head::Read
 }
 
-async fn after(timeout: Option<Duration>) {
+/// Completes after the timeout, if there is one.
+pub(crate) async fn after(timeout: Option<Duration>) {
     match timeout {
         Some(timeout) => sleep(timeout).await,
         None => pending().await,

@@ -79,8 +79,8 @@ struct Response<S: RecvStream>(Mutex<State<S>>);
 
 enum State<S: RecvStream> {
     InProgress,
-    /// The body was dropped meanwhile.
-    Unread(RequestStream<S, Bytes>),
+    /// The body was dropped meanwhile, or is malformed. The client is to be stopped with this code.
+    Unread(RequestStream<S, Bytes>, Code),
     Over,
 }
 
@@ -91,20 +91,7 @@ impl<S: RecvStream> RequestBody<S> {
     /// §4.1 allows that, but some clients lose the response then.
     #[must_use]
     pub fn new(stream: RequestStream<S, Bytes>, headers: &HeaderMap) -> Self {
-        let mut body = Self {
-            stream: Some(stream),
-            is_data_over: false,
-            first: None,
-            declared: content_length(headers),
-            received: 0,
-            response: None,
-        };
-        // A task that polls the body later registers its own waker.
-        let cx = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(first) = body.poll_next(cx) {
-            body.first = first;
-        }
-        body
+        Self::begin(stream, headers, None)
     }
 
     /// Creates the body of a request with these headers, and a guard. While the guard exists, a
@@ -114,10 +101,30 @@ impl<S: RecvStream> RequestBody<S> {
         stream: RequestStream<S, Bytes>,
         headers: &HeaderMap,
     ) -> (Self, ResponseGuard<S>) {
-        let mut body = Self::new(stream, headers);
         let response = Arc::new(Response(Mutex::new(State::InProgress)));
-        body.response = Some(Arc::clone(&response));
+        let body = Self::begin(stream, headers, Some(Arc::clone(&response)));
         (body, ResponseGuard(response))
+    }
+
+    fn begin(
+        stream: RequestStream<S, Bytes>,
+        headers: &HeaderMap,
+        response: Option<Arc<Response<S>>>,
+    ) -> Self {
+        let mut body = Self {
+            stream: Some(stream),
+            is_data_over: false,
+            first: None,
+            declared: content_length(headers),
+            received: 0,
+            response,
+        };
+        // A task that polls the body later registers its own waker.
+        let cx = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(first) = body.poll_next(cx) {
+            body.first = first;
+        }
+        body
     }
 
     /// Reads the next frame, and drops the stream at its end.
@@ -139,7 +146,6 @@ impl<S: RecvStream> RequestBody<S> {
             };
             self.received = self.received.saturating_add(data.len() as u64);
             if let Some(declared) = self.declared.filter(|declared| self.received > *declared) {
-                stop(stream, Code::H3_MESSAGE_ERROR);
                 return self.fail(RequestBodyError::length(declared, self.received));
             }
             if !data.is_empty() {
@@ -147,7 +153,6 @@ impl<S: RecvStream> RequestBody<S> {
             }
         }
         if let Some(declared) = self.declared.filter(|declared| self.received < *declared) {
-            stop(stream, Code::H3_MESSAGE_ERROR);
             return self.fail(RequestBodyError::length(declared, self.received));
         }
         let trailers = ready!(stream.poll_recv_trailers(cx));
@@ -162,8 +167,24 @@ impl<S: RecvStream> RequestBody<S> {
         &mut self,
         error: RequestBodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        self.stream = None;
+        let is_malformed = error.is_length_mismatch();
+        match self.stream.take() {
+            Some(stream) if is_malformed => self.give_up(stream, Code::H3_MESSAGE_ERROR),
+            _ => {}
+        }
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// Asks the client to stop: after the response, if one is in progress.
+    fn give_up(&self, mut stream: RequestStream<S, Bytes>, code: Code) {
+        if let Some(response) = &self.response {
+            let mut state = response.lock();
+            if let State::InProgress = *state {
+                *state = State::Unread(stream, code);
+                return;
+            }
+        }
+        stop(&mut stream, code);
     }
 
     /// Returns how many bytes have been read and not been handed out yet.
@@ -175,10 +196,14 @@ impl<S: RecvStream> RequestBody<S> {
     }
 }
 
-/// Returns the declared length. A malformed one is left to the service.
+/// Returns the declared length. The service has to refuse a malformed one, or several that differ
+/// (RFC 9110 §8.6).
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
-    length.parse().ok()
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next()?;
+    let is_one =
+        lengths.all(|other| other == first) && first.as_bytes().iter().all(u8::is_ascii_digit);
+    is_one.then(|| first.to_str().ok()?.parse().ok()).flatten()
 }
 
 /// Asks the client to stop, unless that may panic.
@@ -224,17 +249,9 @@ impl<S: RecvStream + Unpin> Body for RequestBody<S> {
 
 impl<S: RecvStream> Drop for RequestBody<S> {
     fn drop(&mut self) {
-        let Some(mut stream) = self.stream.take() else {
-            return;
-        };
-        if let Some(response) = &self.response {
-            let mut state = response.lock();
-            if let State::InProgress = *state {
-                *state = State::Unread(stream);
-                return;
-            }
+        if let Some(stream) = self.stream.take() {
+            self.give_up(stream, Code::H3_NO_ERROR);
         }
-        stop(&mut stream, Code::H3_NO_ERROR);
     }
 }
 
@@ -248,8 +265,8 @@ impl<S: RecvStream> Response<S> {
 impl<S: RecvStream> Drop for ResponseGuard<S> {
     fn drop(&mut self) {
         let state = std::mem::replace(&mut *self.0.lock(), State::Over);
-        if let State::Unread(mut stream) = state {
-            stop(&mut stream, Code::H3_NO_ERROR);
+        if let State::Unread(mut stream, code) = state {
+            stop(&mut stream, code);
         }
     }
 }

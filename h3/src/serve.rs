@@ -21,7 +21,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    connection::{self, App, Settings},
+    connection::{self, App, Client},
     quic,
 };
 
@@ -45,8 +45,9 @@ use crate::{
 /// - An unread body is read after its response for as long as a connection over TCP lingers, and
 ///   the connection goes on: see [`StreamLinger::http3`](tower_bodyguard::StreamLinger::http3).
 /// - Each request head has a [timeout](Serve::header_timeout), and not only the first.
-/// - The number of connections is not limited. quinn's settings limit the streams of each, and their
-///   windows.
+/// - There is no descriptor for each connection, so their number has
+///   [a limit of its own](Serve::max_connections). quinn's settings limit the streams of each, and
+///   their windows.
 /// - A client that sent `Expect: 100-continue` gets no 100.
 ///
 /// # Cancel safety
@@ -72,6 +73,7 @@ where
             h3.max_field_section_size(MAX_FIELD_SECTION_SIZE);
         }),
         header_timeout: Some(HEADER_TIMEOUT),
+        max_connections: MAX_CONNECTIONS,
         signal: pending(),
     }
 }
@@ -81,6 +83,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same as hyper's default for HTTP/2 (`proto/h2/server.rs`).
 const MAX_FIELD_SECTION_SIZE: u64 = 16 << 10;
+
+/// As many as a process may have file descriptors on most Linux systems with a raised limit. An idle
+/// connection takes about XX KiB.
+const MAX_CONNECTIONS: usize = 65_536;
+
+/// With more handshakes in progress, clients have to prove their addresses first (RFC 9000 §8.1.2),
+/// which takes a round trip. Until then the server keeps no state of them.
+const HANDSHAKES_WITHOUT_RETRY: usize = 256;
 
 /// The time that closed connections get to tell their clients.
 const LAST_TURN: Duration = Duration::from_secs(1);
@@ -93,6 +103,7 @@ pub struct Serve<S, F = Pending<()>> {
     linger: Linger,
     h3: Arc<Configure>,
     header_timeout: Option<Duration>,
+    max_connections: usize,
     signal: F,
 }
 
@@ -109,10 +120,20 @@ impl<S, F> Serve<S, F> {
         self
     }
 
-    /// Limits how long a client may take to send a request head. `None` sets no limit. Default:
-    /// 30 s.
+    /// Limits how long a client may take for the handshake, and for each request head. A head that
+    /// takes longer is reset with `H3_REQUEST_REJECTED`. `None` sets no limit. Default: 30 s.
     pub fn header_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.header_timeout = timeout.into();
+        self
+    }
+
+    /// Limits how many connections may be open. Others are refused (`CONNECTION_REFUSED`), and
+    /// browsers then use TCP. Default: 65 536.
+    ///
+    /// While more than 256 handshakes are in progress, each further client has to prove its address
+    /// with a `Retry` packet (RFC 9000 §8.1.2). So a flood from forged addresses takes no memory.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
         self
     }
 
@@ -161,6 +182,7 @@ impl<S, F> Serve<S, F> {
             linger: self.linger,
             h3: self.h3,
             header_timeout: self.header_timeout,
+            max_connections: self.max_connections,
             signal,
         }
     }
@@ -191,12 +213,15 @@ where
             linger,
             h3,
             header_timeout,
+            max_connections,
             signal,
         } = self;
         let linger = linger.child();
         // Each connection has a receiver, which notifies it of the shutdown. The server waits until
         // all receivers are dropped.
         let (stop, _) = watch::channel(());
+        // Each handshake in progress has a clone.
+        let handshakes = Arc::new(());
         let mut signal = pin!(linger.on(signal));
         loop {
             let incoming = select! {
@@ -205,28 +230,45 @@ where
             };
             // The endpoint was closed.
             let Some(incoming) = incoming else { break };
-            let settings = Settings {
-                addr: incoming.remote_address(),
-                header_timeout,
-            };
-            let service = linger
-                .delivery_layer_for(settings.addr)
-                .layer(App(app.clone()));
+            if endpoint.open_connections() >= max_connections {
+                incoming.refuse();
+                continue;
+            }
+            if Arc::strong_count(&handshakes) > HANDSHAKES_WITHOUT_RETRY && incoming.may_retry() {
+                // Clients that have shown a token may not retry, which was checked.
+                let _ = incoming.retry();
+                continue;
+            }
+            let delivery = linger.delivery_layer_for(incoming.remote_address());
+            let service = delivery.layer(App(app.clone()));
             let h3 = Arc::clone(&h3);
+            let handshaking = Arc::clone(&handshakes);
             let mut stopped = stop.subscribe();
             tokio::spawn(async move {
-                let connection = select! {
-                    connection = handshake(incoming, &*h3) => connection,
+                let accepted = select! {
+                    accepted = handshake(incoming, &*h3) => accepted,
+                    () = connection::after(header_timeout) => return,
                     () = changed(&mut stopped) => return,
                 };
+                drop(handshaking);
                 // A failed handshake concerns the client only, and no caller waits for it.
-                if let Some((connection, rejecting)) = connection {
-                    let stopping = async {
-                        changed(&mut stopped).await;
-                        rejecting.begin();
-                    };
-                    connection::serve(connection, service, settings, stopping).await;
-                }
+                let Some(Accepted {
+                    quinn,
+                    h3,
+                    rejecting,
+                }) = accepted
+                else {
+                    return;
+                };
+                let client = Client {
+                    connection: quinn,
+                    header_timeout,
+                };
+                let stopping = async {
+                    changed(&mut stopped).await;
+                    rejecting.begin();
+                };
+                connection::serve(h3, service, client, stopping).await;
             });
         }
         endpoint.set_server_config(None);
@@ -238,19 +280,25 @@ where
     }
 }
 
-async fn handshake(
-    incoming: Incoming,
-    configure: &Configure,
-) -> Option<(
-    h3::server::Connection<quic::Connection, Bytes>,
-    quic::Rejecting,
-)> {
-    let connection = quic::Connection::new(incoming.await.ok()?);
+/// A connection whose handshake is over.
+struct Accepted {
+    quinn: quinn::Connection,
+    h3: h3::server::Connection<quic::Connection, Bytes>,
+    rejecting: quic::Rejecting,
+}
+
+async fn handshake(incoming: Incoming, configure: &Configure) -> Option<Accepted> {
+    let quinn = incoming.await.ok()?;
+    let connection = quic::Connection::new(quinn.clone());
     let rejecting = connection.rejecting();
     let mut builder = h3::server::builder();
     configure(&mut builder);
-    let built = builder.build(connection).await;
-    Some((built.ok()?, rejecting))
+    let h3 = builder.build(connection).await.ok()?;
+    Some(Accepted {
+        quinn,
+        h3,
+        rejecting,
+    })
 }
 
 /// Waits for the signal. Never returns if the server itself was dropped.

@@ -187,7 +187,7 @@ pub struct BidiStream<B: Buf> {
 impl<B: Buf> BidiStream<B> {
     fn new((send, recv): (quinn::SendStream, quinn::RecvStream)) -> Self {
         Self {
-            send: SendStream::new(send),
+            send: SendStream::of_request(send),
             recv: RecvStream::of_request(recv),
         }
     }
@@ -197,7 +197,8 @@ impl<B: Buf> quic::BidiStream<B> for BidiStream<B> {
     type SendStream = SendStream<B>;
     type RecvStream = RecvStream;
 
-    fn split(self) -> (SendStream<B>, RecvStream) {
+    fn split(mut self) -> (SendStream<B>, RecvStream) {
+        self.send.process();
         (self.send, self.recv)
     }
 }

@@ -1,11 +1,14 @@
-//! Follows the frames of a stream (RFC 9114 §7.1), because h3 0.0.8 does not check two things.
+//! Follows the frames of a stream (RFC 9114 §7.1), because of three faults of h3 0.0.8.
 //!
 //! If a stream ends inside of a `DATA` frame, h3 reports either the end of the body or an error,
 //! depending on how the bytes arrive, and panics when it is asked for trailers then
-//! (`h3::frame::FrameStream::poll_next`). And it buffers a frame of any length, unless it is a
-//! `DATA` frame, before it looks at it.
+//! (`h3::frame::FrameStream::poll_next`). It buffers a frame of any length, unless it is a `DATA`
+//! frame, before it looks at it. And it takes an empty `DATA` frame for the end of the body, so that
+//! the `DATA` frame after it is an error.
 
-use std::fmt;
+use std::{collections::VecDeque, fmt};
+
+use bytes::Bytes;
 
 /// The longest frame, except for `DATA` frames, which h3 passes on as they come. h3's own limit for
 /// `HEADERS`, `max_field_section_size`, counts the fields after decompression, so that a longer
@@ -46,19 +49,47 @@ impl Frames {
         }
     }
 
-    /// Follows the next bytes of the stream.
-    pub(super) fn received(&mut self, mut bytes: &[u8]) -> Result<(), FrameError> {
-        while !bytes.is_empty() && !self.is_raw {
+    /// Follows the next bytes of the stream, and adds to `passed` those that h3 may read: all except
+    /// for empty `DATA` frames. A frame's header is held until it is complete.
+    pub(super) fn received(
+        &mut self,
+        bytes: Bytes,
+        passed: &mut VecDeque<Bytes>,
+    ) -> Result<(), FrameError> {
+        // The first byte that is not passed yet, the next one, and the begin of the header.
+        let (mut from, mut at, mut header_at) = (0, 0, 0);
+        while at < bytes.len() && !self.is_raw {
             if self.remaining > 0 {
-                let skipped = self.remaining.min(bytes.len() as u64);
+                let skipped = self.remaining.min((bytes.len() - at) as u64);
                 self.remaining -= skipped;
-                bytes = &bytes[skipped as usize..];
+                at += skipped as usize;
                 continue;
             }
-            self.header.push(bytes[0]);
-            bytes = &bytes[1..];
-            self.begin()?;
+            if self.header.is_empty() {
+                header_at = at;
+            }
+            self.header.push(bytes[at]);
+            at += 1;
+            let is_empty_data = match self.parse_header()? {
+                Header::Incomplete => continue,
+                Header::EmptyData => true,
+                Header::Other => false,
+            };
+            let is_held = self.header.len() > at - header_at;
+            if is_empty_data {
+                push(passed, bytes.slice(from..header_at));
+                from = at;
+            } else if is_held {
+                push(passed, Bytes::copy_from_slice(&self.header));
+                from = at;
+            }
+            self.header.clear();
         }
+        let end = match self.header.is_empty() {
+            true => bytes.len(),
+            false => header_at,
+        };
+        push(passed, bytes.slice(from..end));
         Ok(())
     }
 
@@ -71,29 +102,43 @@ impl Frames {
     }
 
     /// Begins a frame if its header is complete.
-    fn begin(&mut self) -> Result<(), FrameError> {
+    fn parse_header(&mut self) -> Result<Header, FrameError> {
         let Some((kind, length)) = varint(&self.header) else {
-            return Ok(());
+            return Ok(Header::Incomplete);
         };
         if self.begins_with_type {
             self.begins_with_type = false;
             self.is_raw = kind != CONTROL_STREAM;
-            self.header.clear();
-            return Ok(());
+            return Ok(Header::Other);
         }
         if kind == WEBTRANSPORT_STREAM {
             self.is_raw = true;
-            return Ok(());
+            return Ok(Header::Other);
         }
         let Some((length, _)) = varint(length) else {
-            return Ok(());
+            return Ok(Header::Incomplete);
         };
         if kind != DATA && length > MAX_FRAME {
             return Err(FrameError::TooLong { kind, length });
         }
-        self.header.clear();
         self.remaining = length;
-        Ok(())
+        Ok(match (kind, length) {
+            (DATA, 0) => Header::EmptyData,
+            _ => Header::Other,
+        })
+    }
+}
+
+/// The header of a frame, as far as it has arrived.
+enum Header {
+    Incomplete,
+    EmptyData,
+    Other,
+}
+
+fn push(passed: &mut VecDeque<Bytes>, bytes: Bytes) {
+    if !bytes.is_empty() {
+        passed.push_back(bytes);
     }
 }
 
@@ -136,6 +181,50 @@ mod tests {
         stream
     }
 
+    /// Returns the bytes that pass.
+    fn pass<'a>(frames: &mut Frames, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut passed = VecDeque::new();
+        for chunk in chunks {
+            let received = frames.received(Bytes::copy_from_slice(chunk), &mut passed);
+            received.unwrap();
+        }
+        Vec::from(passed).concat()
+    }
+
+    fn received(frames: &mut Frames, bytes: &[u8]) -> Result<(), FrameError> {
+        frames.received(Bytes::copy_from_slice(bytes), &mut VecDeque::new())
+    }
+
+    #[test]
+    fn empty_data_frames_do_not_pass() {
+        let empty: [&[u8]; 4] = [&[0, 0], &[0, 0x40, 0], &[0x40, 0, 0x80, 0, 0, 0], &[]];
+        // Twice, so that empty frames follow each other.
+        let with_empty = empty
+            .map(|empty| [empty, empty, &request()].concat())
+            .concat();
+        let without = request().repeat(4);
+        for step in [1, 2, 3, 7, 100, 1000] {
+            let mut frames = Frames::default();
+            let passed = pass(&mut frames, with_empty.chunks(step));
+            assert_eq!(
+                (passed, frames.ended()),
+                (without.clone(), Ok(())),
+                "{step}"
+            );
+        }
+    }
+
+    #[test]
+    fn whole_chunk_passes_without_a_copy() {
+        let chunk = Bytes::from(request());
+        let mut passed = VecDeque::new();
+        Frames::default()
+            .received(chunk.clone(), &mut passed)
+            .unwrap();
+        assert_eq!(passed.len(), 1);
+        assert_eq!(passed[0].as_ptr(), chunk.as_ptr());
+    }
+
     #[test]
     fn stream_ends_only_between_frames() {
         let stream = request();
@@ -143,9 +232,8 @@ mod tests {
         for end in 0..=stream.len() {
             for step in [1, 2, 7, 1000] {
                 let mut frames = Frames::default();
-                for chunk in stream[..end].chunks(step) {
-                    frames.received(chunk).unwrap();
-                }
+                let passed = pass(&mut frames, stream[..end].chunks(step));
+                assert!(stream[..end].starts_with(&passed), "{end} {step}");
                 assert_eq!(
                     frames.ended().is_ok(),
                     between.contains(&end),
@@ -165,13 +253,19 @@ mod tests {
         let length = u64::from(limit) + 1;
         // HEADERS, SETTINGS, and a reserved type.
         for kind in [0x01, 0x04, 0x21] {
-            assert_eq!(Frames::default().received(&header(kind, limit)), Ok(()));
-            let above = Frames::default().received(&header(kind, limit + 1));
+            assert_eq!(
+                received(&mut Frames::default(), &header(kind, limit)),
+                Ok(())
+            );
+            let above = received(&mut Frames::default(), &header(kind, limit + 1));
             let kind = u64::from(kind);
             assert_eq!(above, Err(FrameError::TooLong { kind, length }));
         }
         // DATA has no limit here.
-        assert_eq!(Frames::default().received(&header(0, limit + 1)), Ok(()));
+        assert_eq!(
+            received(&mut Frames::default(), &header(0, limit + 1)),
+            Ok(())
+        );
     }
 
     #[test]
@@ -179,15 +273,16 @@ mod tests {
         let frame = [0x21, 0x80, 0x10, 0, 0];
         for (kind, has_frames) in [(0x00, true), (0x02, false), (0x03, false)] {
             let mut frames = Frames::of_unidirectional();
-            frames.received(&[kind]).unwrap();
-            assert_eq!(frames.received(&frame).is_err(), has_frames, "{kind}");
+            received(&mut frames, &[kind]).unwrap();
+            assert_eq!(received(&mut frames, &frame).is_err(), has_frames, "{kind}");
         }
     }
 
     #[test]
     fn webtransport_stream_may_end_anywhere() {
         let mut frames = Frames::default();
-        frames.received(&[0x40, 0x41, 0, 0x01, 0xff, 0xff]).unwrap();
+        let stream = [0x40, 0x41, 0, 0x01, 0xff, 0xff];
+        assert_eq!(pass(&mut frames, stream.chunks(1)), stream);
         assert_eq!(frames.ended(), Ok(()));
     }
 }

@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     fmt,
     future::Future,
     pin::pin,
@@ -12,7 +13,10 @@ use h3::{
 };
 use quinn::VarInt;
 
-use super::{error, frames::Frames};
+use super::{
+    error,
+    frames::{FrameError, Frames},
+};
 
 /// The receiving half of a stream.
 ///
@@ -21,6 +25,8 @@ use super::{error, frames::Frames};
 pub struct RecvStream {
     stream: quinn::RecvStream,
     frames: Frames,
+    /// The bytes that have arrived, and that h3 has not read yet.
+    arrived: VecDeque<Bytes>,
     /// Whether this is a request, which has to end between two frames.
     is_request: bool,
 }
@@ -30,6 +36,7 @@ impl RecvStream {
         Self {
             stream,
             frames: Frames::of_unidirectional(),
+            arrived: VecDeque::new(),
             is_request: false,
         }
     }
@@ -38,17 +45,18 @@ impl RecvStream {
         Self {
             stream,
             frames: Frames::default(),
+            arrived: VecDeque::new(),
             is_request: true,
         }
     }
 
-    fn check(&mut self, chunk: Option<&Bytes>) -> Result<(), StreamErrorIncoming> {
-        let checked = match chunk {
-            Some(bytes) => self.frames.received(bytes),
+    /// Takes the next bytes of the stream, or its end.
+    fn received(&mut self, chunk: Option<Bytes>) -> Result<(), FrameError> {
+        match chunk {
+            Some(bytes) => self.frames.received(bytes, &mut self.arrived),
             None if self.is_request => self.frames.ended(),
             None => Ok(()),
-        };
-        checked.map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))
+        }
     }
 }
 
@@ -59,11 +67,20 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        // The future has no state of its own: it may be made for each poll.
-        let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-        let chunk = chunk.map_err(error::read)?.map(|chunk| chunk.bytes);
-        self.check(chunk.as_ref())?;
-        Poll::Ready(Ok(chunk))
+        loop {
+            if let Some(bytes) = self.arrived.pop_front() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            // The future has no state of its own: it may be made for each poll.
+            let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
+            let chunk = chunk.map_err(error::read)?.map(|chunk| chunk.bytes);
+            let is_end = chunk.is_none();
+            self.received(chunk)
+                .map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))?;
+            if is_end {
+                return Poll::Ready(Ok(None));
+            }
+        }
     }
 
     fn stop_sending(&mut self, error_code: u64) {

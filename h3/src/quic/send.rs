@@ -1,19 +1,32 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Buf;
-use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
+use h3::{
+    error::Code,
+    quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf},
+};
 use quinn::{StoppedError, VarInt};
 
 use super::{error, recv::stream_id};
 
 /// The sending half of a stream.
+///
+/// When it is dropped before its end:
+///
+/// - A request whose head has not been read is reset with `H3_REQUEST_REJECTED`, so that the client
+///   may send it again.
+/// - A response that was split off from its request is reset with `H3_INTERNAL_ERROR`. quinn would
+///   end the stream properly, and a part would look like the whole.
 pub struct SendStream<B: Buf> {
     stream: quinn::SendStream,
+    is_request: bool,
+    /// The code for a drop before the end. Without it, the drop is the end.
+    aborts_with: Option<Code>,
     writing: Option<WriteBuf<B>>,
     /// Set once the end of the stream is queued.
     received: Option<Received>,
@@ -26,9 +39,23 @@ impl<B: Buf> SendStream<B> {
     pub(super) fn new(stream: quinn::SendStream) -> Self {
         Self {
             stream,
+            is_request: false,
+            aborts_with: None,
             writing: None,
             received: None,
         }
+    }
+
+    pub(super) fn of_request(stream: quinn::SendStream) -> Self {
+        let mut stream = Self::new(stream);
+        stream.is_request = true;
+        stream.aborts_with = Some(Code::H3_REQUEST_REJECTED);
+        stream
+    }
+
+    /// Notes that the head of the request has been read.
+    pub(super) fn process(&mut self) {
+        self.aborts_with = Some(Code::H3_INTERNAL_ERROR);
     }
 }
 
@@ -53,10 +80,14 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
             });
         }
         self.writing = Some(data.into());
+        if self.aborts_with == Some(Code::H3_REQUEST_REJECTED) {
+            // h3 itself refuses the head with 431. It does not end the stream.
+            self.aborts_with = None;
+        }
         Ok(())
     }
 
-    /// Completes when the client has acknowledged everything. Within a packet, quinn writes
+    /// Completes when the client has acknowledged everything, if this is a request. Within a packet, quinn writes
     /// `STOP_SENDING` before the data of streams, and a response that waits for the congestion
     /// window comes later still. So only then may the client be asked to stop, and the connection
     /// be closed.
@@ -70,6 +101,10 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
                 self.received.insert(Box::pin(self.stream.stopped()))
             }
         };
+        if !self.is_request {
+            // h3 reads no control frame before its grease stream has ended.
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(match ready!(received.as_mut().poll(cx)) {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(error::terminated(code)),
@@ -85,6 +120,19 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
 
     fn send_id(&self) -> StreamId {
         stream_id(self.stream.id())
+    }
+}
+
+impl<B: Buf> Drop for SendStream<B> {
+    fn drop(&mut self) {
+        let Some(code) = self.aborts_with else { return };
+        // quinn itself resets a stream that the client has stopped, with the client's code
+        // (RFC 9000 §3.5).
+        let cx = &mut Context::from_waker(Waker::noop());
+        let is_stopped = pin!(self.stream.stopped()).poll(cx).is_ready();
+        if self.received.is_none() && !is_stopped {
+            quic::SendStream::<B>::reset(self, code.value());
+        }
     }
 }
 

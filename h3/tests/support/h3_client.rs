@@ -43,15 +43,20 @@ const LARGE: usize = 20_000_000;
 const MEDIUM: usize = 5_000_000;
 const SMALL: usize = 3_000_000;
 
-/// Creates a client endpoint on the loopback interface, which accepts any certificate.
-pub(crate) fn endpoint(transport: TransportConfig) -> Endpoint {
+/// Returns the config of a client that accepts any certificate.
+pub(crate) fn config(transport: TransportConfig) -> ClientConfig {
     let mut tls = (*trusting_anyone()).clone();
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let tls = QuicClientConfig::try_from(tls).unwrap();
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
+    config
+}
+
+/// Creates a client endpoint on the loopback interface.
+pub(crate) fn endpoint(transport: TransportConfig) -> Endpoint {
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(config);
+    endpoint.set_default_client_config(config(transport));
     endpoint
 }
 

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::Request as AxumRequest,
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     routing::post,
 };
 use h3::{error::Code, quic as h3_quic, server::RequestStream};
@@ -52,23 +52,25 @@ where
 
 /// A client whose request head has been sent, and the server's side of that request.
 macro_rules! accepted {
-    ($client:ident, $connection:ident, $headers:ident, $stream:ident, $make:path, $length:expr) => {
+    ($link:ident, $client:ident, $connection:ident, $headers:ident, $stream:ident, $make:path, $length:expr) => {
         let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
         let addr: SocketAddr = endpoint.local_addr().unwrap();
         let begin = async {
-            let connection = connect(addr).await;
-            Request::begin(&connection, "POST", "/", $length).await
+            let link = connect(addr).await;
+            let request = Request::begin(&link, "POST", "/", $length).await;
+            (link, request)
         };
-        let (mut $client, accepted) =
+        let (($link, mut $client), accepted) =
             soon(async { tokio::join!(begin, accept(&endpoint, $make)) }).await;
         let ($connection, $headers, $stream) = accepted;
-        let _ = (&mut $client, &$connection, &$headers);
+        let _ = (&$link, &mut $client, &$connection, &$headers);
     };
 }
 
 #[tokio::test]
 async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
     accepted!(
+        link,
         client,
         _connection,
         headers,
@@ -81,7 +83,7 @@ async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
     // A poll is pending.
     assert!(now(body.frame()).is_none());
     drop(body);
-    client.send.write_all(&data(&[0; 1000])).await.unwrap();
+    soon(received(&link)).await;
     assert!(now(client.send.stopped()).is_none());
     drop(guard);
     let code = soon(client.send.stopped()).await.unwrap();
@@ -91,6 +93,7 @@ async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
 #[tokio::test]
 async fn drop_without_a_response_asks_to_stop_immediately() {
     accepted!(
+        link,
         client,
         _connection,
         headers,
@@ -120,6 +123,7 @@ where
 #[tokio::test]
 async fn drop_after_a_pending_poll_does_not_panic_with_h3_quinn() {
     accepted!(
+        link,
         client,
         _connection,
         headers,
@@ -238,6 +242,89 @@ async fn body_of_another_length_is_an_error() {
     assert_eq!(code, Some(H3_MESSAGE_ERROR.into()));
 }
 
+/// h3 takes an empty frame for the end of the data, and the frame after it for an error of the whole
+/// connection, or the body for too short.
+#[tokio::test]
+async fn empty_data_frames_are_no_end() {
+    let connection = serve(frames()).await;
+    for declared in [None, Some(4)] {
+        let mut request = Request::begin(&connection, "POST", "/", declared).await;
+        for part in ["", "12", "", "", "34", ""] {
+            request
+                .send
+                .write_all(&data(part.as_bytes()))
+                .await
+                .unwrap();
+            // Each frame arrives by itself.
+            soon(received(&connection)).await;
+        }
+        request.send.finish().unwrap();
+        let response = request.response().await.unwrap();
+        let bytes: usize = response
+            .text()
+            .split(' ')
+            .filter_map(|word| word.parse::<usize>().ok())
+            .sum();
+        assert!(response.text().ends_with(", end"), "{}", response.text());
+        assert_eq!(bytes, 4, "{}", response.text());
+    }
+}
+
+/// The client sends more than it declared.
+#[tokio::test]
+async fn malformed_body_is_stopped_after_the_response() {
+    accepted!(
+        link,
+        client,
+        _connection,
+        headers,
+        stream,
+        quic::Connection::new,
+        Some(5)
+    );
+    let (_send, recv) = h3_stream_split(stream);
+    let (mut body, guard) = RequestBody::with_response(recv, &headers);
+    client.send.write_all(&data(b"123456")).await.unwrap();
+    let error = soon(body.frame()).await.unwrap().unwrap_err();
+    assert!(error.is_length_mismatch());
+    drop(body);
+    soon(received(&link)).await;
+    assert!(now(client.send.stopped()).is_none());
+    drop(guard);
+    let code = soon(client.send.stopped()).await.unwrap();
+    assert_eq!(code, Some(H3_MESSAGE_ERROR.into()));
+}
+
+#[tokio::test]
+async fn content_length_is_taken_if_it_is_one_number() {
+    for (lengths, hint) in [
+        (&["7"][..], Some(7)),
+        (&["7", "7"], Some(7)),
+        (&["7", "8"], None),
+        (&["+7"], None),
+        (&["7, 7"], None),
+        (&[""], None),
+        (&["99999999999999999999"], None),
+    ] {
+        accepted!(
+            link,
+            client,
+            _connection,
+            _headers,
+            stream,
+            quic::Connection::new,
+            None
+        );
+        let (_send, recv) = h3_stream_split(stream);
+        let mut headers = HeaderMap::new();
+        for length in lengths {
+            headers.append("content-length", length.parse().unwrap());
+        }
+        let body = RequestBody::new(recv, &headers);
+        assert_eq!(body.size_hint().exact(), hint, "{lengths:?}");
+    }
+}
+
 /// A `DATA` frame of 10 bytes of which 5 arrive, and then the end.
 async fn truncated(connection: &Connection) -> Request {
     let mut request = Request::begin(connection, "POST", "/", None).await;
@@ -266,6 +353,7 @@ async fn end_inside_of_a_frame_is_an_error() {
 #[tokio::test]
 async fn end_inside_of_a_frame_panics_in_h3() {
     accepted!(
+        link,
         client,
         _connection,
         _headers,
@@ -311,6 +399,16 @@ async fn aborted_response_does_not_look_whole() {
         let reset = quinn::ReadError::Reset(H3_INTERNAL_ERROR.into());
         assert_eq!(failed, quinn::ReadToEndError::Read(reset), "{path}");
     }
+}
+
+/// A client would wait for the final response.
+#[tokio::test]
+async fn interim_response_of_a_service_is_an_error_of_the_server() {
+    let app = Router::new().fallback(async || (StatusCode::EARLY_HINTS, "hints"));
+    let connection = serve(app).await;
+    let mut request = Request::begin_and_end(&connection, "GET", None).await;
+    let response = request.response().await.unwrap();
+    assert_eq!((response.status, response.text()), (500, ""));
 }
 
 /// Fields of HTTP/1 would make the response malformed.

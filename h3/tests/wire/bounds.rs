@@ -1,17 +1,26 @@
 //! The limits on an unread body, and that nothing is left of it.
 
-use std::{future::pending, net::SocketAddr, time::Duration};
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, http::StatusCode};
 use futures_util::future::join_all;
-use quinn::{TransportConfig, VarInt};
+use quinn::{ConnectionError, TransportConfig, VarInt};
 use testkit::{MIB, tls::Certificate};
+use tokio::net::UdpSocket;
 use tower_bodyguard::{Counters, Linger, LingerConfig, StopReason, StreamLinger};
 
 use crate::{
     raw::{
-        H3_NO_ERROR, H3_REQUEST_CANCELLED, LARGE, Request, connect, connect_with, data, received,
-        soon,
+        H3_EXCESSIVE_LOAD, H3_NO_ERROR, H3_REQUEST_CANCELLED, H3_REQUEST_REJECTED, LARGE, Request,
+        connect, connect_with, data, received, soon,
     },
     servers::{self, LIMIT, Loop, app},
 };
@@ -262,4 +271,121 @@ async fn body_that_has_arrived_needs_no_slot() {
     let lingers = server.counters.snapshot().stream_lingers;
     assert_eq!(lingers.with_reason(StopReason::Completed), 20);
     assert_eq!(lingers.bytes, 20 * 500);
+}
+
+/// The client sends on ten refused streams as fast as it can.
+#[tokio::test]
+async fn uploads_arrive_beside_streams_that_linger() {
+    let server = Counted::serve(StreamLinger::http3());
+    let mut transport = TransportConfig::default();
+    // The windows of the streams limit the client, and not a buffer that they share.
+    transport.send_window(u64::MAX);
+    let connection = connect_with(server.addr, transport).await;
+    let lingering = join_all((0..10).map(async |_| {
+        let mut request = Request::begin(&connection, "POST", "/", Some(LARGE * 1000)).await;
+        assert_eq!(request.response().await.unwrap().status, 413);
+        tokio::spawn(
+            async move { while request.send.write_all(&data(&[0; 10_000])).await.is_ok() {} },
+        )
+    }))
+    .await;
+    let length = usize::try_from(LIMIT).unwrap();
+    for _ in 0..3 {
+        let mut request = Request::begin(&connection, "POST", "/", Some(LIMIT)).await;
+        request.send_body(length).await.unwrap();
+        assert_eq!(request.response().await.unwrap().status, 200);
+    }
+    assert_eq!(server.linger.stats().reading, 10);
+    assert!(lingering.iter().all(|task| !task.is_finished()));
+}
+
+/// The server has sent the response, and the client never acknowledges it.
+#[tokio::test]
+async fn unacknowledged_response_does_not_hold_the_body() {
+    let server = Counted::serve(StreamLinger::http3().idle_timeout(Duration::from_millis(100)));
+    let relay = Relay::start(server.addr).await;
+    let connection = connect(relay.addr).await;
+    soon(received(&connection)).await;
+    relay.is_one_way.store(true, Ordering::Relaxed);
+    let request = Request::begin(&connection, "POST", "/", Some(LARGE)).await;
+    server.stopped(StopReason::IdleTimeout).await;
+    drop(request);
+}
+
+/// Passes on the packets between a client and a server.
+struct Relay {
+    addr: SocketAddr,
+    /// Whether the packets to the client are lost.
+    is_one_way: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn start(server: SocketAddr) -> Self {
+        let [to_client, to_server] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0"));
+        let (to_client, to_server) = (to_client.await.unwrap(), to_server.await.unwrap());
+        let addr = to_client.local_addr().unwrap();
+        to_server.connect(server).await.unwrap();
+        let is_one_way = Arc::new(AtomicBool::new(false));
+        let loses = Arc::clone(&is_one_way);
+        tokio::spawn(async move {
+            let mut client = None;
+            let (mut up, mut down) = ([0; 65536], [0; 65536]);
+            loop {
+                tokio::select! {
+                    Ok((length, from)) = to_client.recv_from(&mut up) => {
+                        client = Some(from);
+                        let _ = to_server.send(&up[..length]).await;
+                    }
+                    Ok(length) = to_server.recv(&mut down) => {
+                        let client = client.expect("the client speaks first");
+                        if !loses.load(Ordering::Relaxed) {
+                            let _ = to_client.send_to(&down[..length], client).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { addr, is_one_way }
+    }
+}
+
+#[tokio::test]
+async fn head_that_does_not_come_is_rejected() {
+    let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+    let addr = endpoint.local_addr().unwrap();
+    let serve =
+        tower_bodyguard_h3::serve(endpoint, app()).header_timeout(Duration::from_millis(100));
+    tokio::spawn(serve.into_future());
+    let connection = connect(addr).await;
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&[1]).await.unwrap();
+    let reset = soon(recv.read_to_end(100)).await;
+    let rejected = quinn::ReadError::Reset(H3_REQUEST_REJECTED.into());
+    assert_eq!(reset, Err(quinn::ReadToEndError::Read(rejected)));
+    // The connection goes on.
+    let mut request = Request::begin_and_end(&connection, "GET", None).await;
+    assert_eq!(request.response().await.unwrap().text(), "hello");
+}
+
+/// h3 keeps the number of each stream that ends before its head.
+#[tokio::test]
+async fn connection_of_many_streams_without_a_head_is_closed() {
+    let server = Counted::serve(StreamLinger::http3());
+    let connection = connect(server.addr).await;
+    let closed = connection.closed();
+    let opening = async {
+        let mut opened = 0;
+        while let Ok((mut send, _)) = connection.open_bi().await {
+            let _ = send.write_all(&[1]).await;
+            let _ = send.reset(H3_REQUEST_CANCELLED.into());
+            opened += 1;
+        }
+        opened
+    };
+    let (closed, opened) = soon(async { tokio::join!(closed, opening) }).await;
+    let ConnectionError::ApplicationClosed(close) = closed else {
+        panic!("{closed}");
+    };
+    assert_eq!(close.error_code, H3_EXCESSIVE_LOAD.into());
+    assert!(opened > 1024);
 }

@@ -8,5 +8,6 @@ mod servers;
 mod body;
 mod bounds;
 mod early;
+mod handshake;
 mod raw;
 mod shutdown;

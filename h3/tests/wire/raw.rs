@@ -20,6 +20,8 @@ pub(crate) const LARGE: u64 = 16 << 20;
 
 pub(crate) const H3_NO_ERROR: u32 = 0x100;
 pub(crate) const H3_INTERNAL_ERROR: u32 = 0x102;
+pub(crate) const H3_EXCESSIVE_LOAD: u32 = 0x107;
+pub(crate) const H3_REQUEST_REJECTED: u32 = 0x10b;
 pub(crate) const H3_REQUEST_CANCELLED: u32 = 0x10c;
 pub(crate) const H3_MESSAGE_ERROR: u32 = 0x10e;
 
