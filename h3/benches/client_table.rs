@@ -56,6 +56,7 @@ fn words(client: Client, scenario: &str) -> String {
         (_, "get") => "GET".to_owned(),
         (_, "twenty_on_one") => "20 requests on a connection".to_owned(),
         (_, "ten_at_once") => "10 uploads at once, 5 refused".to_owned(),
+        (_, "413_stream_20MB") => "413, fetch from a stream, 20 MB".to_owned(),
         _ => scenario
             .replace('_', ", ")
             .replace("kB", " kB")

@@ -17,7 +17,7 @@ use crate::RequestBodyError;
 ///
 /// It yields the data and the trailers. `size_hint` comes from `Content-Length`, and a body of
 /// another length ends in an error, because such a request is malformed (RFC 9114 §4.1.2). h3 does
-/// not check that.
+/// not check that. The client is then asked to stop with `H3_MESSAGE_ERROR`.
 ///
 /// The body looks for its end when it is made. So `is_end_stream` is true for most requests without
 /// a body, such as a GET, although no task has polled it.

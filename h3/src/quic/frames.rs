@@ -53,7 +53,7 @@ impl Frames {
     /// for empty `DATA` frames. A frame's header is held until it is complete.
     pub(super) fn received(
         &mut self,
-        bytes: Bytes,
+        bytes: &Bytes,
         passed: &mut VecDeque<Bytes>,
     ) -> Result<(), FrameError> {
         // The first byte that is not passed yet, the next one, and the begin of the header.
@@ -185,14 +185,14 @@ mod tests {
     fn pass<'a>(frames: &mut Frames, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut passed = VecDeque::new();
         for chunk in chunks {
-            let received = frames.received(Bytes::copy_from_slice(chunk), &mut passed);
+            let received = frames.received(&Bytes::copy_from_slice(chunk), &mut passed);
             received.unwrap();
         }
         Vec::from(passed).concat()
     }
 
     fn received(frames: &mut Frames, bytes: &[u8]) -> Result<(), FrameError> {
-        frames.received(Bytes::copy_from_slice(bytes), &mut VecDeque::new())
+        frames.received(&Bytes::copy_from_slice(bytes), &mut VecDeque::new())
     }
 
     #[test]
@@ -218,9 +218,7 @@ mod tests {
     fn whole_chunk_passes_without_a_copy() {
         let chunk = Bytes::from(request());
         let mut passed = VecDeque::new();
-        Frames::default()
-            .received(chunk.clone(), &mut passed)
-            .unwrap();
+        Frames::default().received(&chunk, &mut passed).unwrap();
         assert_eq!(passed.len(), 1);
         assert_eq!(passed[0].as_ptr(), chunk.as_ptr());
     }

@@ -51,7 +51,7 @@ impl RecvStream {
     }
 
     /// Takes the next bytes of the stream, or its end.
-    fn received(&mut self, chunk: Option<Bytes>) -> Result<(), FrameError> {
+    fn received(&mut self, chunk: Option<&Bytes>) -> Result<(), FrameError> {
         match chunk {
             Some(bytes) => self.frames.received(bytes, &mut self.arrived),
             None if self.is_request => self.frames.ended(),
@@ -74,10 +74,9 @@ impl quic::RecvStream for RecvStream {
             // The future has no state of its own: it may be made for each poll.
             let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
             let chunk = chunk.map_err(error::read)?.map(|chunk| chunk.bytes);
-            let is_end = chunk.is_none();
-            self.received(chunk)
+            self.received(chunk.as_ref())
                 .map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))?;
-            if is_end {
+            if chunk.is_none() {
                 return Poll::Ready(Ok(None));
             }
         }

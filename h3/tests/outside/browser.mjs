@@ -5,6 +5,7 @@
 // HASH is the SHA-256 of the certificate's public key, in base64. Prints a line for each scenario:
 // its name, and "ok" or the reason. SECONDS is the time limit of each. Exits with 1 if the browser
 // cannot be driven.
+import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -40,8 +41,53 @@ const BY_SCRIPT = {
       path,
       size,
     ),
+  /** The length is not declared. */
+  stream: (page, path, size) =>
+    page.evaluate(
+      async (path, size) => {
+        const body = new Blob([new Uint8Array(size)]).stream();
+        const response = await fetch(path, { method: 'POST', body, duplex: 'half' });
+        return [response.status, await response.text()];
+      },
+      path,
+      size,
+    ),
   form: byForm,
 };
+
+/** The uploads of a scenario with several of them: the paths, the sizes and the statuses. */
+const SEVERAL = {
+  twenty: [
+    ['/', 5_000_000, 413],
+    ['/', 3_000_000, 200],
+    ['/private', 5_000_000, 401],
+    ['/', 3_000, 200],
+  ],
+  ten: [
+    ['/', 5_000_000, 413],
+    ['/', 3_000_000, 200],
+  ],
+};
+
+/** Sends five times these uploads, one after the other or all at once. Returns what was wrong. */
+function bySeveral(page, uploads, isAtOnce) {
+  return page.evaluate(
+    async (uploads, isAtOnce) => {
+      const send = async ([path, size, status]) => {
+        const response = await fetch(path, { method: 'POST', body: new Uint8Array(size) });
+        await response.text();
+        return response.status === status ? [] : `${path}: ${response.status} and not ${status}`;
+      };
+      const all = Array(5).fill(uploads).flat();
+      if (isAtOnce) return (await Promise.all(all.map(send))).flat();
+      const wrong = [];
+      for (const upload of all) wrong.push(await send(upload));
+      return wrong.flat();
+    },
+    uploads,
+    isAtOnce,
+  );
+}
 
 /** Sends a file by a form, and returns what the page shows then. */
 async function byForm(page, path, size) {
@@ -70,6 +116,9 @@ const EXPECTED = {
   accepted: ['/', 200, /^[0-9a-f]{64}$/],
 };
 
+/** The SHA-256 of the body that a script sends. A form adds lines of its own to the body. */
+const hashOf = (size) => createHash('sha256').update(Buffer.alloc(size)).digest('hex');
+
 const SIZES = { '3kB': 3_000, '60kB': 60_000, '3MB': 3_000_000, '20MB': 20_000_000 };
 
 
@@ -96,9 +145,15 @@ async function play(scenario) {
       const text = await page.evaluate(() => document.body.innerText);
       return text === 'hello' ? 'ok' : `shows ${text}`;
     }
+    if (kind in SEVERAL) {
+      const several = bySeveral(page, SEVERAL[kind], kind === 'ten');
+      const wrong = await within(1000 * seconds, several);
+      return wrong.join(', ') || 'ok';
+    }
     const [path, expected, text] = EXPECTED[kind];
     const [status, seen] = await within(1000 * seconds, BY_SCRIPT[way](page, path, SIZES[size]));
     if (status !== expected) return `status ${status}`;
+    if (kind === 'accepted' && way !== 'form' && seen !== hashOf(SIZES[size])) return 'another hash';
     return text.test(seen) ? 'ok' : `shows ${seen.slice(0, 100)}`;
   } catch (error) {
     return String(error.message ?? error).split('\n')[0];

@@ -32,13 +32,15 @@ fn trials() -> Vec<Trial> {
 /// Returns a trial for each scenario of a client. A browser plays all in one: its start takes long.
 fn trials_of(client: Client) -> Vec<Trial> {
     let needs = client.needs();
-    let one_at_a_time = client.scenarios().chunks(match client {
+    let scenarios = client.scenarios();
+    let one_at_a_time = scenarios.chunks(match client {
         Client::Chromium | Client::Firefox => usize::MAX,
         _ => 1,
     });
     one_at_a_time
         .map(|scenarios| {
-            let name = match scenarios {
+            let scenarios = scenarios.to_vec();
+            let name = match scenarios[..] {
                 [scenario] => format!("{}_{scenario}", client.name()),
                 _ => client.name().to_owned(),
             };

@@ -86,18 +86,36 @@ const OF_PROGRAMS: &[&str] = &[
 
 const OF_BROWSERS: &[&str] = &[
     "get",
-    "401_fetch_3kB",
-    "401_fetch_20MB",
-    "401_xhr_60kB",
     "401_form_3kB",
     "401_form_60kB",
+    "401_form_20MB",
+    "401_fetch_3kB",
+    "401_fetch_60kB",
+    "401_fetch_20MB",
+    "401_xhr_3kB",
+    "401_xhr_60kB",
+    "401_xhr_20MB",
+    "404_form_3kB",
+    "404_form_60kB",
+    "404_form_20MB",
+    "404_fetch_3kB",
+    "404_fetch_60kB",
+    "404_fetch_20MB",
+    "404_xhr_3kB",
+    "404_xhr_60kB",
+    "404_xhr_20MB",
+    "413_form_20MB",
     "413_fetch_20MB",
     "413_xhr_20MB",
-    "413_form_20MB",
-    "404_fetch_20MB",
-    "accepted_fetch_3MB",
     "accepted_form_3MB",
+    "accepted_fetch_3MB",
+    "accepted_xhr_3MB",
+    "twenty_on_one",
+    "ten_at_once",
 ];
+
+/// Firefox has no uploads from a stream, whose length is not declared.
+const OF_CHROMIUM_ALONE: &str = "413_stream_20MB";
 
 /// How long a browser may take for a scenario that may never end. If its response arrives, it takes
 /// less than a second on an idle machine.
@@ -118,10 +136,11 @@ impl Client {
         }
     }
 
-    pub(crate) fn scenarios(self) -> &'static [&'static str] {
+    pub(crate) fn scenarios(self) -> Vec<&'static str> {
         match self {
-            Self::Chromium | Self::Firefox => OF_BROWSERS,
-            _ => OF_PROGRAMS,
+            Self::Chromium => [OF_BROWSERS, &[OF_CHROMIUM_ALONE]].concat(),
+            Self::Firefox => OF_BROWSERS.to_vec(),
+            _ => OF_PROGRAMS.to_vec(),
         }
     }
 

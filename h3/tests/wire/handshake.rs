@@ -1,4 +1,4 @@
-//! What the server does for clients that have not proved their address, or are too many.
+//! Handshakes: clients that have not proved their address, and connections above the limit.
 
 use std::{
     net::{SocketAddr, UdpSocket},
