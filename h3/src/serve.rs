@@ -131,8 +131,14 @@ impl<S, F> Serve<S, F> {
     ///
     /// While more than 256 handshakes are in progress, each further client has to prove its address
     /// with a `Retry` packet (RFC 9000 §8.1.2). So a flood from forged addresses takes no memory.
+    ///
+    /// # Panics
+    ///
+    /// Panics at 0, because the server could serve no connection.
+    #[track_caller]
     pub fn max_connections(mut self, max_connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = max_connections.into();
+        assert_ne!(self.max_connections, Some(0), "a server needs a connection");
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Response, header::CONNECTION};
+use http::{Response, Version, header::CONNECTION};
 use http_body::Body;
 
 use super::{
@@ -41,8 +41,10 @@ pub(super) struct Disposition {
 
 impl Disposition {
     /// Clears `persistent` if the response says `Connection: close` or refuses a client as too
-    /// slow.
+    /// slow, and `left` if the response itself is HTTP/1.0.
     pub(super) fn apply_response<B>(&mut self, response: &Response<B>) {
+        self.left
+            .take_if(|_| response.version() == Version::HTTP_10);
         let says_close = has_token(response.headers(), &CONNECTION, "close");
         self.persistent &= !says_close && !is_too_slow(response);
     }

@@ -133,7 +133,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
     /// Discards at most `chunks` chunks. Returns `Pending` if no more bytes are there now, or if
     /// other tasks have to run.
     fn poll_discard(&mut self, cx: &mut Context<'_>, chunks: usize) -> Poll<StopReason> {
-        if self.hold.is_none() && ready!(self.poll_half_close(cx)).is_err() {
+        // While the socket has no room for the `close_notify`, the client may have to send before it
+        // reads.
+        if self.hold.is_none() && matches!(self.poll_half_close(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(StopReason::Reset);
         }
         // One reading of the clock is exact enough for all chunks.
@@ -382,6 +384,31 @@ mod tests {
         assert!(client.read(&mut [0]).now_or_never().is_none());
         client.write_all(&[0; 1]).await.unwrap();
         assert_eq!(until_half_close(&mut client).await, 100);
+    }
+
+    /// The client reads nothing before it has sent everything, and the pipe is full of the response.
+    #[tokio::test(start_paused = true)]
+    async fn upload_is_discarded_while_there_is_no_room_for_the_close_notify() {
+        let linger = Linger::default();
+        let (mut client, mut server) = duplex(64);
+        server.write_all(&[1; 64]).await.unwrap();
+        super::linger(LingerHandoff {
+            half_closed: HalfClosed(false),
+            hold: Some(HalfCloseHold {
+                remaining: Some(10),
+            }),
+            close_notify: b"close_notify".to_vec(),
+            ..left(server, &linger)
+        });
+        client.write_all(&[0; 10]).await.unwrap();
+        sleep(Duration::from_millis(200)).await;
+        client.write_all(&[0; 10_000]).await.unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [&[1; 64][..], b"close_notify"].concat());
+        drop(client);
+        ended(&linger).await;
+        assert_eq!(linger.stats().discarded_bytes, 10_010);
     }
 
     #[tokio::test(start_paused = true)]

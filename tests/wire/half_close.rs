@@ -3,14 +3,21 @@
 #![cfg(all(feature = "axum", feature = "axum-server"))]
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     thread,
     time::Duration,
 };
 
-use axum::{Router, http::StatusCode, routing::post};
+use axum::{
+    Router,
+    body::Body,
+    http::{StatusCode, Version},
+    response::IntoResponse,
+    routing::post,
+};
 use axum_server::tls_rustls::RustlsConfig;
+use futures_util::stream;
 use testkit::{
     SendFirst,
     client::{Ended, Framing, PATIENCE, connect, read_head, read_to_end, write_chunk},
@@ -45,13 +52,17 @@ fn combined(config: LingerConfig) -> Server {
 }
 
 fn over_tls(config: LingerConfig, certificate: &Certificate) -> Server {
+    app_over_tls(app(), config, certificate)
+}
+
+fn app_over_tls(app: Router, config: LingerConfig, certificate: &Certificate) -> Server {
     let tls = RustlsConfig::from_config(certificate.server());
     Server::run_with(Linger::new(config), |listener, linger| async move {
         let listener = listener.into_std().unwrap();
         axum_server::from_tcp_rustls(listener, tls)
             .unwrap()
             .map(|tls| tls.acceptor(linger.acceptor()))
-            .serve(app().into_make_service())
+            .serve(app.into_make_service())
             .await
             .unwrap();
     })
@@ -190,6 +201,30 @@ fn half_close_is_immediate_if_it_must_not_wait() {
     client.write_all(&[0; HALF]).unwrap();
     assert!(read_head(&mut client).starts_with("HTTP/1.0 401 "));
     assert_ends(&mut client);
+}
+
+/// The wrapper beneath TLS cannot see the version.
+#[test]
+fn response_of_http_1_0_to_a_request_of_http_1_1_is_ended_immediately() {
+    let old = || async {
+        let mut response =
+            Body::from_stream(stream::iter([Ok::<_, io::Error>("no")])).into_response();
+        *response.version_mut() = Version::HTTP_10;
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response
+    };
+    let certificate = Certificate::new();
+    let server = app_over_tls(Router::new().route("/", post(old)), patient(), &certificate);
+    let mut client = certificate.client(&TLS13).connect(server.addr);
+    client.write_all(declared().head().as_bytes()).unwrap();
+    client.write_all(&[0; HALF]).unwrap();
+    let (response, ended) = read_to_end(&mut client);
+    let response = String::from_utf8(response).unwrap();
+    assert!(
+        response.starts_with("HTTP/1.0 401 ") && response.ends_with("\r\n\r\nno"),
+        "{response}"
+    );
+    assert!(matches!(ended, Ended::Cleanly), "{ended:?}");
 }
 
 #[test]

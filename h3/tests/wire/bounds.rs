@@ -281,14 +281,20 @@ async fn uploads_arrive_beside_streams_that_linger() {
     // The windows of the streams limit the client, and not a buffer that they share.
     transport.send_window(u64::MAX);
     let connection = connect_with(server.addr, transport).await;
-    let lingering = join_all((0..10).map(async |_| {
+    let requests = join_all((0..10).map(async |_| {
         let mut request = Request::begin(&connection, "POST", "/", Some(LARGE * 1000)).await;
         assert_eq!(request.response().await.unwrap().status, 413);
-        tokio::spawn(
-            async move { while request.send.write_all(&data(&[0; 10_000])).await.is_ok() {} },
-        )
-    }))
-    .await;
+        request
+    }));
+    let send = async |mut request: Request| {
+        let frame = data(&[0; 10_000]);
+        while request.send.write_all(&frame).await.is_ok() {}
+    };
+    let lingering: Vec<_> = requests
+        .await
+        .into_iter()
+        .map(|request| tokio::spawn(send(request)))
+        .collect();
     let length = usize::try_from(LIMIT).unwrap();
     for _ in 0..3 {
         let mut request = Request::begin(&connection, "POST", "/", Some(LIMIT)).await;
