@@ -10,7 +10,10 @@ use std::{
 
 use axum::{body::Body, extract::ConnectInfo};
 use bytes::Bytes;
-use h3::server::{Connection, RequestResolver};
+use h3::{
+    error::{Code, StreamError},
+    server::{Connection, RequestResolver},
+};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use quinn::VarInt;
@@ -20,10 +23,9 @@ use tower_service::Service;
 
 use crate::{RequestBody, RequestBodyError, quic, response};
 
-/// How many request heads of a connection may fail. h3 0.0.8 keeps the number of each such stream
-/// until the connection ends. The limit is that of h2 for streams that it resets
-/// (`max_local_error_reset_streams`).
-const MAX_FAILED_HEADS: usize = 1024;
+/// How many streams of a connection may end before their heads, or have them too late. h3 0.0.8
+/// keeps the number of each until the connection ends, which takes about 32 bytes.
+const MAX_FAILED_HEADS: usize = 10_000;
 
 /// The longest wait for requests that cross a `GOAWAY`.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
@@ -51,11 +53,13 @@ impl Client {
     }
 }
 
-/// Whether the head of a request could be read.
+/// How a request ended, as far as h3 is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Head {
+    /// h3 has it, even if it is malformed.
     Read,
-    Failed,
+    /// It did not arrive, or not in time.
+    Missing,
 }
 
 /// Serves a connection until the client closes it, or until `stop` completes and its requests are
@@ -84,7 +88,7 @@ pub(crate) async fn serve<S, B>(
             // Requests that have arrived before the shutdown get their responses.
             biased;
             Some(ended) = requests.join_next() => {
-                failed_heads += usize::from(matches!(ended, Ok(Head::Failed)));
+                failed_heads += usize::from(matches!(ended, Ok(Head::Missing)));
                 if failed_heads > MAX_FAILED_HEADS {
                     let reason = b"too many requests without a head";
                     return client.connection.close(EXCESSIVE_LOAD, reason);
@@ -97,6 +101,8 @@ pub(crate) async fn serve<S, B>(
             () = &mut stop, if !stopping => {
                 stopping = true;
                 select! {
+                    // Idle clients get it, too.
+                    biased;
                     // Names the request after the last one that was accepted. Waits while the
                     // client gives the control stream no room.
                     _ = connection.shutdown(1) => {}
@@ -127,11 +133,12 @@ where
 {
     let resolved = select! {
         resolved = resolver.resolve_request() => resolved,
-        () = after(client.header_timeout) => return Head::Failed,
+        () = after(client.header_timeout) => return Head::Missing,
     };
-    // h3 has responded to a malformed head.
-    let Ok((head, stream)) = resolved else {
-        return Head::Failed;
+    let (head, stream) = match resolved {
+        Ok(request) => request,
+        // h3 has responded to a malformed head.
+        Err(error) => return head_of(&error),
     };
     let (mut send, recv) = stream.split();
     let (body, guard) = RequestBody::with_response(recv, head.headers());
@@ -152,6 +159,14 @@ where
     drop(guard);
     drop(open);
     Head::Read
+}
+
+fn head_of(error: &StreamError) -> Head {
+    match error {
+        StreamError::HeaderTooBig { .. } => Head::Read,
+        StreamError::StreamError { code, .. } if *code == Code::H3_MESSAGE_ERROR => Head::Read,
+        _ => Head::Missing,
+    }
 }
 
 /// Completes after the timeout, if there is one.

@@ -155,22 +155,25 @@ impl<S: RecvStream> RequestBody<S> {
         if let Some(declared) = self.declared.filter(|declared| self.received < *declared) {
             return self.fail(RequestBodyError::length(declared, self.received));
         }
-        let trailers = ready!(stream.poll_recv_trailers(cx));
-        self.stream = None;
-        Poll::Ready(match trailers {
-            Ok(trailers) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
-            Err(error) => Some(Err(RequestBodyError::stream(error))),
-        })
+        match ready!(stream.poll_recv_trailers(cx)) {
+            Ok(trailers) => {
+                self.stream = None;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+            Err(error) => self.fail(RequestBodyError::stream(error)),
+        }
     }
 
     fn fail(
         &mut self,
         error: RequestBodyError,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let is_malformed = error.is_length_mismatch();
-        match self.stream.take() {
-            Some(stream) if is_malformed => self.give_up(stream, Code::H3_MESSAGE_ERROR),
-            _ => {}
+        let code = match error.is_length_mismatch() {
+            true => Code::H3_MESSAGE_ERROR,
+            false => Code::H3_NO_ERROR,
+        };
+        if let Some(stream) = self.stream.take() {
+            self.give_up(stream, code);
         }
         Poll::Ready(Some(Err(error)))
     }

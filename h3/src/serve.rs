@@ -14,7 +14,7 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
-use quinn::{Endpoint, Incoming};
+use quinn::{Connecting, Endpoint};
 use tokio::{select, sync::watch, time::timeout};
 use tower_bodyguard::Linger;
 use tower_layer::Layer;
@@ -127,10 +127,10 @@ impl<S, F> Serve<S, F> {
     }
 
     /// Limits how many connections may be open. Others are refused (`CONNECTION_REFUSED`), and
-    /// browsers then use TCP. `None` sets no limit. Default: 16 384, which take about 900 MiB if all are idle.
+    /// browsers then use TCP. A client can keep idle connections for as long as it likes. `None` sets no limit. Default: 16 384, which take about 900 MiB if all are idle.
     ///
     /// While more than 256 handshakes are in progress, each further client has to prove its address
-    /// with a `Retry` packet (RFC 9000 §8.1.2). So a flood from forged addresses takes no memory.
+    /// with a `Retry` packet (RFC 9000 §8.1.2). So a flood from forged addresses takes no more memory.
     ///
     /// # Panics
     ///
@@ -242,19 +242,24 @@ where
                 incoming.refuse();
                 continue;
             }
-            if Arc::strong_count(&handshakes) > HANDSHAKES_WITHOUT_RETRY && incoming.may_retry() {
-                // Clients that have shown a token may not retry, which was checked.
+            let is_proved = incoming.remote_address_validated();
+            if Arc::strong_count(&handshakes) > HANDSHAKES_WITHOUT_RETRY && !is_proved {
+                // It is an error only for clients that have proved their address.
                 let _ = incoming.retry();
                 continue;
             }
             let delivery = linger.delivery_layer_for(incoming.remote_address());
+            // The packet is not one of a new connection after all.
+            let Ok(connecting) = incoming.accept() else {
+                continue;
+            };
             let service = delivery.layer(App(app.clone()));
             let h3 = Arc::clone(&h3);
             let handshaking = Arc::clone(&handshakes);
             let mut stopped = stop.subscribe();
             tokio::spawn(async move {
                 let accepted = select! {
-                    accepted = handshake(incoming, &*h3) => accepted,
+                    accepted = handshake(connecting, &*h3) => accepted,
                     () = connection::after(header_timeout) => return,
                     () = changed(&mut stopped) => return,
                 };
@@ -279,10 +284,13 @@ where
                 connection::serve(h3, service, client, stopping).await;
             });
         }
-        endpoint.set_server_config(None);
         // An error means that there is no connection.
         let _ = stop.send(());
-        stop.closed().await;
+        select! {
+            () = stop.closed() => {}
+            () = refuse(&endpoint) => stop.closed().await,
+        }
+        endpoint.set_server_config(None);
         linger.shutdown(Duration::ZERO).await;
         let _ = timeout(LAST_TURN, endpoint.wait_idle()).await;
     }
@@ -295,8 +303,8 @@ struct Accepted {
     rejecting: quic::Rejecting,
 }
 
-async fn handshake(incoming: Incoming, configure: &Configure) -> Option<Accepted> {
-    let quinn = incoming.await.ok()?;
+async fn handshake(connecting: Connecting, configure: &Configure) -> Option<Accepted> {
+    let quinn = connecting.await.ok()?;
     let connection = quic::Connection::new(quinn.clone());
     let rejecting = connection.rejecting();
     let mut builder = h3::server::builder();
@@ -307,6 +315,13 @@ async fn handshake(incoming: Incoming, configure: &Configure) -> Option<Accepted
         h3,
         rejecting,
     })
+}
+
+/// Refuses connections until the endpoint is closed.
+async fn refuse(endpoint: &Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        incoming.refuse();
+    }
 }
 
 /// Waits for the signal. Never returns if the server itself was dropped.

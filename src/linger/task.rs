@@ -140,11 +140,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> LingeringConnection<T> {
         }
         // One reading of the clock is exact enough for all chunks.
         let now = Instant::now().into_std();
-        let bounds = self.closing.linger().bounds();
+        let bounds = *self.closing.linger().bounds();
         for _ in 0..chunks {
             let end = match ready!(poll_discard(&mut self.io, cx)) {
-                Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, bounds),
-                Ok(Found::End) => Some(StopReason::Completed),
+                Ok(Found::Bytes(bytes)) => self.discarding.received(bytes as u64, now, &bounds),
+                Ok(Found::End) => {
+                    // The client may still read.
+                    self.hold = None;
+                    let _ = ready!(self.poll_half_close(cx));
+                    Some(StopReason::Completed)
+                }
                 Err(_) => Some(StopReason::Reset),
             };
             if let Some(end) = end {
@@ -409,6 +414,27 @@ mod tests {
         drop(client);
         ended(&linger).await;
         assert_eq!(linger.stats().discarded_bytes, 10_010);
+    }
+
+    /// The client closes its side, and reads only then.
+    #[tokio::test(start_paused = true)]
+    async fn close_notify_is_sent_to_a_client_that_has_closed_its_side() {
+        let linger = Linger::default();
+        let (mut client, mut server) = duplex(64);
+        server.write_all(&[1; 64]).await.unwrap();
+        super::linger(LingerHandoff {
+            half_closed: HalfClosed(false),
+            hold: Some(HalfCloseHold {
+                remaining: Some(10),
+            }),
+            close_notify: b"close_notify".to_vec(),
+            ..left(server, &linger)
+        });
+        client.shutdown().await.unwrap();
+        sleep(Duration::from_millis(200)).await;
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [&[1; 64][..], b"close_notify"].concat());
     }
 
     #[tokio::test(start_paused = true)]

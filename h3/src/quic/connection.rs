@@ -178,7 +178,8 @@ impl Clone for Opener {
     }
 }
 
-/// A request stream, both ways.
+/// A request stream, both ways. A server has to [split](h3::quic::BidiStream::split) it when it has
+/// read the head: until then, a drop tells the client that it may send the request again.
 pub struct BidiStream<B: Buf> {
     send: SendStream<B>,
     recv: RecvStream,

@@ -1,12 +1,17 @@
-//! Follows the frames of a stream (RFC 9114 §7.1), because of three faults of h3 0.0.8.
+//! Follows the frames of a stream (RFC 9114 §7.1), because of these faults of h3 0.0.8
+//! (`h3::frame::FrameStream`):
 //!
-//! If a stream ends inside of a `DATA` frame, h3 reports either the end of the body or an error,
-//! depending on how the bytes arrive, and panics when it is asked for trailers then
-//! (`h3::frame::FrameStream::poll_next`). It buffers a frame of any length, unless it is a `DATA`
-//! frame, before it looks at it. And it takes an empty `DATA` frame for the end of the body, so that
-//! the `DATA` frame after it is an error.
+//! - If a stream ends inside of a `DATA` frame, h3 reports either the end of the body or an error,
+//!   depending on how the bytes arrive, and panics when it is asked for trailers then.
+//! - It takes an empty `DATA` frame for the end of the body, so that the next one is an error.
+//! - It buffers a frame of any length, unless it is a `DATA` frame, and decodes it anew with each
+//!   part that arrives.
+//! - It reads more bytes with each call, even if it has bytes left. So many short frames would fill
+//!   its buffer, past every limit on the body and the windows of QUIC.
+//!
+//! So h3 gets the bytes in pieces, each of which it consumes with one call.
 
-use std::{collections::VecDeque, fmt};
+use std::{fmt, mem};
 
 use bytes::Bytes;
 
@@ -24,10 +29,12 @@ const WEBTRANSPORT_STREAM: u64 = 0x41;
 /// The position in the frames of a stream.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// The bytes of a frame's header that have arrived: its type and its length.
-    header: Vec<u8>,
+    /// A frame's header, or a frame other than `DATA`, of which a part has arrived.
+    partial: Vec<u8>,
     /// How many bytes of the current frame are still to come.
     remaining: u64,
+    /// Whether the current frame is passed as a whole.
+    is_whole: bool,
     /// Set while the stream's type has not arrived.
     begins_with_type: bool,
     /// Set once the stream has turned out to have no frames.
@@ -49,97 +56,139 @@ impl Frames {
         }
     }
 
-    /// Follows the next bytes of the stream, and adds to `passed` those that h3 may read: all except
-    /// for empty `DATA` frames. A frame's header is held until it is complete.
-    pub(super) fn received(
-        &mut self,
-        bytes: &Bytes,
-        passed: &mut VecDeque<Bytes>,
-    ) -> Result<(), FrameError> {
-        // The first byte that is not passed yet, the next one, and the begin of the header.
-        let (mut from, mut at, mut header_at) = (0, 0, 0);
-        while at < bytes.len() && !self.is_raw {
+    /// Splits the next piece off the bytes that have arrived: the header of a `DATA` frame, a part
+    /// of its payload, or a whole frame of another type. Leaves out empty `DATA` frames. Returns
+    /// `None` if more bytes have to arrive.
+    pub(super) fn split_off(&mut self, arrived: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
+        while !arrived.is_empty() {
+            if self.is_raw {
+                return Ok(Some(mem::take(arrived)));
+            }
             if self.remaining > 0 {
-                let skipped = self.remaining.min((bytes.len() - at) as u64);
-                self.remaining -= skipped;
-                at += skipped as usize;
+                let part = self.remaining.min(arrived.len() as u64);
+                self.remaining -= part;
+                let part = arrived.split_to(part as usize);
+                if !self.is_whole {
+                    return Ok(Some(part));
+                }
+                self.partial.extend_from_slice(&part);
+                if self.remaining == 0 {
+                    return Ok(Some(mem::take(&mut self.partial).into()));
+                }
                 continue;
             }
-            if self.header.is_empty() {
-                header_at = at;
+            if let Some(piece) = self.begin(arrived)? {
+                return Ok(Some(piece));
             }
-            self.header.push(bytes[at]);
-            at += 1;
-            let is_empty_data = match self.parse_header()? {
-                Header::Incomplete => continue,
-                Header::EmptyData => true,
-                Header::Other => false,
-            };
-            let is_held = self.header.len() > at - header_at;
-            if is_empty_data {
-                push(passed, bytes.slice(from..header_at));
-                from = at;
-            } else if is_held {
-                push(passed, Bytes::copy_from_slice(&self.header));
-                from = at;
-            }
-            self.header.clear();
         }
-        let end = match self.header.is_empty() {
-            true => bytes.len(),
-            false => header_at,
-        };
-        push(passed, bytes.slice(from..end));
-        Ok(())
+        Ok(None)
     }
 
     /// Checks that the stream does not end inside of a frame.
     pub(super) fn ended(&self) -> Result<(), FrameError> {
-        match self.is_raw || (self.remaining == 0 && self.header.is_empty()) {
+        match self.is_raw || (self.remaining == 0 && self.partial.is_empty()) {
             true => Ok(()),
             false => Err(FrameError::Incomplete),
         }
     }
 
-    /// Begins a frame if its header is complete.
-    fn parse_header(&mut self) -> Result<Header, FrameError> {
-        let Some((kind, length)) = varint(&self.header) else {
-            return Ok(Header::Incomplete);
+    /// Begins a frame. Returns its header if that is a piece.
+    fn begin(&mut self, arrived: &mut Bytes) -> Result<Option<Bytes>, FrameError> {
+        let before = self.partial.len();
+        let header = match before {
+            0 => self.parse(arrived)?,
+            _ => {
+                // At most two integers of 8 bytes.
+                let more = arrived.len().min(16);
+                self.partial.extend_from_slice(&arrived[..more]);
+                let parsed = self.parse(&self.partial)?;
+                self.partial.truncate(before);
+                parsed
+            }
+        };
+        let Some(Header { length, kind }) = header else {
+            self.partial.extend_from_slice(arrived);
+            arrived.clear();
+            return Ok(None);
+        };
+        if let HeaderKind::Other(payload) = kind {
+            let whole = (length as u64).saturating_add(payload);
+            if before == 0 && whole <= arrived.len() as u64 {
+                return Ok(Some(arrived.split_to(whole as usize)));
+            }
+        }
+        let rest = arrived.split_to(length - before);
+        let header = match before {
+            0 => rest,
+            _ => {
+                self.partial.extend_from_slice(&rest);
+                mem::take(&mut self.partial).into()
+            }
+        };
+        match kind {
+            HeaderKind::StreamType { is_control } => {
+                self.begins_with_type = false;
+                self.is_raw = !is_control;
+            }
+            HeaderKind::WebTransport => self.is_raw = true,
+            HeaderKind::Data(0) => return Ok(None),
+            HeaderKind::Data(length) => {
+                self.remaining = length;
+                self.is_whole = false;
+            }
+            HeaderKind::Other(0) => {}
+            HeaderKind::Other(length) => {
+                self.remaining = length;
+                self.is_whole = true;
+                self.partial.extend_from_slice(&header);
+                return Ok(None);
+            }
+        }
+        Ok(Some(header))
+    }
+
+    /// Returns `None` if the header is incomplete.
+    fn parse(&self, bytes: &[u8]) -> Result<Option<Header>, FrameError> {
+        let Some((kind, after)) = varint(bytes) else {
+            return Ok(None);
+        };
+        let of_kind = |after: &[u8], kind| {
+            let length = bytes.len() - after.len();
+            Ok(Some(Header { length, kind }))
         };
         if self.begins_with_type {
-            self.begins_with_type = false;
-            self.is_raw = kind != CONTROL_STREAM;
-            return Ok(Header::Other);
+            let is_control = kind == CONTROL_STREAM;
+            return of_kind(after, HeaderKind::StreamType { is_control });
         }
         if kind == WEBTRANSPORT_STREAM {
-            self.is_raw = true;
-            return Ok(Header::Other);
+            return of_kind(after, HeaderKind::WebTransport);
         }
-        let Some((length, _)) = varint(length) else {
-            return Ok(Header::Incomplete);
+        let Some((length, after)) = varint(after) else {
+            return Ok(None);
         };
-        if kind != DATA && length > MAX_FRAME {
-            return Err(FrameError::TooLong { kind, length });
+        match kind {
+            DATA => of_kind(after, HeaderKind::Data(length)),
+            _ if length > MAX_FRAME => Err(FrameError::TooLong { kind, length }),
+            _ => of_kind(after, HeaderKind::Other(length)),
         }
-        self.remaining = length;
-        Ok(match (kind, length) {
-            (DATA, 0) => Header::EmptyData,
-            _ => Header::Other,
-        })
     }
 }
 
-/// The header of a frame, as far as it has arrived.
-enum Header {
-    Incomplete,
-    EmptyData,
-    Other,
+/// The begin of a stream or of a frame.
+struct Header {
+    /// How many bytes it takes.
+    length: usize,
+    kind: HeaderKind,
 }
 
-fn push(passed: &mut VecDeque<Bytes>, bytes: Bytes) {
-    if !bytes.is_empty() {
-        passed.push_back(bytes);
-    }
+enum HeaderKind {
+    StreamType {
+        is_control: bool,
+    },
+    WebTransport,
+    /// The length of the payload.
+    Data(u64),
+    Other(u64),
 }
 
 /// Splits off an integer of variable length (RFC 9000 §16). Returns `None` if it is incomplete.
@@ -181,46 +230,60 @@ mod tests {
         stream
     }
 
-    /// Returns the bytes that pass.
-    fn pass<'a>(frames: &mut Frames, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let mut passed = VecDeque::new();
+    /// Returns the pieces of a stream that arrives in these chunks.
+    fn pieces<'a>(
+        frames: &mut Frames,
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Bytes>, FrameError> {
+        let mut pieces = Vec::new();
         for chunk in chunks {
-            let received = frames.received(&Bytes::copy_from_slice(chunk), &mut passed);
-            received.unwrap();
+            let mut arrived = Bytes::copy_from_slice(chunk);
+            while let Some(piece) = frames.split_off(&mut arrived)? {
+                pieces.push(piece);
+            }
+            assert!(arrived.is_empty());
         }
-        Vec::from(passed).concat()
+        Ok(pieces)
     }
 
-    fn received(frames: &mut Frames, bytes: &[u8]) -> Result<(), FrameError> {
-        frames.received(&Bytes::copy_from_slice(bytes), &mut VecDeque::new())
+    #[test]
+    fn each_piece_is_a_header_or_a_part_of_data_or_a_whole_frame() {
+        let stream = request();
+        for step in 1..=stream.len() {
+            let pieces = pieces(&mut Frames::default(), stream.chunks(step)).unwrap();
+            assert_eq!(pieces.concat(), stream, "{step}");
+            let [headers, reserved, header, payload @ ..] = &pieces[..] else {
+                panic!("{pieces:?}");
+            };
+            let lengths = [headers, reserved, header].map(Bytes::len);
+            assert_eq!(lengths, [5, 4, 3], "{step}");
+            assert!(payload.iter().all(|part| part.len() <= step));
+        }
     }
 
     #[test]
     fn empty_data_frames_do_not_pass() {
         let empty: [&[u8]; 4] = [&[0, 0], &[0, 0x40, 0], &[0x40, 0, 0x80, 0, 0, 0], &[]];
         // Twice, so that empty frames follow each other.
-        let with_empty = empty
-            .map(|empty| [empty, empty, &request()].concat())
-            .concat();
+        let with_empty = empty.map(|empty| [empty, empty, &request()].concat());
         let without = request().repeat(4);
         for step in [1, 2, 3, 7, 100, 1000] {
             let mut frames = Frames::default();
-            let passed = pass(&mut frames, with_empty.chunks(step));
-            assert_eq!(
-                (passed, frames.ended()),
-                (without.clone(), Ok(())),
-                "{step}"
-            );
+            let pieces = pieces(&mut frames, with_empty.concat().chunks(step)).unwrap();
+            assert_eq!(pieces.concat(), without, "{step}");
+            assert_eq!(frames.ended(), Ok(()));
         }
     }
 
     #[test]
-    fn whole_chunk_passes_without_a_copy() {
+    fn chunk_passes_without_a_copy() {
         let chunk = Bytes::from(request());
-        let mut passed = VecDeque::new();
-        Frames::default().received(&chunk, &mut passed).unwrap();
-        assert_eq!(passed.len(), 1);
-        assert_eq!(passed[0].as_ptr(), chunk.as_ptr());
+        let (mut arrived, mut frames) = (chunk.clone(), Frames::default());
+        let mut at = chunk.as_ptr() as usize;
+        while let Some(piece) = frames.split_off(&mut arrived).unwrap() {
+            assert_eq!(piece.as_ptr() as usize, at);
+            at += piece.len();
+        }
     }
 
     #[test]
@@ -230,8 +293,7 @@ mod tests {
         for end in 0..=stream.len() {
             for step in [1, 2, 7, 1000] {
                 let mut frames = Frames::default();
-                let passed = pass(&mut frames, stream[..end].chunks(step));
-                assert!(stream[..end].starts_with(&passed), "{end} {step}");
+                pieces(&mut frames, stream[..end].chunks(step)).unwrap();
                 assert_eq!(
                     frames.ended().is_ok(),
                     between.contains(&end),
@@ -252,18 +314,17 @@ mod tests {
         // HEADERS, SETTINGS, and a reserved type.
         for kind in [0x01, 0x04, 0x21] {
             assert_eq!(
-                received(&mut Frames::default(), &header(kind, limit)),
-                Ok(())
+                pieces(&mut Frames::default(), [&header(kind, limit)[..]]),
+                Ok(Vec::new())
             );
-            let above = received(&mut Frames::default(), &header(kind, limit + 1));
+            let above = pieces(&mut Frames::default(), [&header(kind, limit + 1)[..]]);
             let kind = u64::from(kind);
             assert_eq!(above, Err(FrameError::TooLong { kind, length }));
         }
         // DATA has no limit here.
-        assert_eq!(
-            received(&mut Frames::default(), &header(0, limit + 1)),
-            Ok(())
-        );
+        let data = header(0, limit + 1);
+        let passed = pieces(&mut Frames::default(), [&data[..]]).unwrap();
+        assert_eq!(passed, [data]);
     }
 
     #[test]
@@ -271,8 +332,9 @@ mod tests {
         let frame = [0x21, 0x80, 0x10, 0, 0];
         for (kind, has_frames) in [(0x00, true), (0x02, false), (0x03, false)] {
             let mut frames = Frames::of_unidirectional();
-            received(&mut frames, &[kind]).unwrap();
-            assert_eq!(received(&mut frames, &frame).is_err(), has_frames, "{kind}");
+            pieces(&mut frames, [&[kind][..]]).unwrap();
+            let passed = pieces(&mut frames, [&frame[..]]);
+            assert_eq!(passed.is_err(), has_frames, "{kind}");
         }
     }
 
@@ -280,7 +342,8 @@ mod tests {
     fn webtransport_stream_may_end_anywhere() {
         let mut frames = Frames::default();
         let stream = [0x40, 0x41, 0, 0x01, 0xff, 0xff];
-        assert_eq!(pass(&mut frames, stream.chunks(1)), stream);
+        let passed = pieces(&mut frames, stream.chunks(1)).unwrap();
+        assert_eq!(passed.concat(), stream);
         assert_eq!(frames.ended(), Ok(()));
     }
 }

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
     pin::pin,
@@ -13,10 +12,11 @@ use h3::{
 };
 use quinn::VarInt;
 
-use super::{
-    error,
-    frames::{FrameError, Frames},
-};
+use super::{error, frames::Frames};
+
+/// How many bytes are read at once. quinn joins packets up to the stream's window, and lets the
+/// client send as many bytes as are read.
+const MAX_CHUNK: usize = 64 << 10;
 
 /// The receiving half of a stream.
 ///
@@ -26,7 +26,7 @@ pub struct RecvStream {
     stream: quinn::RecvStream,
     frames: Frames,
     /// The bytes that have arrived, and that h3 has not read yet.
-    arrived: VecDeque<Bytes>,
+    arrived: Bytes,
     /// Whether this is a request, which has to end between two frames.
     is_request: bool,
 }
@@ -36,7 +36,7 @@ impl RecvStream {
         Self {
             stream,
             frames: Frames::of_unidirectional(),
-            arrived: VecDeque::new(),
+            arrived: Bytes::new(),
             is_request: false,
         }
     }
@@ -45,17 +45,8 @@ impl RecvStream {
         Self {
             stream,
             frames: Frames::default(),
-            arrived: VecDeque::new(),
+            arrived: Bytes::new(),
             is_request: true,
-        }
-    }
-
-    /// Takes the next bytes of the stream, or its end.
-    fn received(&mut self, chunk: Option<&Bytes>) -> Result<(), FrameError> {
-        match chunk {
-            Some(bytes) => self.frames.received(bytes, &mut self.arrived),
-            None if self.is_request => self.frames.ended(),
-            None => Ok(()),
         }
     }
 }
@@ -67,17 +58,20 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        let malformed = |error| StreamErrorIncoming::Unknown(Box::new(error));
         loop {
-            if let Some(bytes) = self.arrived.pop_front() {
-                return Poll::Ready(Ok(Some(bytes)));
+            let piece = self.frames.split_off(&mut self.arrived);
+            if let Some(piece) = piece.map_err(malformed)? {
+                return Poll::Ready(Ok(Some(piece)));
             }
             // The future has no state of its own: it may be made for each poll.
-            let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-            let chunk = chunk.map_err(error::read)?.map(|chunk| chunk.bytes);
-            self.received(chunk.as_ref())
-                .map_err(|error| StreamErrorIncoming::Unknown(Box::new(error)))?;
-            if chunk.is_none() {
-                return Poll::Ready(Ok(None));
+            let chunk = ready!(pin!(self.stream.read_chunk(MAX_CHUNK, true)).poll(cx));
+            match chunk.map_err(error::read)? {
+                Some(chunk) => self.arrived = chunk.bytes,
+                None if self.is_request => {
+                    return Poll::Ready(self.frames.ended().map(|()| None).map_err(malformed));
+                }
+                None => return Poll::Ready(Ok(None)),
             }
         }
     }

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -10,7 +10,7 @@ use h3::{
     error::Code,
     quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf},
 };
-use quinn::{StoppedError, VarInt};
+use quinn::{StoppedError, VarInt, WriteError};
 
 use super::{error, recv::stream_id};
 
@@ -87,7 +87,7 @@ impl<B: Buf> quic::SendStream<B> for SendStream<B> {
         Ok(())
     }
 
-    /// Completes when the client has acknowledged everything, if this is a request. Within a packet, quinn writes
+    /// Completes when the client has acknowledged everything, on a request stream. Within a packet, quinn writes
     /// `STOP_SENDING` before the data of streams, and a response that waits for the congestion
     /// window comes later still. So only then may the client be asked to stop, and the connection
     /// be closed.
@@ -129,7 +129,8 @@ impl<B: Buf> Drop for SendStream<B> {
         // quinn itself resets a stream that the client has stopped, with the client's code
         // (RFC 9000 §3.5).
         let cx = &mut Context::from_waker(Waker::noop());
-        let is_stopped = pin!(self.stream.stopped()).poll(cx).is_ready();
+        let probe = Pin::new(&mut self.stream).poll_write(cx, &[]);
+        let is_stopped = matches!(probe, Poll::Ready(Err(WriteError::Stopped(_))));
         if self.received.is_none() && !is_stopped {
             quic::SendStream::<B>::reset(self, code.value());
         }

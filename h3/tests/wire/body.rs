@@ -270,6 +270,37 @@ async fn empty_data_frames_are_no_end() {
     }
 }
 
+/// h3 alone would read ahead with each frame, past the window of the stream.
+#[tokio::test]
+async fn short_frames_are_read_one_at_a_time() {
+    accepted!(
+        link,
+        client,
+        _connection,
+        headers,
+        stream,
+        quic::Connection::new,
+        None
+    );
+    let (_send, recv) = h3_stream_split(stream);
+    let (mut body, _guard) = RequestBody::with_response(recv, &headers);
+    // 3 bytes each, and far more than the window (1.25 MB) and a chunk together.
+    let frames = [0x00, 1, b'x'].repeat(1 << 20);
+    let sending = tokio::spawn(async move {
+        for part in frames.chunks(3000) {
+            client.send.write_all(part).await.unwrap();
+        }
+    });
+    for _ in 0..1000 {
+        let frame = soon(body.frame()).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "x");
+    }
+    soon(received(&link)).await;
+    let credits = link.stats().frame_rx.max_stream_data;
+    assert_eq!(credits, 0, "the server has read far more than it passed on");
+    assert!(!sending.is_finished());
+}
+
 /// The client sends more than it declared.
 #[tokio::test]
 async fn malformed_body_is_stopped_after_the_response() {

@@ -4,12 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, routing::get};
 use futures_util::future::join_all;
-use quinn::TransportConfig;
+use quinn::{ConnectionError, TransportConfig};
 use testkit::tls::Certificate;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tower_bodyguard::{Linger, LingerConfig};
 
 use crate::{
+    h3_client,
     raw::{LARGE, Request, Response, connect, connect_with, data, received, soon},
     servers::{self, app},
 };
@@ -87,21 +88,37 @@ async fn request_in_progress_has_its_response_and_later_ones_are_rejected() {
     .await;
     let mut late = Request::begin_and_end(&connection, "GET", None).await;
     assert!(late.response().await.is_err());
+    // A new connection is refused immediately, and not only after a timeout.
+    let connecting = h3_client::endpoint(TransportConfig::default()).connect(addr, "localhost");
+    let refused = soon(connecting.unwrap()).await;
+    assert!(
+        matches!(refused, Err(ConnectionError::ConnectionClosed(_))),
+        "{refused:?}"
+    );
     drop(open);
     release.send(()).unwrap();
     assert_eq!(request.response().await.unwrap().text(), "done");
     soon(server).await.unwrap();
 }
 
+/// Each client learns that it may send its next request again, elsewhere.
 #[tokio::test]
-async fn idle_connection_does_not_delay_the_shutdown() {
-    let (addr, stop, server) = serve(app(), &Linger::default());
-    let connection = connect(addr).await;
-    let mut request = Request::begin_and_end(&connection, "GET", None).await;
-    assert_eq!(request.response().await.unwrap().text(), "hello");
-    stop.send(()).unwrap();
-    soon(server).await.unwrap();
-    soon(connection.closed()).await;
+async fn idle_connection_gets_goaway_and_does_not_delay_the_shutdown() {
+    for _ in 0..10 {
+        let (addr, stop, server) = serve(app(), &Linger::default());
+        let connection = connect(addr).await;
+        let mut request = Request::begin_and_end(&connection, "GET", None).await;
+        assert_eq!(request.response().await.unwrap().text(), "hello");
+        let mut control = soon(connection.accept_uni()).await.unwrap();
+        stop.send(()).unwrap();
+        let mut received = Vec::new();
+        while let Ok(Some(chunk)) = soon(control.read_chunk(100, true)).await {
+            received.extend_from_slice(&chunk.bytes);
+        }
+        assert!(received.ends_with(&[0x07, 1, 4]), "{received:02x?}");
+        soon(server).await.unwrap();
+        soon(connection.closed()).await;
+    }
 }
 
 /// A client that gives h3's control stream no room, and a connection without a request.
