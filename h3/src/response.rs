@@ -33,8 +33,8 @@ pub(crate) struct Failed;
 
 /// Sends a response, and waits until the client has it.
 ///
-/// The response body is dropped when the end of the response is queued. From then on, the limits on
-/// the unread request body count.
+/// The response body is dropped before the end of the response is queued. From then on, the limits
+/// on the unread request body count.
 pub(crate) async fn send<S, B>(
     stream: &mut RequestStream<S, Bytes>,
     method: &Method,

@@ -291,6 +291,11 @@ async fn short_frames_are_read_one_at_a_time() {
             client.send.write_all(part).await.unwrap();
         }
     });
+    // Until the window is nearly full.
+    while link.stats().udp_tx.bytes < 1_200_000 {
+        soon(received(&link)).await;
+    }
+    soon(received(&link)).await;
     for _ in 0..1000 {
         let frame = soon(body.frame()).await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), "x");

@@ -110,12 +110,14 @@ async fn idle_connection_gets_goaway_and_does_not_delay_the_shutdown() {
         let mut request = Request::begin_and_end(&connection, "GET", None).await;
         assert_eq!(request.response().await.unwrap().text(), "hello");
         let mut control = soon(connection.accept_uni()).await.unwrap();
+        // The server knows that the response has arrived.
+        soon(received(&connection)).await;
         stop.send(()).unwrap();
-        let mut received = Vec::new();
+        let mut frames = Vec::new();
         while let Ok(Some(chunk)) = soon(control.read_chunk(100, true)).await {
-            received.extend_from_slice(&chunk.bytes);
+            frames.extend_from_slice(&chunk.bytes);
         }
-        assert!(received.ends_with(&[0x07, 1, 4]), "{received:02x?}");
+        assert!(frames.ends_with(&[0x07, 1, 4]), "{frames:02x?}");
         soon(server).await.unwrap();
         soon(connection.closed()).await;
     }
