@@ -1,13 +1,14 @@
 // Makes one gRPC upload, and prints the result: the total that the server has counted, or the code
 // and the message of the status.
 //
-//     NODE_PATH=node_modules node grpc_upload.mjs HOST:PORT SIZE
+//     node grpc_upload.mjs HOST:PORT SIZE
 //
-// Uses grpc-js without generated code: both messages have a single field, whose number is 1.
+// Uses grpc-js without generated code: both messages have a single field, whose number is 1. The
+// library is among the packages of the browser tests.
 
 import { createRequire } from "node:module";
 
-const require = createRequire(import.meta.url);
+const require = createRequire(new URL("../browser/package.json", import.meta.url));
 const { Client, credentials, status } = require("@grpc/grpc-js");
 
 /** google.protobuf.BytesValue, of 64 KiB */

@@ -24,7 +24,7 @@ def install(clients):
     packages = sorted({client.entry["npm"] for client in clients if "npm" in client.entry})
     if packages:
         run("npm", "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(LAB), *packages)
-    if any(client.entry["program"] == "browser" for client in clients):
+    if any("tests/browser/node_modules" in str(client.program.get("files")) for client in clients):
         run("npm", "ci", "--no-audit", "--no-fund", "--silent", "--prefix", "tests/browser")
     build(clients)
 

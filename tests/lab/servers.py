@@ -1,5 +1,6 @@
 """The servers and the fronts, as processes in their namespaces."""
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -126,6 +127,8 @@ class Front(Process):
             stdout=self.log,
             stderr=subprocess.STDOUT,
             cwd=self.folder.name,
+            # Caddy stores its configuration below it.
+            env={**os.environ, "HOME": self.folder.name},
         )
         self.url = f"http://{address}"
         self._comes_up(network, name)

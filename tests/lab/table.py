@@ -154,7 +154,7 @@ def has(python, module):
 def said(command):
     """Returns the output of a command, or `None` if it fails."""
     try:
-        out = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        out = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
     except OSError:
         return None
     return out.stdout.strip() if out.returncode == 0 else None
