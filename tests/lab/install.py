@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import servers
+import table
 from table import LAB, ROOT, said
 
 JARS = ["okhttp", "okio", "httpclient5", "httpcore5", "httpcore5-h2"]
@@ -71,6 +72,7 @@ def build(clients):
         jars = ":".join(f"/usr/share/java/{jar}.jar" for jar in JARS)
         run("javac", "-d", str(LAB / "classes"), "-cp", jars, *java)
     cargo = os.environ.get("CARGO", "cargo")
+    flags = ["--quiet"] + (["--release"] if table.profile == "release" else [])
     if "upload-clients" in programs:
-        run(cargo, "build", "--quiet", "-p", "upload-clients")
-    run(cargo, *servers.BUILD[1:], "--quiet")
+        run(cargo, "build", "-p", "upload-clients", *flags)
+    run(cargo, *servers.BUILD[1:], *flags)

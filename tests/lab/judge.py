@@ -15,7 +15,9 @@ WORDS = {
 FAILED_WRITE = re.compile(r"EPIPE|broken pipe|write|sendto|send failure|sending", re.IGNORECASE)
 
 #: The lines of an error that say nothing about it.
-NOISE = re.compile(r"DeprecationWarning|--trace-deprecation|SLF4J|^\s*at |^\s*[{}]*\s*$|^\s*name: 'Error'")
+NOISE = re.compile(r"Warning|--trace-|SLF4J|^\s*at |^[{}\[\],]*$|^name: 'Error'|^--\d{4}-|^Connecting to|^WARNING")
+
+TELLING = re.compile(r"error|reset|pipe|abort|closed|refused|fail|timed|not done|giving up", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def version_fits(said, over):
 def reason(said, code):
     """Returns the line that tells most, without the addresses and ports of this run."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not NOISE.search(line)]
-    telling = [line for line in lines if re.search(r"error|reset|pipe|abort|closed|refused|fail|timed", line, re.I)]
+    telling = [line for line in lines if TELLING.search(line)]
     line = (telling or lines or [f"exit code {code}"])[0]
     line = re.sub(r"\d+\.\d+\.\d+\.\d+(:\d+)?", "ADDRESS", line)
     line = re.sub(r"0x[0-9a-f]+|\b\d{4,}\b", "N", line)

@@ -7,7 +7,7 @@ import platform
 
 import servers
 import table
-from plan import NOT_RUN
+from plan import FRONT_REASONS, NOT_RUN
 
 #: The libraries of the servers.
 CRATES = ["axum", "hyper", "h2", "tonic", "tokio-rustls", "tower-http"]
@@ -18,7 +18,7 @@ PATIENT = (
 )
 
 
-def gather(rows, gaps, clients, tries, seconds, command):
+def gather(rows, gaps, clients, command, tries, seconds):
     """Returns the matrix of a run."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -26,6 +26,7 @@ def gather(rows, gaps, clients, tries, seconds, command):
         "minutes": round(seconds / 60, 1),
         "system": f"{platform.system()} {platform.release().split('-')[0]}, {os.cpu_count()} cores",
         "congestion_control": congestion_control(),
+        "profile": table.profile,
         "upload_bytes": 20_000_000,
         "tries": tries,
         "crates": {crate: table.locked(crate) for crate in CRATES},
@@ -70,7 +71,10 @@ def reasons(clients):
 
 
 def reason(result, row):
-    """Returns the known reason why a cell loses responses, or `None`."""
+    """Returns the known reason why a cell loses responses, or `None`. A front that loses one has sent
+    resets, and the server has sent none."""
+    if row["front"] in FRONT_REASONS and row["front_resets"] != 0:
+        return FRONT_REASONS[row["front"]]
     for known in result["reasons"]:
         if known["client"] == row["client"] and row["over"] in known["over"]:
             return known["why"]
@@ -93,6 +97,14 @@ def unexplained(result):
         if row["resets"] or not reason(result, row):
             wrong.append(f"{where(row)}: {said(row)}")
     return wrong
+
+
+def control(result):
+    """Returns what is wrong if the run has not seen the fault, which `--plain` shows."""
+    plain = [row for row in result["cells"] if row["server"] == "plain"]
+    if any(row["whole"] < row["tries"] or row["resets"] for row in plain):
+        return []
+    return ["with --plain, nothing was lost and no reset was counted, so this run shows nothing"]
 
 
 def where(row):

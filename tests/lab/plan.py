@@ -13,6 +13,12 @@ SERVERS = ["plain", "crate"]
 #: The program between the client and the server.
 FRONTS = ["nginx, buffered", "nginx, streaming", "HAProxy", "Apache", "Caddy"]
 
+#: Why a front loses responses that the server has delivered to it.
+FRONT_REASONS = {
+    "Caddy": "Caddy loses it: Go's net/http reads at most 256 KiB of an unread body, and resets the "
+    "client after half a second",
+}
+
 
 @dataclass(frozen=True)
 class Path:

@@ -7,11 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from table import ROOT, TARGET, first_number, said
-
-EXAMPLES = TARGET / "examples"
-FORM = EXAMPLES / "upload_form"
-GRPC = EXAMPLES / "grpc_upload"
+from table import ROOT, first_number, said, target
 
 #: What to build before a run.
 BUILD = ["cargo", "build", "--all-features", "--example", "upload_form", "--example", "grpc_upload"]
@@ -84,7 +80,7 @@ class Server(Process):
     """The upload form or the gRPC example, with this crate or without."""
 
     def __init__(self, network, server, kind):
-        program = GRPC if kind == "grpc" else FORM
+        program = target() / "examples" / ("grpc_upload" if kind == "grpc" else "upload_form")
         port = PORTS[kind] if network.is_isolated else 0
         command = [*network.within("server"), program, "--addr", f"{network.server_address}:{port}"]
         command += ["--limit", LIMIT]

@@ -10,19 +10,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "target/lab"
-TARGET = ROOT / "target/debug"
 TABLE = ROOT / "tests/clients/clients.toml"
 
+#: The profile of cargo: `debug` or `release`.
+profile = "debug"
 
-@dataclass(frozen=True)
+
+def target():
+    """Returns the folder of the programs that cargo builds."""
+    return ROOT / "target" / profile
+
+
+@dataclass(frozen=True, eq=False)
 class Client:
     """One entry of the table, and its program."""
 
     entry: dict
     program: dict
-
-    def __hash__(self):
-        return id(self.entry)
 
     @property
     def name(self):
@@ -76,7 +80,7 @@ class Client:
         return [self.fill(word, words) for word in command]
 
     def fill(self, word, words=None):
-        places = {"lab": LAB, "target": TARGET, "jars": "/usr/share/java", **(words or {})}
+        places = {"lab": LAB, "target": target(), "jars": "/usr/share/java", **(words or {})}
         if "{python}" in word:
             places["python"] = self.python() or "python3"
         for name, value in places.items():
