@@ -15,6 +15,9 @@ import { launch } from './browser.mjs';
 /** The time limit for the upload and its response, in milliseconds. */
 const TIME_LIMIT = 60_000;
 
+/** A small one would limit the rate on a slow path. */
+const SEND_BUFFER = 0;
+
 const { values } = parseArgs({
   options: {
     url: { type: 'string' },
@@ -26,7 +29,7 @@ const { values } = parseArgs({
 });
 const ways = { form: byForm, xhr: (page) => byScript(page, inXhr), fetch: (page) => byScript(page, inFetch), 'grpc-web': byGrpcWeb };
 const folder = await mkdtemp(join(tmpdir(), 'pages-'));
-const browser = await launch(values.browser, join(folder, 'profile'), 'light');
+const browser = await launch(values.browser, join(folder, 'profile'), 'light', SEND_BUFFER);
 try {
   for (let i = 0; i < Number(values.tries); i += 1) console.log(await upload());
 } finally {

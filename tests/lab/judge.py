@@ -12,7 +12,7 @@ WORDS = {
 }
 
 #: A client names a write that failed in its own way.
-FAILED_WRITE = re.compile(r"EPIPE|broken pipe|write|sendto|send failure|sending", re.IGNORECASE)
+FAILED_WRITE = re.compile(r"EPIPE|broken pipe|send failure|\bwrite\b", re.IGNORECASE)
 
 #: The lines of an error that say nothing about it.
 NOISE = re.compile(r"Warning|--trace-|SLF4J|^\s*at |^[{}\[\],]*$|^name: 'Error'|^--\d{4}-|^Connecting to|^WARNING")

@@ -14,7 +14,7 @@ CRATES = ["axum", "hyper", "h2", "tonic", "tokio-rustls", "tower-http"]
 
 #: Why a response may be lost with this crate, to a client that sends everything before it reads.
 PATIENT = (
-    "it sends everything before it reads, which takes longer than the 2 s of StreamLinger::timeout"
+    "it sends everything before it reads, which may take longer than the 2 s of StreamLinger::timeout"
 )
 
 

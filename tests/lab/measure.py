@@ -13,8 +13,8 @@ from table import ROOT, environment
 
 #: How long one try may take, in seconds. Without a delay, 20 MB take 2 s at most, and at 20 Mbit/s
 #: they take 8 s.
-TIMEOUT = 30
-SLOW_TIMEOUT = 60
+TIMEOUT = 20
+SLOW_TIMEOUT = 40
 
 
 class Lane:
