@@ -16,6 +16,9 @@ from table import ROOT, environment
 TIMEOUT = 20
 SLOW_TIMEOUT = 40
 
+#: Set when the run is interrupted: no further try begins.
+stopped = threading.Event()
+
 
 class Lane:
     """One network, in which cells are measured one after another. One server runs at a time, with
@@ -75,7 +78,7 @@ def measure(cell, lane, tries, file):
 def attempts(cell, lane, base, tries, file):
     client = cell.client
     if not client.repeats:
-        return [attempt(cell, lane, base, file) for _ in range(tries)]
+        return [attempt(cell, lane, base, file) for _ in range(tries) if not stopped.is_set()]
     command = client.command(cell.over, cell.shape, base, file, tries)
     code, out, err = execute(lane.network.within("client") + command, tries * timeout_of(cell))
     outcomes = [outcome_of_line(line, cell.over, cell.server) for line in out.splitlines() if line][:tries]
@@ -183,6 +186,9 @@ def in_lanes(path, front, cells, tries, file):
             if isinstance(result, Exception):
                 raise result
             yield result
+    except BaseException:
+        stopped.set()
+        raise
     finally:
         while not todo.empty():
             todo.get()
