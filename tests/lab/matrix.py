@@ -12,10 +12,8 @@ from plan import FRONT_REASONS, NOT_RUN
 #: The libraries of the servers.
 CRATES = ["axum", "hyper", "h2", "tonic", "tokio-rustls", "tower-http"]
 
-#: Why a response may be lost with this crate, to a client that sends everything before it reads.
-PATIENT = (
-    "it sends everything before it reads, which may take longer than the 2 s of StreamLinger::timeout"
-)
+#: Why a response may be lost with this crate, to a client that cannot stop.
+PATIENT = "it cannot stop before it has sent everything, which may take longer than the 2 s of StreamLinger::timeout"
 
 
 def gather(rows, gaps, clients, command, tries, seconds):
