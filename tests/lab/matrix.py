@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import re
 
 import servers
 import table
@@ -14,6 +15,9 @@ CRATES = ["axum", "hyper", "h2", "tonic", "tokio-rustls", "tower-http"]
 
 #: Why a response may be lost with this crate, to a client that cannot stop.
 PATIENT = "it cannot stop before it has sent everything, which may take longer than the 2 s of StreamLinger::timeout"
+
+#: How such a client fails then: its stream is reset without an error, or it waits for a window.
+PATIENT_ERRORS = re.compile(r"NO_ERROR|not done in|StreamClosedError|stream closed|EOF reached")
 
 
 def gather(rows, gaps, clients, command, tries, seconds):
@@ -31,6 +35,7 @@ def gather(rows, gaps, clients, command, tries, seconds):
         "clients": versions(rows, clients),
         "fronts": {front: servers.front_version(front) for front in fronts(rows)},
         "reasons": reasons(clients),
+        "notes": [],
         "gaps": [list(gap) for gap in gaps],
         "not_run": [list(each) for each in NOT_RUN],
         "cells": rows,
@@ -75,7 +80,8 @@ def reason(result, row):
         return FRONT_REASONS[row["front"]]
     for known in result["reasons"]:
         if known["client"] == row["client"] and row["over"] in known["over"]:
-            return known["why"]
+            fits = known["why"] != PATIENT or all(map(PATIENT_ERRORS.search, row["lost"]))
+            return known["why"] if fits else None
     return None
 
 

@@ -52,11 +52,12 @@ def render(result):
     crate = of_server(result, "crate")
     plain = of_server(result, "plain")
     parts = [
-        "# What real clients read",
+        "# The responses that real clients read",
         paragraph(INTRODUCTION.format(megabytes=result["upload_bytes"] // 1_000_000)),
         picture(),
         summary(result, crate, plain),
         paragraph(HOW.format(**{**result, "crates": listed(result["crates"])})),
+        *map(paragraph, result["notes"]),
         "## Without a front",
         paragraph(
             "Each cell is the number of responses that arrived, of the number of tries: with `--plain`, "
@@ -72,7 +73,7 @@ def render(result):
         "## The resets of the server",
         paragraph(NETWORK),
         resets(result, plain, crate),
-        "## What is not run",
+        "## Cells that are not run",
         not_run(result),
         "## Versions",
         versions(result),

@@ -206,7 +206,7 @@ def matrix_of(*rows, reasons=()):
     return {
         "date": "2026-11-29", "command": "tests/lab/run", "minutes": 20.0, "system": "Linux 6.18, 2 cores",
         "congestion_control": "cubic", "profile": "debug", "upload_bytes": 20_000_000, "tries": 5, "crates": {"axum": "0.8"},
-        "clients": {"wget": "1.21"}, "fronts": {}, "reasons": list(reasons), "gaps": [["php", "no php"]],
+        "clients": {"wget": "1.21"}, "fronts": {}, "reasons": list(reasons), "notes": [], "gaps": [["php", "no php"]],
         "not_run": [["a", "b"]], "cells": list(rows),
     }  # fmt: skip
 
@@ -228,6 +228,12 @@ class Matrix(unittest.TestCase):
     def test_reset_is_wrong_even_with_a_reason(self):
         known = {"client": "wget", "over": ["http1"], "why": "it is old"}
         self.assertEqual(len(matrix.unexplained(matrix_of(cell_row(resets=1), reasons=[known]))), 1)
+
+    def test_error_of_another_kind_is_not_explained_by_a_client_that_cannot_stop(self):
+        known = {"client": "wget", "over": ["http1"], "why": matrix.PATIENT}
+        for error, wrong in [("stream was reset: NO_ERROR", 0), ("stream was reset: FLOW_CONTROL_ERROR", 1)]:
+            result = matrix_of(cell_row(whole=4, lost={error: 1}), reasons=[known])
+            self.assertEqual(len(matrix.unexplained(result)), wrong)
 
     def test_front_that_sends_resets_explains_a_loss(self):
         lost = {"front": "Caddy", "whole": 0}
