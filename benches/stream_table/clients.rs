@@ -150,9 +150,12 @@ fn browser(name: &'static str, programs: &[&str]) -> Client {
     let upload = move |url: &str, file: &Path| {
         let mut pages = limited("node".as_ref(), SECONDS);
         pages.arg(repository("tests/browser/pages.mjs"));
-        pages.args(["--browser", &name.to_lowercase(), "--url", url]);
+        pages.args(["--browser", &name.to_lowercase()]);
+        pages.args(["--url", &format!("{url}/raw")]);
         pages.args(["--tries", &PAGES.to_string(), "--file"]);
-        said(pages.arg(file))?.trim().parse().ok()
+        let said = said(pages.arg(file))?;
+        let refused = |line: &&str| line.starts_with("413 over h2: ");
+        Some(said.lines().filter(refused).count())
     };
     client(name, version, PAGES, Box::new(upload))
 }

@@ -5,7 +5,9 @@
 //! cargo run --example grpc_upload --features tonic -- --client --size 20MB
 //! ```
 //!
-//! The client receives `RESOURCE_EXHAUSTED` and the reason, and its connection stays open.
+//! The client receives `RESOURCE_EXHAUSTED` and the reason, and its connection stays open. Scripts in
+//! browsers can call it, too, by gRPC-Web. With `--plain`, the service checks the limit itself, and
+//! tonic serves it without this crate.
 //!
 //! The limit applies to a whole call, all messages together. tonic's own limit,
 //! `max_decoding_message_size`, applies to each message, and its default is 4 MiB. A stream of any
@@ -26,9 +28,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use http::HeaderName;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Server, server::TcpIncoming};
+use tonic_web::GrpcWebLayer;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig};
+use tower_http::cors::CorsLayer;
 
 use crate::upload::Upload;
 
@@ -47,6 +52,10 @@ struct Flags {
     /// The limit of a call, in bytes, or with a unit: 500k, 4MiB, 1GB
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     limit: u64,
+
+    /// For comparison: serve without this crate, with the limit in the service
+    #[arg(long)]
+    plain: bool,
 
     /// Run the client: make one call and print the result
     #[arg(long)]
@@ -100,21 +109,57 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     writeln!(stdout, "listening on http://{}", tcp.local_addr()?)?;
     stdout.flush()?;
 
+    if flags.plain {
+        let limit = Some(flags.limit);
+        return serve_plainly(tcp, Upload { limit }, &stop).await;
+    }
     let linger = Linger::new(LingerConfig::new().shutdown_timeout(GRACE));
     let stopped = linger.on(stop.clone().cancelled_owned());
     let server = Server::builder()
+        .accept_http1(true)
         .layer(linger.delivery_layer())
+        .layer(cors())
         .layer(BodyGuardLayer::new(flags.limit))
-        .add_service(Upload)
+        .layer(GrpcWebLayer::new())
+        .add_service(Upload { limit: None })
         .serve_with_incoming_shutdown(linger.incoming(tcp), stopped);
+    until(server, &stop).await?;
+    // Refused clients may still have to read their response.
+    linger.shutdown(GRACE).await;
+    Ok(())
+}
+
+async fn serve_plainly(
+    tcp: TcpIncoming,
+    upload: Upload,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error>> {
+    let server = Server::builder()
+        .accept_http1(true)
+        .layer(cors())
+        .layer(GrpcWebLayer::new())
+        .add_service(upload)
+        .serve_with_incoming_shutdown(tcp, stop.clone().cancelled_owned());
+    until(server, stop).await
+}
+
+/// Lets pages of any origin call the service, and read the status of a call.
+fn cors() -> CorsLayer {
+    let status = ["grpc-status", "grpc-message"].map(HeaderName::from_static);
+    CorsLayer::permissive().expose_headers(status)
+}
+
+/// Serves until all calls have ended after `stop`, or until the grace is over.
+async fn until(
+    server: impl Future<Output = Result<(), tonic::transport::Error>>,
+    stop: &CancellationToken,
+) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         result = server => result?,
-        () = overtime(&stop) => {
+        () = overtime(stop) => {
             eprintln!("grpc_upload: aborting the calls that still run after {GRACE:?}");
         }
     }
-    // Refused clients may still have to read their response.
-    linger.shutdown(GRACE).await;
     Ok(())
 }
 

@@ -25,17 +25,26 @@ pub(crate) const PUT: &str = "/upload.v1.Upload/Put";
 
 /// Returns the number of bytes received. Returns an error of the stream as it is: over the limit,
 /// the limit layer replaces the response.
-async fn put(request: Request<Streaming<Bytes>>) -> Result<Response<u64>, Status> {
+async fn put(
+    request: Request<Streaming<Bytes>>,
+    limit: Option<u64>,
+) -> Result<Response<u64>, Status> {
     let mut messages = request.into_inner();
     let mut total = 0;
     while let Some(message) = messages.message().await? {
         total += message.len() as u64;
+        if limit.is_some_and(|limit| total > limit) {
+            return Err(Status::resource_exhausted("over the handler's limit"));
+        }
     }
     Ok(Response::new(total))
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Upload;
+pub(crate) struct Upload {
+    /// A limit that the service checks itself, in bytes.
+    pub(crate) limit: Option<u64>,
+}
 
 impl NamedService for Upload {
     const NAME: &'static str = "upload.v1.Upload";
@@ -51,12 +60,15 @@ impl Service<http::Request<Body>> for Upload {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let limit = self.limit;
         Box::pin(async move {
             if request.uri().path() != PUT {
                 return Ok(Status::unimplemented("").into_http());
             }
             let mut grpc = Grpc::new(ProstCodec::<u64, Bytes>::default());
-            Ok(grpc.client_streaming(service_fn(put), request).await)
+            Ok(grpc
+                .client_streaming(service_fn(|call| put(call, limit)), request)
+                .await)
         })
     }
 }

@@ -149,13 +149,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// Finds a Python that has the module. If there are several Pythons, often only one of them has a
 /// package. `PYTHON` names the one to try first.
 pub fn interpreter(module: &str) -> Option<PathBuf> {
-    let knows = |python: &PathBuf| {
-        let import = format!("import {module}");
-        succeed(Command::new(python).args(["-c", &import])).is_ok()
-    };
     let named = env::var_os("PYTHON").map(PathBuf::from);
     let usual = ["python3", "/usr/bin/python3"].map(PathBuf::from);
-    named.into_iter().chain(usual).find(knows)
+    let mut candidates = named.into_iter().chain(usual);
+    candidates.find(|python| has_module(python, module))
+}
+
+/// Returns whether a Python has the module.
+pub fn has_module(python: &Path, module: &str) -> bool {
+    let import = format!("import {module}");
+    succeed(Command::new(python).args(["-c", &import])).is_ok()
 }
 
 fn output(command: &mut Command) -> std::io::Result<Output> {
@@ -180,11 +183,16 @@ pub fn repository(path: &str) -> PathBuf {
     root.join(path)
 }
 
-/// Returns an example's executable, which `cargo test` builds.
-pub fn example(name: &str) -> PathBuf {
+/// Returns the folder of the executables that cargo builds in the test's profile.
+pub fn built() -> PathBuf {
     let test = env::current_exe().expect("a running test has a path");
     let target = test.ancestors().nth(2).expect("target/debug/deps/test");
-    let program = target.join("examples").join(name);
+    target.to_owned()
+}
+
+/// Returns an example's executable, which `cargo test` builds.
+pub fn example(name: &str) -> PathBuf {
+    let program = built().join("examples").join(name);
     assert!(
         program.exists(),
         "{} is missing: `cargo build --example {name} --all-features`",

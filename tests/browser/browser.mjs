@@ -12,9 +12,9 @@ export const names = Object.keys(BROWSERS);
 
 /**
  * Starts a browser with a fresh profile in `folder`. The caller closes it.
- * The theme is `light` or `dark`.
+ * The theme is `light` or `dark`. The send buffer is Firefox's, in bytes; 0 is the system's.
  */
-export function launch(name, folder, theme) {
+export function launch(name, folder, theme, sendBuffer = 64 * 1024) {
   const common = {
     executablePath: executable(name),
     headless: true,
@@ -32,7 +32,7 @@ export function launch(name, folder, theme) {
         'layout.css.prefers-color-scheme.content-override': theme === 'dark' ? 0 : 1,
         // A small send buffer: progress counts bytes that the kernel has taken, which would
         // otherwise be 3 MB immediately.
-        'network.tcp.sendbuffer': 64 * 1024,
+        'network.tcp.sendbuffer': sendBuffer,
       },
     });
   }

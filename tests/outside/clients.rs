@@ -1,6 +1,9 @@
-//! Programs from outside against the upload form. Each reads "413" and the reason, for 20 MB and
-//! for 64 MB, in each of several tries (`TRIES`, 3 if not set). They run over HTTP/1.1 and HTTP/2,
-//! with TLS and without.
+//! Programs from outside against the upload form, from the table `tests/clients/clients.toml`, which
+//! the lab shares. Each reads "413" and the reason, for 20 MB, in each of several tries (`TRIES`, 3 if
+//! not set). Those that are marked as thorough do so for 64 MB and for each shape of the body as
+//! well. They run over HTTP/1.1 and HTTP/2, with TLS and without, and over gRPC.
+
+mod table;
 
 use std::{
     env,
@@ -11,22 +14,12 @@ use std::{
 
 use libtest_mimic::Failed;
 
-use testkit::outside::{self, Form, Need, Trial, interpreter, repository, succeed, trial};
+use testkit::outside::{self, Form, Need, Trial, example, succeed, trial};
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
-    Http1,
-    Http1Tls,
-    /// With prior knowledge, because nothing is negotiated without TLS.
-    Http2,
-    Http2Tls,
-}
-
-use Over::{Http1, Http1Tls, Http2, Http2Tls};
-
-const HTTP_1: &[Over] = &[Http1, Http1Tls];
-const HTTP_2: &[Over] = &[Http2, Http2Tls];
-const ALL: &[Over] = &[Http1, Http1Tls, Http2, Http2Tls];
+use self::table::{
+    Client, Over,
+    Over::{Grpc, GrpcWeb, Http1, Http1Tls, Http2, Http2Tls},
+};
 
 impl Over {
     fn prefix(self) -> &'static str {
@@ -35,6 +28,8 @@ impl Over {
             Http1Tls => "tls_",
             Http2 => "h2_",
             Http2Tls => "h2_tls_",
+            Grpc => "grpc_",
+            GrpcWeb => "grpc_web_",
         }
     }
 
@@ -43,27 +38,19 @@ impl Over {
     fn sizes(self) -> &'static [usize] {
         match self {
             Http1 | Http1Tls => &[MB_20, MB_64],
-            Http2 | Http2Tls => &[MB_20],
+            Http2 | Http2Tls | Grpc | GrpcWeb => &[MB_20],
         }
     }
 
-    /// Returns the status as clients print it that could speak either version.
+    /// Returns the status as clients print it that could speak either version. Clients have their own
+    /// spelling of a gRPC status.
     fn status_line(self) -> &'static str {
         match self {
             Http1 | Http1Tls => "413",
             Http2 | Http2Tls => "413 over HTTP/2",
+            Grpc | GrpcWeb => "",
         }
     }
-}
-
-/// Makes the command that uploads a file to a URL.
-type Upload = fn(over: Over, url: &str, file: &Path) -> Command;
-
-struct Client {
-    name: &'static str,
-    needs: Vec<Need>,
-    over: &'static [Over],
-    upload: Upload,
 }
 
 const MB_20: usize = 20_000_000;
@@ -89,6 +76,7 @@ impl Forms {
         match over {
             Http1 | Http2 => &self.http.url,
             Http1Tls | Http2Tls => &self.https.url,
+            Grpc | GrpcWeb => unreachable!("the form does not speak gRPC"),
         }
     }
 }
@@ -100,6 +88,8 @@ struct Fixture {
     patient: Forms,
     /// Forms for uploads of 1 MB.
     small: Forms,
+    /// The gRPC example, which needs a feature.
+    grpc: LazyLock<Form>,
     files: tempfile::TempDir,
 }
 
@@ -113,7 +103,20 @@ impl Fixture {
             forms: Forms::start(&["--limit", "4MiB"]),
             patient: Forms::start(&["--limit", "4MiB", "--stream-linger", "20s"]),
             small: Forms::start(&["--limit", "100k"]),
+            grpc: LazyLock::new(|| {
+                let program = Command::new(example("grpc_upload"));
+                Form::start_by(program, "127.0.0.1:0", &["--limit", "4MiB"])
+            }),
             files,
+        }
+    }
+
+    /// Returns the URL of the server for a client.
+    fn url(&self, client: &Client, over: Over) -> &str {
+        match over {
+            Grpc | GrpcWeb => &self.grpc.url,
+            Http2 | Http2Tls if client.is_patient() => self.patient.url(over),
+            _ => self.forms.url(over),
         }
     }
 
@@ -127,100 +130,38 @@ type Shared = Arc<LazyLock<Fixture>>;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let fixture = Arc::new(LazyLock::new(Fixture::start as _));
-    let mut trials = trials_of(&fixture, clients(), |fixture| &fixture.forms);
-    trials.extend(trials_of(&fixture, patient_clients(), |fixture| {
-        &fixture.patient
-    }));
-    trials.push(one_connection(&fixture));
-    trials.extend(HTTP_2.iter().map(|&over| many_streams(&fixture, over)));
+    let clients: Vec<_> = table::clients().into_iter().map(Arc::new).collect();
+    let mut trials: Vec<_> = clients
+        .iter()
+        .flat_map(|client| trials_of(&fixture, client))
+        .collect();
+    let curl = clients.iter().find(|client| client.name() == "curl");
+    trials.push(one_connection(&fixture, curl.expect("the table has curl")));
+    trials.extend([Http2, Http2Tls].map(|over| many_streams(&fixture, over)));
     trials
 }
 
-fn clients() -> Vec<Client> {
-    let client = |name, need: Need, over, upload| Client {
-        name,
-        needs: vec![need],
-        over,
-        upload,
-    };
-    let curl = |name, over, upload| client(name, Need::program("curl"), over, upload);
-    let node = |name, over, upload| client(name, Need::program("node"), over, upload);
-    let python = |name, module, over, upload| client(name, Need::python(module), over, upload);
-    vec![
-        curl("curl_form", ALL, |over, url, file| {
-            curl_form(over, url, file, "Expect:")
-        }),
-        curl("curl_form_expect", &[Http1], |over, url, file| {
-            curl_form(over, url, file, "Expect: 100-continue")
-        }),
-        curl("curl_raw", ALL, |over, url, file| {
-            curl_raw(over, url, file, "Expect:")
-        }),
-        curl("curl_raw_expect", &[Http1], |over, url, file| {
-            curl_raw(over, url, file, "Expect: 100-continue")
-        }),
-        curl("curl_raw_chunked", &[Http1], curl_chunked),
-        client("wget_raw", Need::program("wget"), HTTP_1, wget),
-        python("http_client_form", "http.client", HTTP_1, |_, url, file| {
-            script("http.client", "form", url, file)
-        }),
-        python("http_client_raw", "http.client", HTTP_1, |_, url, file| {
-            script("http.client", "raw", url, file)
-        }),
-        python("requests_form", "requests", &[Http1], |_, url, file| {
-            script("requests", "form", url, file)
-        }),
-        python("requests_raw", "requests", &[Http1], |_, url, file| {
-            script("requests", "raw", url, file)
-        }),
-        node("node_http_form", HTTP_1, |_, url, file| {
-            script("http", "form", url, file)
-        }),
-        node("node_fetch_form", &[Http1], |_, url, file| {
-            script("fetch", "form", url, file)
-        }),
-        node("node_fetch_raw", &[Http1], |_, url, file| {
-            script("fetch", "raw", url, file)
-        }),
-        node("node_http2_form", HTTP_2, |_, url, file| {
-            script("http2", "form", url, file)
-        }),
-        node("node_http2_raw", HTTP_2, |_, url, file| {
-            script("http2", "raw", url, file)
-        }),
-    ]
-}
-
-/// Returns the clients that send everything before they look at what has arrived.
-fn patient_clients() -> Vec<Client> {
-    let httpx = |name, upload| Client {
-        name,
-        needs: vec![Need::python("httpx, h2")],
-        over: HTTP_2,
-        upload,
-    };
-    vec![
-        httpx("httpx_form", |_, url, file| {
-            script("httpx", "form", url, file)
-        }),
-        httpx("httpx_raw", |_, url, file| {
-            script("httpx", "raw", url, file)
-        }),
-    ]
-}
-
-fn trials_of(fixture: &Shared, clients: Vec<Client>, forms: fn(&Fixture) -> &Forms) -> Vec<Trial> {
+fn trials_of(fixture: &Shared, client: &Arc<Client>) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for client in clients {
-        for &over in client.over {
-            for &size in over.sizes() {
-                let fixture = Arc::clone(fixture);
-                let (prefix, mb) = (over.prefix(), size / 1_000_000);
-                let name = format!("{prefix}{}_{mb}_mb", client.name);
-                trials.push(trial(name, &client.needs, move || {
-                    let url = forms(&fixture).url(over);
+    for &over in client.over() {
+        let is_grpc = matches!(over, Grpc | GrpcWeb);
+        // `browsers.rs` tests the form in browsers, and the gRPC example needs a feature.
+        if client.is_browser() && !is_grpc || is_grpc && !cfg!(feature = "tonic") {
+            continue;
+        }
+        let (shapes, sizes) = match client.is_thorough() {
+            true => (client.shapes(), over.sizes()),
+            false => (&client.shapes()[..1], &over.sizes()[..1]),
+        };
+        for shape in shapes {
+            for &size in sizes {
+                let (fixture, shape) = (Arc::clone(fixture), shape.clone());
+                let (client, mb) = (Arc::clone(client), size / 1_000_000);
+                let name = format!("{}{}_{shape}_{mb}_mb", over.prefix(), client.slug());
+                trials.push(trial(name, &client.needs(), move || {
+                    let url = fixture.url(&client, over);
                     let file = fixture.file(size);
-                    sees_the_refusal(over, || (client.upload)(over, url, &file))
+                    sees_the_refusal(&client, over, &shape, url, &file)
                 }));
             }
         }
@@ -232,11 +173,26 @@ fn tries() -> usize {
     env::var("TRIES").map_or(3, |tries| tries.parse().expect("a number"))
 }
 
-fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Failed> {
-    for _ in 0..tries() {
-        let said = run_once(&mut upload())?;
+fn sees_the_refusal(
+    client: &Client,
+    over: Over,
+    shape: &str,
+    url: &str,
+    file: &Path,
+) -> Result<(), Failed> {
+    // Each line of a client that repeats by itself is a try.
+    let (runs, repeats) = match client.repeats() {
+        true => (1, tries()),
+        false => (tries(), 1),
+    };
+    for _ in 0..runs {
+        let said = run_once(client, &mut client.command(over, shape, url, file, repeats))?;
         for expected in [over.status_line(), "limit is 4 MiB"] {
-            if !said.contains(expected) {
+            let found = match client.repeats() {
+                true => said.lines().filter(|line| line.contains(expected)).count() == repeats,
+                false => said.contains(expected),
+            };
+            if !found {
                 return Err(format!("no {expected} in: {said}").into());
             }
         }
@@ -247,13 +203,13 @@ fn sees_the_refusal(over: Over, upload: impl Fn() -> Command) -> Result<(), Fail
 /// Tests that the connection of a refused upload serves the next one. This runs with TLS only: with
 /// prior knowledge, curl 7.88 fails with any second request on a connection, whatever the first
 /// was.
-fn one_connection(fixture: &Shared) -> Trial {
-    let fixture = Arc::clone(fixture);
+fn one_connection(fixture: &Shared, curl: &Arc<Client>) -> Trial {
+    let (fixture, client) = (Arc::clone(fixture), Arc::clone(curl));
     let name = "h2_tls_curl_twice_on_one_connection";
     trial(name, &[Need::program("curl")], move || {
         let url = fixture.forms.url(Http2Tls);
         for _ in 0..tries() {
-            let mut curl = curl_raw(Http2Tls, url, &fixture.file(MB_20), "Expect:");
+            let mut curl = client.command(Http2Tls, "raw", url, &fixture.file(MB_20), 1);
             // Otherwise the exit status is that of the last transfer.
             curl.args([&format!("{url}/raw"), "--fail-early"]);
             let said = succeed(&mut curl)?;
@@ -294,84 +250,12 @@ fn many_streams(fixture: &Shared, over: Over) -> Trial {
     })
 }
 
-/// Runs the command. wget exits with 8 if the server responded with an error.
-fn run_once(command: &mut Command) -> Result<String, Failed> {
-    if command.get_program() != "wget" {
-        return succeed(command);
-    }
+/// Runs the command, which ends with the exit status of a whole response.
+fn run_once(client: &Client, command: &mut Command) -> Result<String, Failed> {
     let out = command.output()?;
     let said = [out.stderr, out.stdout].map(|text| String::from_utf8_lossy(&text).into_owned());
     match out.status.code() {
-        Some(8) => Ok(said.concat()),
+        Some(code) if client.is_ok(code) => Ok(said.concat()),
         code => Err(format!("{command:?}: {code:?}: {}", said.concat()).into()),
     }
-}
-
-fn curl(over: Over, url: &str) -> Command {
-    let mut curl = Command::new("curl");
-    let written = "%{http_code} over HTTP/%{http_version}, connections made: %{num_connects}\\n";
-    let version: &[&str] = match over {
-        Http1 => &["--http1.1"],
-        Http1Tls => &["--http1.1", "--insecure"],
-        Http2 => &["--http2-prior-knowledge"],
-        Http2Tls => &["--http2", "--insecure"],
-    };
-    curl.args(["--silent", "--show-error", "--max-time", "60"]);
-    curl.args(version).args(["--write-out", written, url]);
-    curl
-}
-
-fn curl_form(over: Over, url: &str, file: &Path, expect: &str) -> Command {
-    let mut curl = curl(over, url);
-    curl.args(["--header", expect, "--form"]);
-    curl.arg(format!("photopicker=@{}", file.display()));
-    curl
-}
-
-fn curl_raw(over: Over, url: &str, file: &Path, expect: &str) -> Command {
-    let mut curl = curl(over, &format!("{url}/raw"));
-    curl.args(["--header", expect, "--data-binary"]);
-    curl.arg(format!("@{}", file.display()));
-    curl
-}
-
-/// Sends from a pipe, whose length curl cannot know.
-fn curl_chunked(over: Over, url: &str, file: &Path) -> Command {
-    let mut curl = curl(over, &format!("{url}/raw"));
-    curl.args([
-        "--header",
-        "Transfer-Encoding: chunked",
-        "--header",
-        "Expect:",
-    ]);
-    curl.arg("--upload-file").arg(file);
-    curl
-}
-
-fn wget(_: Over, url: &str, file: &Path) -> Command {
-    let mut wget = Command::new("wget");
-    wget.args([
-        "--tries=1",
-        "--timeout=60",
-        "--no-check-certificate",
-        "--content-on-error",
-        "--output-document=-",
-    ]);
-    wget.arg(format!("--post-file={}", file.display()));
-    wget.arg(format!("{url}/raw"));
-    wget
-}
-
-fn script(client: &str, shape: &str, url: &str, file: &Path) -> Command {
-    let (program, name) = match client {
-        "http" | "http2" | "fetch" => (Some("node".into()), "upload.mjs"),
-        module => (interpreter(module), "upload.py"),
-    };
-    let mut command = Command::new(program.expect("the trial needs it"));
-    command.arg(repository("tests/clients").join(name));
-    let path = if shape == "raw" { "/raw" } else { "/" };
-    command
-        .args([client, shape, &format!("{url}{path}")])
-        .arg(file);
-    command
 }
