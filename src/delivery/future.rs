@@ -107,7 +107,7 @@ where
         let mut state = self.project().state;
         if let DeliveryStateProj::Called { service, watch } = state.as_mut().project() {
             let response = ready!(service.poll(cx))?;
-            return match watch.take() {
+            return match watch.take_if(|watch| !watch.handoff.is_over()) {
                 None => Poll::Ready(Ok(response.map(DeliveredBody::plain))),
                 Some(watch) => state.judge(watch, response, cx).map(Ok),
             };
@@ -121,7 +121,7 @@ where
     ReqB: Body + Unpin + Send + 'static,
 {
     /// Decides about the body of a response that is ready. Not inlined, because most requests have
-    /// no body.
+    /// no body, or one that was read to its end.
     #[inline(never)]
     fn judge(
         mut self: Pin<&mut Self>,

@@ -37,6 +37,16 @@ enum HandoffState<B, P> {
     Over,
 }
 
+impl<B, P> HandoffState<B, P> {
+    /// Returns whether nothing is unread, once the service has dropped its handle.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Held | Self::HeldOn(_) | Self::Over => true,
+            Self::Released(_) | Self::Failed => false,
+        }
+    }
+}
+
 /// The action that runs when the service drops a body after the response is ready. It is not a
 /// closure, because a closure would cost an allocation.
 pub(super) struct OnRelease<B, P> {
@@ -64,6 +74,14 @@ impl<B, P> BodyHandoff<B, P> {
             taken_whole: false,
             waiting: None,
         })))
+    }
+
+    /// Returns whether the body is known to have been read to its end. This is cheap.
+    #[inline]
+    pub(super) fn is_over(&mut self) -> bool {
+        // The service has dropped its handle, so no lock is needed.
+        let shared = Arc::get_mut(&mut self.0).map(Mutex::get_mut);
+        shared.is_some_and(|cell| matches!(cell, Ok(cell) if cell.state.is_over()))
     }
 
     /// Takes the body if the service has dropped it. Otherwise registers `on_release`, which

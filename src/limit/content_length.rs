@@ -39,14 +39,22 @@ fn of_several(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
 }
 
 /// Parses `1*DIGIT` and nothing else: `str::parse` would accept a leading `+`.
+#[inline]
 fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+    let mut number = None;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = Some(
+            number
+                .unwrap_or(0u64)
+                .checked_mul(10)?
+                .checked_add(digit.into())?,
+        );
     }
-    digits.iter().try_fold(0u64, |number, &byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
+    number
 }
 
 #[cfg(test)]

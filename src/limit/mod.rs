@@ -23,6 +23,8 @@ pub(crate) mod service;
 mod settings;
 mod upload;
 
+#[cfg(feature = "axum")]
+pub(crate) use self::service::promised;
 pub(crate) use self::{
     body_budget::BodyBudget, policy::Limit, request_body::GuardedBody, service::BodyGuard,
 };

@@ -1,16 +1,19 @@
 //! The times that a client has for its request body.
 
 use std::{
-    future::Future,
-    pin::Pin,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use crate::{budget::Least, refusal::RefusalKind, shared::flow};
+use crate::{
+    budget::{LateTimer, Least, MAX_WAIT},
+    refusal::RefusalKind,
+    shared::flow,
+};
 
 /// The limits in time of a request body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +27,15 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Returns whether there is any limit.
-    pub(super) fn is_limited(self) -> bool {
-        self != Self::default()
+    #[inline]
+    pub(super) fn is_limited(&self) -> bool {
+        self.measures_waits() || self.deadline.is_some()
+    }
+
+    /// Returns whether the time matters for which the handler waits for the client.
+    #[inline]
+    fn measures_waits(&self) -> bool {
+        self.least.is_some() || self.idle_timeout.is_some()
     }
 
     fn deadline_from_now(self) -> Option<Instant> {
@@ -60,10 +70,14 @@ pub(super) struct PaceMeter {
     counted: u64,
     /// The time at which the current wait for the client began.
     since: Option<Instant>,
+    /// How long the wait was that ended with the current poll.
+    waited: Duration,
+    /// The query of the current poll over HTTP/2.
+    query: Option<flow::Query>,
     window: Window,
-    // Made at the first wait, because there may be no runtime before.
-    timer: Option<Pin<Box<Sleep>>>,
-    noting: Arc<Noting>,
+    timer: LateTimer,
+    /// `None` if only the deadline is limited, which passes no matter who waits.
+    wakers: Option<Wakers>,
 }
 
 /// The flow-control window of the body.
@@ -75,6 +89,22 @@ enum Window {
     Shared(Option<Duration>),
 }
 
+/// The wakers of a body.
+#[derive(Debug)]
+struct Wakers {
+    /// The waker to poll the body with.
+    body: Waker,
+    noting: Arc<Noting>,
+}
+
+impl Wakers {
+    fn new() -> Self {
+        let noting = Arc::<Noting>::default();
+        let body = Waker::from(Arc::clone(&noting));
+        Self { body, noting }
+    }
+}
+
 /// A waker that records when bytes arrived, and wakes the task that waits for them.
 #[derive(Debug, Default)]
 struct Noting(Mutex<Noted>);
@@ -82,7 +112,7 @@ struct Noting(Mutex<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     came: Option<Instant>,
-    waker: Option<Waker>,
+    task: Option<Waker>,
 }
 
 impl Noting {
@@ -94,13 +124,17 @@ impl Noting {
 
 impl Wake for Noting {
     fn wake(self: Arc<Self>) {
-        let waker = {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let task = {
             let mut noted = self.noted();
             noted.came.get_or_insert_with(Instant::now);
-            noted.waker.take()
+            noted.task.take()
         };
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(task) = task {
+            task.wake();
         }
     }
 }
@@ -108,9 +142,6 @@ impl Wake for Noting {
 /// The minimum capacity of the bucket of the rate. A client that sends in regular bursts may pause for this
 /// long between them.
 const MIN_CAPACITY: Duration = Duration::from_secs(1);
-
-/// The longest sleep, one year. Adding it to the current time does not overflow.
-const MAX_SLEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl PaceMeter {
     pub(super) fn new(pace: Pace, multiplexed: bool) -> Self {
@@ -121,12 +152,14 @@ impl PaceMeter {
             deadline: pace.deadline_from_now(),
             counted: 0,
             since: None,
+            waited: Duration::ZERO,
+            query: None,
             window: match multiplexed {
                 true => Window::Shared(None),
                 false => Window::Own,
             },
-            timer: None,
-            noting: Arc::default(),
+            timer: LateTimer::default(),
+            wakers: pace.measures_waits().then(Wakers::new),
         }
     }
 
@@ -135,37 +168,40 @@ impl PaceMeter {
         self.deadline = self.pace.deadline_from_now();
     }
 
-    /// Polls the body, and charges the client for the time that it took.
-    pub(super) fn poll_body<T>(
-        &mut self,
-        cx: &Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let (waker, waited) = self.end_wait(cx);
-        let cx = &mut Context::from_waker(&waker);
-        let Window::Shared(before) = self.window else {
-            self.charge(waited);
-            return poll(cx);
+    /// Returns the waker to poll the body with. `None` for the task's own.
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.wakers.as_ref().map(|wakers| &wakers.body)
+    }
+
+    /// Begins a poll of the body, which [`end_poll`](Self::end_poll) ends.
+    pub(super) fn begin_poll(&mut self, cx: &Context<'_>) {
+        let Some(Wakers { noting, .. }) = &self.wakers else {
+            return;
         };
-        let (polled, unread) = flow::asking(|| poll(cx));
+        let mut noted = noting.noted();
+        let came = noted.came.take();
+        noted.task = Some(cx.waker().clone());
+        drop(noted);
+        self.waited = self.since.take().map_or(Duration::ZERO, |since| {
+            came.unwrap_or_else(Instant::now) - since
+        });
+        if let Window::Shared(_) = self.window {
+            self.query = Some(flow::Query::ask());
+        }
+    }
+
+    /// Ends a poll of the body, and charges the client for the time that the handler has waited.
+    pub(super) fn end_poll(&mut self) {
+        let waited = mem::take(&mut self.waited);
+        let Window::Shared(before) = self.window else {
+            return self.charge(waited);
+        };
+        let unread = self.query.take().and_then(flow::Query::reply);
         if let (Some(before), Some(unread)) = (before, unread) {
             let held = unread.saturating_sub(before);
             self.charge(waited.saturating_sub(held));
         }
         self.window = Window::Shared(unread);
-        polled
-    }
-
-    /// Returns the waker to poll with, and how long the handler has waited for the client.
-    fn end_wait(&mut self, cx: &Context<'_>) -> (Waker, Duration) {
-        let mut noted = self.noting.noted();
-        let came = noted.came.take();
-        noted.waker = Some(cx.waker().clone());
-        drop(noted);
-        let waited = self.since.take().map_or(Duration::ZERO, |since| {
-            came.unwrap_or_else(Instant::now) - since
-        });
-        (Waker::from(Arc::clone(&self.noting)), waited)
     }
 
     /// Waits for more than `received` bytes. Ready when the client is too slow.
@@ -184,14 +220,8 @@ impl PaceMeter {
             return Poll::Ready(kind);
         }
         self.since = Some(now);
-        let until = now + left.min(MAX_SLEEP);
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if timer.deadline() != until {
-            timer.as_mut().reset(until);
-        }
-        timer.as_mut().poll(cx).map(|()| kind)
+        let until = now + left.min(MAX_WAIT);
+        self.timer.poll_until(until, cx).map(|()| kind)
     }
 
     /// Returns the time until the client is too slow if it sends nothing more, and by which limit.
@@ -268,12 +298,9 @@ mod tests {
         PaceMeter::new(paced(LEAST), false)
     }
 
-    fn nothing(_: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
     fn poll_pace(meter: &mut PaceMeter, received: u64, cx: &mut Context<'_>) -> Poll<RefusalKind> {
-        assert!(meter.poll_body(cx, nothing).is_pending());
+        meter.begin_poll(cx);
+        meter.end_poll();
         meter.poll_too_slow(received, cx)
     }
 
@@ -289,7 +316,7 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(poll_pace(meter, received, cx).is_pending());
         sleep(Duration::from_secs(seconds)).await;
-        Waker::from(Arc::clone(&meter.noting)).wake();
+        meter.waker().expect("it measures waits").wake_by_ref();
     }
 
     #[tokio::test(start_paused = true)]
@@ -346,11 +373,9 @@ mod tests {
         // Another stream holds the window for 9 of 10 seconds.
         let mut seconds = 0;
         loop {
-            let body = |_: &mut Context<'_>| {
-                flow::reply(|| held);
-                Poll::<()>::Pending
-            };
-            assert!(meter.poll_body(cx, body).is_pending());
+            meter.begin_poll(cx);
+            flow::reply(|| held);
+            meter.end_poll();
             if meter.poll_too_slow(0, cx).is_ready() {
                 break;
             }

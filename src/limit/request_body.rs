@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -14,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::{
     body_budget::{NoRoom, Reservation, Wait},
-    pace_meter::PaceMeter,
+    pace_meter::{Pace, PaceMeter},
     upload::Upload,
 };
 use crate::{BoxError, refusal::RefusalKind};
@@ -74,9 +75,30 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    pub(super) fn new(meter: Option<PaceMeter>, wait: Option<Wait>) -> Option<Box<Self>> {
-        let is_timed = meter.is_some() || wait.is_some();
-        is_timed.then(|| Box::new(Self { meter, wait }))
+    /// Returns `None` if the body has no limit in time.
+    #[inline]
+    pub(super) fn new(
+        pace: Option<Pace>,
+        multiplexed: bool,
+        wait_timeout: Option<Duration>,
+    ) -> Option<Box<Self>> {
+        if pace.is_none() && wait_timeout.is_none() {
+            return None;
+        }
+        Some(Box::new(Self {
+            meter: pace.map(|pace| PaceMeter::new(pace, multiplexed)),
+            wait: wait_timeout.map(Wait::new),
+        }))
+    }
+
+    fn waker(&self) -> Option<&Waker> {
+        self.meter.as_ref()?.waker()
+    }
+
+    fn end_poll(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.end_poll();
+        }
     }
 }
 
@@ -105,7 +127,7 @@ impl<B> GuardedBody<B> {
     /// Wraps a body whose size hint is within its limit, or which has no limit. If the hint is
     /// wrong, the body ends in an error that only the service observes.
     #[inline]
-    pub(super) fn bounded(inner: B, limit: u64) -> Self {
+    pub(crate) fn bounded(inner: B, limit: u64) -> Self {
         Self {
             inner: Some(inner),
             max: limit,
@@ -143,8 +165,22 @@ impl<B> GuardedBody<B> {
     fn finish(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.inner.set(None);
-        *this.upload = None;
-        *this.timed = None;
+        // Other bodies have no state in `timed`.
+        if this.upload.take().is_some() {
+            *this.timed = None;
+        }
+    }
+
+    /// Begins a poll of a body that may be refused. Pending while it waits for room in the budget.
+    #[inline(never)]
+    fn poll_begin(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        REFUSED_OUTSIDE.set(false);
+        ready!(self.as_mut().poll_room(cx))?;
+        let timed = self.project().timed.as_mut();
+        if let Some(meter) = timed.and_then(|timed| timed.meter.as_mut()) {
+            meter.begin_poll(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for room in the budget, before the first byte is read.
@@ -172,6 +208,56 @@ impl<B> GuardedBody<B> {
         Poll::Ready(Ok(()))
     }
 
+    /// Counts the bytes received so far. Ends the body if it is over its limit, or if there is no
+    /// room for it.
+    #[inline]
+    fn count(mut self: Pin<&mut Self>, received: u64) -> Result<(), BoxError> {
+        let this = self.as_mut().project();
+        if received > *this.max {
+            return Err(self.over_limit(received));
+        }
+        *this.received = received;
+        match this.upload {
+            Some(upload) => match upload.grow_room(received) {
+                Ok(()) => Ok(()),
+                Err(NoRoom::Now) => Err(self.over_budget()),
+                Err(NoRoom::Ever) => Err(self.over_limit(received)),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the body after an error of the inner body.
+    fn fail(self: Pin<&mut Self>, error: BoxError) -> BoxError {
+        // A limit layer outside reports its own refusals.
+        if let Some(upload) = self.upload.as_ref().filter(|_| !REFUSED_OUTSIDE.get()) {
+            upload.settings.meet_error(&*error, upload.signal.limit());
+        }
+        self.finish();
+        error
+    }
+
+    /// Ends the body, which was received whole.
+    fn end(self: Pin<&mut Self>) {
+        if let Some(upload) = &self.upload {
+            upload.body_has_ended();
+        }
+        self.finish();
+    }
+
+    /// Ends the body if the client is too slow. Pending while it is not.
+    fn poll_too_slow(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<BoxError> {
+        let this = self.as_mut().project();
+        let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
+        let (Some(meter), Some(upload)) = (meter, this.upload) else {
+            return Poll::Pending;
+        };
+        let kind = ready!(meter.poll_too_slow(*this.received, cx));
+        upload.refuse(kind);
+        self.finish();
+        Poll::Ready(BodyTooSlow { kind }.into())
+    }
+
     #[cold]
     fn over_budget(self: Pin<&mut Self>) -> BoxError {
         if let Some(upload) = self.upload.as_deref() {
@@ -183,22 +269,6 @@ impl<B> GuardedBody<B> {
         REFUSED_OUTSIDE.set(true);
         self.finish();
         length_limit_error()
-    }
-
-    /// Ends the body in an error if the client is too slow. Pending while it is not.
-    fn poll_too_slow<T>(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, BoxError>>> {
-        let this = self.as_mut().project();
-        let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
-        let (Some(meter), Some(upload)) = (meter, this.upload) else {
-            return Poll::Pending;
-        };
-        let kind = ready!(meter.poll_too_slow(*this.received, cx));
-        upload.refuse(kind);
-        self.finish();
-        Poll::Ready(Some(Err(BodyTooSlow { kind }.into())))
     }
 
     /// Ends the body, which is over its limit after so many bytes.
@@ -213,99 +283,6 @@ impl<B> GuardedBody<B> {
     }
 }
 
-impl<B> GuardedBody<B>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    /// Polls a body whose length is known to be within its limit. This path is short, because most
-    /// bodies take it for each frame.
-    #[inline]
-    fn poll_bounded(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let this = self.as_mut().project();
-        let Some(inner) = this.inner.as_pin_mut() else {
-            return Poll::Ready(None);
-        };
-        let polled = match inner.poll_frame(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                let received = this.received.saturating_add(length);
-                if received > *this.max {
-                    return Poll::Ready(Some(Err(self.over_limit(received))));
-                }
-                *this.received = received;
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
-            Poll::Ready(None) => None,
-        };
-        self.finish();
-        Poll::Ready(polled)
-    }
-
-    /// Polls a body that may be refused.
-    #[inline(never)]
-    fn poll_counted(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        if self.timed.is_some() {
-            if let Err(error) = ready!(self.as_mut().poll_room(cx)) {
-                return Poll::Ready(Some(Err(error)));
-            }
-        }
-        let this = self.as_mut().project();
-        let Some(inner) = this.inner.as_pin_mut() else {
-            return Poll::Ready(None);
-        };
-        REFUSED_OUTSIDE.set(false);
-        let meter = this.timed.as_mut().and_then(|timed| timed.meter.as_mut());
-        let polled = match meter {
-            None => inner.poll_frame(cx),
-            Some(meter) => meter.poll_body(cx, |cx| inner.poll_frame(cx)),
-        };
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
-                let received = this.received.saturating_add(length);
-                if received > *this.max {
-                    return Poll::Ready(Some(Err(self.over_limit(received))));
-                }
-                *this.received = received;
-                let upload = this.upload.as_ref();
-                match upload.map_or(Ok(()), |upload| upload.grow_room(received)) {
-                    Ok(()) => Poll::Ready(Some(Ok(frame))),
-                    Err(NoRoom::Now) => Poll::Ready(Some(Err(self.over_budget()))),
-                    Err(NoRoom::Ever) => Poll::Ready(Some(Err(self.over_limit(received)))),
-                }
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let error = error.into();
-                // A limit layer outside reports its own refusals.
-                if let Some(upload) = this.upload.as_ref().filter(|_| !REFUSED_OUTSIDE.get()) {
-                    upload.settings.meet_error(&*error, upload.signal.limit());
-                }
-                self.finish();
-                Poll::Ready(Some(Err(error)))
-            }
-            Poll::Ready(None) => {
-                if let Some(upload) = this.upload {
-                    upload.body_has_ended();
-                }
-                self.finish();
-                Poll::Ready(None)
-            }
-            // All declared bytes have been received, and hyper may report the end later.
-            Poll::Pending if self.is_end_stream() => Poll::Pending,
-            Poll::Pending => self.poll_too_slow(cx),
-        }
-    }
-}
-
 impl<B> Body for GuardedBody<B>
 where
     B: Body,
@@ -314,15 +291,46 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
+    // A frame has about 100 bytes. None of the functions called here takes or returns one, except
+    // for the poll of the inner body, so that the compiler need not copy it.
     #[inline]
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match self.upload {
-            None => self.poll_bounded(cx),
-            Some(_) => self.poll_counted(cx),
+        if self.upload.is_some() {
+            if let Err(error) = ready!(self.as_mut().poll_begin(cx)) {
+                return Poll::Ready(Some(Err(error)));
+            }
         }
+        let this = self.as_mut().project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let waker = this.timed.as_ref().and_then(|timed| timed.waker());
+        let waker = waker.unwrap_or(cx.waker());
+        let polled = inner.poll_frame(&mut Context::from_waker(waker));
+        if let Some(timed) = this.timed {
+            timed.end_poll();
+        }
+        Poll::Ready(match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, Buf::remaining) as u64;
+                let received = this.received.saturating_add(length);
+                match self.count(received) {
+                    Ok(()) => Some(Ok(frame)),
+                    Err(error) => Some(Err(error)),
+                }
+            }
+            Poll::Ready(Some(Err(error))) => Some(Err(self.fail(error.into()))),
+            Poll::Ready(None) => {
+                self.end();
+                None
+            }
+            // All declared bytes have been received, and hyper may report the end later.
+            Poll::Pending if self.timed.is_none() || self.is_end_stream() => return Poll::Pending,
+            Poll::Pending => Some(Err(ready!(self.poll_too_slow(cx)))),
+        })
     }
 
     #[inline]
@@ -398,14 +406,14 @@ fn length_limit_error() -> BoxError {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::VecDeque, time::Duration};
+    use std::collections::VecDeque;
 
     use http::{HeaderMap, HeaderValue};
     use http_body_util::{BodyExt, LengthLimitError};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{budget::Least, limit::pace_meter::Pace};
+    use crate::budget::Least;
 
     type Step = Result<Frame<Bytes>, &'static str>;
 
@@ -511,7 +519,7 @@ mod tests {
             Unsaid(9),
             9,
             upload.clone(),
-            Timed::new(Some(PaceMeter::new(pace, false)), None),
+            Timed::new(Some(pace), false, None),
         );
         assert!(body.frame().await.unwrap().is_ok());
         let end = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;

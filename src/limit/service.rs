@@ -9,9 +9,8 @@ use tower_service::Service;
 
 use super::{
     BodyLimitStatus, GuardedBody, PlainText, RefusalResponse, ResponseBody, ResponseFuture,
-    body_budget::{Reservation, Wait},
+    body_budget::Reservation,
     future::ResponseContext,
-    pace_meter::PaceMeter,
     request_body::Timed,
     settings::{Decision, NO_LIMIT, Settings},
     upload::Upload,
@@ -60,19 +59,23 @@ impl<S, R> BodyGuard<S, R> {
     {
         BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
     }
-
-    /// Returns whether a request without a body passes after a look at its headers alone.
-    pub(crate) fn passes_bodiless<B>(&self, request: &Request<B>) -> bool {
-        let promised = SizeHint::with_exact(0);
-        self.settings.passes(request.headers(), &promised).is_some()
-    }
 }
 
 impl<S, R> BodyGuard<S, R> {
-    /// Calls the service for a request that cannot be refused later.
+    /// Returns the limit of a request that passes by its headers alone, as most do. This is cheap,
+    /// because it does not split the request into its parts.
     #[inline]
-    pub(crate) fn pass<F>(&mut self, call: impl FnOnce(&mut S) -> F) -> ResponseFuture<F, R> {
-        ResponseFuture::called(call(&mut self.inner), None)
+    pub(crate) fn passes<B>(&self, request: &Request<B>, promised: &SizeHint) -> Option<u64> {
+        self.settings.passes(request.headers(), promised)
+    }
+}
+
+/// Returns what a body promises about its length.
+#[inline]
+pub(crate) fn promised<B: Body>(body: &B) -> SizeHint {
+    match body.is_end_stream() {
+        true => SizeHint::with_exact(0),
+        false => body.size_hint(),
     }
 }
 
@@ -99,7 +102,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
 
     /// Checks the whole head, then refuses the request or calls the service.
     #[inline(never)]
-    fn inspect<ReqB>(
+    pub(crate) fn inspect<ReqB>(
         &mut self,
         request: Request<ReqB>,
         promised: &SizeHint,
@@ -121,7 +124,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
             Err(refusal) => return ResponseFuture::refused(refusal, self.respond.clone()),
         };
         let waits = reservation.as_ref().is_some_and(Reservation::waits);
-        let wait = client
+        let wait_timeout = client
             .filter(|_| waits)
             .and_then(|client| client.budget().wait_timeout());
         let may_be_refused = reservation.is_some() || self.settings.may_be_refused(limit, promised);
@@ -139,11 +142,8 @@ impl<S, R: Clone> BodyGuard<S, R> {
         let body = match &watch {
             Some(ResponseContext { upload, .. }) => {
                 let pace = self.settings.pace;
-                let timed = Timed::new(
-                    (pace.is_limited() && max.is_some())
-                        .then(|| PaceMeter::new(pace, parts.version > Version::HTTP_11)),
-                    wait.map(Wait::new),
-                );
+                let pace = (pace.is_limited() && max.is_some()).then_some(pace);
+                let timed = Timed::new(pace, parts.version > Version::HTTP_11, wait_timeout);
                 // With a budget, a body without a limit may be longer than `most` once its room
                 // is no longer counted.
                 let max = max.map_or(NO_LIMIT, |_| most);
@@ -178,15 +178,11 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let promised = match request.body().is_end_stream() {
-            true => SizeHint::with_exact(0),
-            false => request.body().size_hint(),
-        };
-        // Most requests pass by their headers alone. This check is cheap, because it does not split
-        // the request into its parts.
-        match self.settings.passes(request.headers(), &promised) {
+        let promised = promised(request.body());
+        match self.passes(&request, &promised) {
             Some(limit) => {
-                self.pass(|inner| inner.call(request.map(|body| GuardedBody::bounded(body, limit))))
+                let request = request.map(|body| GuardedBody::bounded(body, limit));
+                ResponseFuture::called(self.inner.call(request), None)
             }
             None => self.inspect(request, &promised),
         }

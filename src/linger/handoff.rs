@@ -47,6 +47,7 @@ impl Written {
     /// Returns the state after a write that begins with `bytes`. A client may speak HTTP/1.0 in one
     /// request and HTTP/1.1 in the next, and the latest response counts. hyper begins a write with
     /// its head.
+    #[inline]
     pub(super) fn after(self, bytes: &[u8]) -> Self {
         if bytes.starts_with(b"HTTP/1.0 ") {
             Self::ToTheEnd

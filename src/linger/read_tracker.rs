@@ -66,17 +66,20 @@ impl ReadTracker {
 
     /// Returns whether a response is held back. The client's end of the connection is not passed on
     /// meanwhile.
+    #[inline]
     pub(super) fn is_holding(&self) -> bool {
         self.connection.is_holding()
     }
 
     /// Completes when the socket may be written to.
+    #[inline]
     pub(super) fn poll_may_write(&self, cx: &Context<'_>) -> Poll<()> {
         self.connection.write_gate().poll_free(cx)
     }
 
     /// Records that a read has brought `bytes` bytes, and whether the client's `close_notify` may be
     /// among them.
+    #[inline]
     pub(super) fn came(&mut self, bytes: usize, has_ended: bool) {
         if self.has_ended != has_ended {
             self.has_ended = has_ended;
@@ -116,11 +119,13 @@ impl ReadTracker {
     }
 
     /// Records that a read has found nothing, and that TLS waits for no part of a record.
+    #[inline]
     pub(super) fn found_nothing(&mut self) {
         self.quiet = true;
     }
 
     /// Records that a part of a response was written. Returns whether the write had been blocked.
+    #[inline]
     pub(super) fn wrote(&mut self) -> bool {
         if !self.quiet {
             self.unclaimed = self.connection.begun();
@@ -132,6 +137,7 @@ impl ReadTracker {
     }
 
     /// Records whether a write is blocked on a full send buffer.
+    #[inline]
     pub(super) fn stall(&mut self, stalled: bool) {
         if self.stalled != stalled {
             self.stalled = stalled;

@@ -79,7 +79,16 @@ impl TlsRecordTracker {
         }
     }
 
-    pub(super) fn follow(&mut self, mut bytes: &[u8]) {
+    /// Follows the bytes that have come.
+    #[inline]
+    pub(super) fn follow(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Plain | Self::Opaque => {}
+            Self::Unknown | Self::Tls { .. } => self.follow_records(bytes),
+        }
+    }
+
+    fn follow_records(&mut self, mut bytes: &[u8]) {
         if let (Self::Unknown, false) = (&self, bytes.is_empty()) {
             *self = Self::begin(bytes);
         }
@@ -113,6 +122,7 @@ impl TlsRecordTracker {
     }
 
     /// Returns whether a part of a record is still to come. Returns `true` if that is not known.
+    #[inline]
     pub(super) fn is_within(&self) -> bool {
         match self {
             Self::Tls { known, .. } => *known > 0,
@@ -122,6 +132,7 @@ impl TlsRecordTracker {
     }
 
     /// Returns whether the latest record may be the client's `close_notify`.
+    #[inline]
     pub(super) fn may_have_ended(&self) -> bool {
         matches!(self, Self::Tls { has_ended, .. } if *has_ended)
     }
@@ -147,6 +158,7 @@ impl TlsRecordTracker {
     }
 
     /// Returns whether the connection may be TLS.
+    #[inline]
     pub(super) fn may_be_tls(&self) -> bool {
         matches!(self, Self::Tls { .. } | Self::Opaque)
     }

@@ -95,6 +95,7 @@ impl Connection {
     }
 
     /// Returns the gate that makes the parts of an HTTP/2 response leave together.
+    #[inline]
     pub(crate) fn write_gate(&self) -> &WriteGate {
         &self.gate
     }
@@ -105,17 +106,20 @@ impl Connection {
     }
 
     /// Records that a request has come, and returns its number.
+    #[inline]
     pub(crate) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Records that the end of a request's body was seen. If a drain reports this late, after the
     /// next request has come, it has no effect.
+    #[inline]
     pub(crate) fn finish(&self, request: u64) {
         self.finished.fetch_max(request, Ordering::AcqRel);
     }
 
     /// Records that a request without a body has come.
+    #[inline]
     pub(crate) fn begin_bodiless(&self) {
         self.finish(self.begin());
     }
@@ -132,11 +136,13 @@ impl Connection {
     }
 
     /// Returns how many requests have come.
+    #[inline]
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
     }
 
     /// Returns whether the end of the latest request was seen.
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         let finished = self.finished.load(Ordering::Acquire);
         let begun = self.begun();
@@ -202,6 +208,7 @@ impl Connection {
     }
 
     /// Returns whether a response is [held back](ResponseHold).
+    #[inline]
     pub(crate) fn is_holding(&self) -> bool {
         self.holding.load(Ordering::Acquire)
     }

@@ -76,7 +76,7 @@ impl Flow {
 }
 
 /// The content of the thread-local.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Word {
     Nothing,
     Question,
@@ -87,26 +87,33 @@ thread_local! {
     static WORD: Cell<Word> = const { Cell::new(Word::Nothing) };
 }
 
-/// Polls a body, and queries for how long bodies of its connection were unread. Returns `None` if
-/// no inner body knows the connection. This is cheap: it neither locks nor allocates.
-pub(crate) fn asking<T>(poll: impl FnOnce() -> T) -> (T, Option<Duration>) {
-    /// Removes the query, even if the poll panics.
-    struct Asked(Word);
-    impl Drop for Asked {
-        fn drop(&mut self) {
-            // An outer limit layer has the same query.
-            if !matches!(self.0, Word::Question) {
-                WORD.set(Word::Nothing);
-            }
+/// A query for how long bodies of a connection were unread. Ask before a body is polled, and take
+/// the reply afterwards, on the same thread. This is cheap: it neither locks nor allocates.
+///
+/// If the poll panics, the query stays until the next one. It changes no later reply.
+#[derive(Debug)]
+pub(crate) struct Query {
+    /// An outer limit layer has the same query.
+    is_nested: bool,
+}
+
+impl Query {
+    pub(crate) fn ask() -> Self {
+        let is_nested = matches!(WORD.replace(Word::Question), Word::Question);
+        Self { is_nested }
+    }
+
+    /// Takes the reply. Returns `None` if no inner body knows the connection.
+    pub(crate) fn reply(self) -> Option<Duration> {
+        let word = match self.is_nested {
+            true => WORD.get(),
+            false => WORD.replace(Word::Nothing),
+        };
+        match word {
+            Word::Unread(unread) => Some(unread),
+            Word::Nothing | Word::Question => None,
         }
     }
-    let _asked = Asked(WORD.replace(Word::Question));
-    let polled = poll();
-    let unread = match WORD.get() {
-        Word::Unread(unread) => Some(unread),
-        Word::Nothing | Word::Question => None,
-    };
-    (polled, unread)
 }
 
 /// Stores the reply to a query, if there is one.
@@ -138,15 +145,18 @@ mod tests {
 
     #[test]
     fn question_without_a_response_finds_none() {
-        assert_eq!(asking(|| 1), (1, None));
+        assert_eq!(Query::ask().reply(), None);
         reply(|| panic!("there is no query"));
     }
 
     #[test]
     fn nested_questions_find_the_same_response() {
         let unread = Duration::from_secs(3);
-        let nested = asking(|| asking(|| reply(|| unread)));
-        assert_eq!(nested, (((), Some(unread)), Some(unread)));
+        let outer = Query::ask();
+        let inner = Query::ask();
+        reply(|| unread);
+        assert_eq!(inner.reply(), Some(unread));
+        assert_eq!(outer.reply(), Some(unread));
         reply(|| panic!("there is no query left"));
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct WakerSlot(Mutex<Option<Waker>>);
 
 impl WakerSlot {
     /// Completes once `is_so` returns `true`. Checks, registers the task's waker, and checks again.
+    #[inline]
     pub(crate) fn poll_until(&self, cx: &Context<'_>, mut is_so: impl FnMut() -> bool) -> Poll<()> {
         if is_so() {
             return Poll::Ready(());

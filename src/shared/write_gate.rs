@@ -67,10 +67,12 @@ const SPENT: u8 = 2;
 
 impl WriteGate {
     /// Completes when no task holds the gate. Call this only before a write.
+    #[inline]
     pub(crate) fn poll_free(&self, cx: &Context<'_>) -> Poll<()> {
         self.writer.poll_until(cx, || self.is_free())
     }
 
+    #[inline]
     fn is_free(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             HELD => false,

@@ -31,7 +31,7 @@ where
     B::Error: Into<BoxError>,
 {
     let boxed = |wrapped: W| Body::new(wrapped.map_err(|error| bare(error.into())));
-    into_plain(wrapped).map_or_else(boxed, Body::new)
+    into_plain(wrapped).map_or_else(boxed, axum_body)
 }
 
 /// Unwraps an `axum::Error`, which only wraps another error. axum's extractors look for the cause

@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::bodies::own;
+use super::bodies::{axum_body, own};
 use crate::{
     delivery::{DeliveredBody, Delivery, TrackedBody},
     linger::{Linger, LingerIo},
@@ -150,6 +150,6 @@ where
 
     fn call(&mut self, request: Request<TrackedBody<Incoming>>) -> Self::Future {
         self.0
-            .call(request.map(|body| own(body, TrackedBody::into_untracked)))
+            .call(request.map(|body| body.into_untracked().map_or_else(Body::new, axum_body)))
     }
 }

@@ -19,14 +19,14 @@ use tower_service::Service;
 
 use super::{
     IncomingStream, RefusalIntoResponse,
-    bodies::{axum_body, is_empty, own},
+    bodies::{is_empty, own},
     default_limit::lift_default_limit,
     refusal_response::AxumResponse,
     route_limit,
 };
 use crate::{
     BodyGuardLayer, BoxError, Limit,
-    limit::{BodyGuard, GuardedBody, PlainText, ResponseBody, ResponseFuture},
+    limit::{BodyGuard, GuardedBody, PlainText, ResponseBody, ResponseFuture, promised},
 };
 
 /// The marker of a [`BodyGuardLayer`] for axum, which [`BodyGuardLayer::axum`] creates.
@@ -192,15 +192,24 @@ where
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
-        let request = request.map(axum_body);
-        let guard = match is_empty(request.body()) && self.0.passes_bodiless(&request) {
-            // An empty body needs no wrapper.
-            true => self.0.pass(|AxumBodies(app)| AxumBody {
-                response: app.call(request),
-            }),
-            false => self.0.call(request),
+        let promised = promised(request.body());
+        let has_body = promised.exact() != Some(0);
+        let Some(limit) = self.0.passes(&request, &promised) else {
+            let guard = self.0.inspect(request, &promised);
+            return AxumGuardFuture::of(AxumGuardState::Inspected { guard });
         };
-        AxumGuardFuture { guard }
+        let request = match has_body {
+            false if is_empty(request.body()) => request.map(|_| Body::empty()),
+            _ => axum_request(request, |body| GuardedBody::bounded(body, limit)),
+        };
+        let response = self.get_mut().call(request);
+        AxumGuardFuture::of(AxumGuardState::Passed { response })
+    }
+}
+
+impl<F, R> AxumGuardFuture<F, R> {
+    fn of(state: AxumGuardState<F, R>) -> Self {
+        Self { state }
     }
 }
 
@@ -286,7 +295,23 @@ pin_project! {
     #[derive(Debug)]
     pub struct AxumGuardFuture<F, R> {
         #[pin]
-        guard: ResponseFuture<AxumBody<F>, AxumResponse<R>>,
+        state: AxumGuardState<F, R>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = AxumGuardStateProj]
+    enum AxumGuardState<F, R> {
+        // The request cannot be refused later.
+        Passed {
+            #[pin]
+            response: F,
+        },
+        Inspected {
+            #[pin]
+            guard: ResponseFuture<AxumBody<F>, AxumResponse<R>>,
+        },
     }
 }
 
@@ -300,8 +325,14 @@ where
     type Output = Result<Response, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(self.project().guard.poll(cx))?;
-        Poll::Ready(Ok(response.map(|body| own(body, ResponseBody::into_plain))))
+        match self.project().state.project() {
+            AxumGuardStateProj::Passed { response } => {
+                response.poll(cx).map_ok(|response| response.map(Body::new))
+            }
+            AxumGuardStateProj::Inspected { guard } => guard
+                .poll(cx)
+                .map_ok(|response| response.map(|body| own(body, ResponseBody::into_plain))),
+        }
     }
 }
 
@@ -310,11 +341,13 @@ where
 #[derive(Clone, Debug)]
 struct AxumBodies<S>(S);
 
-impl<S, B> Service<Request<GuardedBody<Body>>> for AxumBodies<S>
+impl<S, ReqB, ResB> Service<Request<GuardedBody<ReqB>>> for AxumBodies<S>
 where
-    S: Service<Request, Response = Response<B>>,
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+    S: Service<Request, Response = Response<ResB>>,
+    ReqB: HttpBody<Data = Bytes> + Send + 'static,
+    ReqB::Error: Into<BoxError>,
+    ResB: HttpBody<Data = Bytes> + Send + 'static,
+    ResB::Error: Into<BoxError>,
 {
     type Response = Response;
     type Error = S::Error;
@@ -324,16 +357,26 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<GuardedBody<Body>>) -> Self::Future {
-        let lifts = !request.body().is_end_stream();
-        let mut request = request.map(|body| own(body, GuardedBody::into_plain));
-        // A request without a body needs no limit.
-        if lifts {
-            lift_default_limit(&mut request);
-        }
-        let response = self.0.call(request);
+    fn call(&mut self, request: Request<GuardedBody<ReqB>>) -> Self::Future {
+        let response = self.0.call(axum_request(request, |body| body));
         AxumBody { response }
     }
+}
+
+/// Guards a request's body, and converts it to axum's own type. Lifts axum's default limit.
+fn axum_request<B, T>(request: Request<B>, guard: impl FnOnce(B) -> GuardedBody<T>) -> Request
+where
+    B: HttpBody,
+    T: HttpBody<Data = Bytes> + Send + 'static,
+    T::Error: Into<BoxError>,
+{
+    let lifts = !request.body().is_end_stream();
+    let mut request = request.map(|body| own(guard(body), GuardedBody::into_plain));
+    // A request without a body needs no limit.
+    if lifts {
+        lift_default_limit(&mut request);
+    }
+    request
 }
 
 pin_project! {

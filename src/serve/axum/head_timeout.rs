@@ -62,15 +62,19 @@ impl<T> HeadTimeout<T> {
 /// When tokio's I/O thread goes to sleep, it knows which timer is due first. A new timer that is
 /// due earlier has to wake it, with a write to a file descriptor
 /// (`runtime::time::Handle::reregister`). In a server without other timers, the timeout of each new
-/// connection would cause such a write. The earlier timer prevents that.
+/// connection would cause such a write. The earlier timer prevents that. It is short, because a
+/// runtime with a timer also reads the clock whenever it goes to sleep.
 pub(super) struct EarlierTimer {
     period: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+/// How long the earlier timer goes on after the last new connection, at most.
+const EARLIER_PERIOD: Duration = Duration::from_secs(1);
+
 impl EarlierTimer {
     pub(super) fn new(timeout: Option<Duration>) -> Self {
-        let period = timeout.map(|timeout| timeout / 2);
+        let period = timeout.map(|timeout| (timeout / 2).min(EARLIER_PERIOD));
         let timer = None;
         Self { period, timer }
     }
