@@ -215,6 +215,7 @@ fn documentation() -> Vec<(PathBuf, String)> {
         "SECURITY.md",
         "CHANGELOG.md",
         "benches/README.md",
+        "benches/MEASUREMENTS.md",
         "tests/README.md",
     ];
     let pages = pages.map(repository).into_iter();

@@ -100,7 +100,7 @@ fn prose_of_code(line: &str) -> String {
 }
 
 /// The page that lists the words, and one that a program writes.
-const LISTS: [&str; 2] = ["CONTRIBUTING.md", "benches/README.md"];
+const LISTS: [&str; 2] = ["CONTRIBUTING.md", "benches/MEASUREMENTS.md"];
 
 /// Returns the pages, sources and templates.
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,6 @@
 //! Measures the cost of refusals and the small cost of accepted requests. Each run compares ours
-//! with others. `cargo run --release` here measures everything and writes `../README.md`.
+//! with others. `cargo run --release` here measures everything and writes `../MEASUREMENTS.md`.
 
-mod accepted;
 mod capacity;
 mod closing;
 mod discard;
@@ -69,7 +68,6 @@ impl Effort {
 }
 
 const MEASUREMENTS: &[Measurement] = &[
-    ("accepted", accepted::measure),
     ("kept", kept::measure),
     ("closing", closing::measure),
     ("refused", refused::measure),

@@ -16,18 +16,9 @@ impl Runs {
     /// Returns the ratios of figures that were taken round by round. A disturbance affects both
     /// figures of a round, so it affects their ratio less than the ratio of the medians.
     pub(crate) fn ratios(figures: &[f64], to: &[f64]) -> Self {
-        Self::of_pairs(figures, to, |figure, to| figure / to)
-    }
-
-    /// Returns the differences, like [`ratios`](Self::ratios).
-    pub(crate) fn differences(figures: &[f64], to: &[f64]) -> Self {
-        Self::of_pairs(figures, to, |figure, to| figure - to)
-    }
-
-    fn of_pairs(figures: &[f64], to: &[f64], of: impl Fn(f64, f64) -> f64) -> Self {
         assert_eq!(figures.len(), to.len(), "they are of the same rounds");
         let pairs = figures.iter().zip(to);
-        Self::new(pairs.map(|(figure, to)| of(*figure, *to)).collect())
+        Self::new(pairs.map(|(figure, to)| figure / to).collect())
     }
 
     pub(crate) fn median(&self) -> f64 {

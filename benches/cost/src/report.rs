@@ -131,7 +131,7 @@ impl Report {
         for plot in self.sections.iter().flat_map(|section| &section.plots) {
             fs::write(plots.join(plot.file), &plot.svg).expect("a plot is written");
         }
-        fs::write(benches.join("README.md"), self.to_string()).expect("the page is written");
+        fs::write(benches.join("MEASUREMENTS.md"), self.to_string()).expect("the page is written");
     }
 }
 
@@ -139,9 +139,10 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "# What it costs\n\n\
-             Written by `cargo run --release --manifest-path benches/cost/Cargo.toml`, \
-             which measures each figure beside what it is compared with, in one run. \
+            "# Measurements\n\n\
+             [README.md](README.md) has the figures for users. This page is written by \
+             `cargo run --release --manifest-path benches/cost/Cargo.toml`, which measures \
+             each figure beside what it is compared with, in one run. \
              Look at the ratios: the absolute figures are those of this machine, \
              {}.\n",
             self.machine
