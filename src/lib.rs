@@ -80,7 +80,7 @@
 //! # Guides
 //!
 //! With the feature `axum`, the module `guide` has the guides: recipes, migrating, layers, servers,
-//! proxies, testing, how it works, tuning, HTTP/2, HTTP/3.
+//! proxies, testing, how it works, tuning, HTTP/2, HTTP/3, versions.
 //!
 //! # Features
 //!
@@ -146,7 +146,8 @@ pub const GIB: u64 = 1024 * MIB;
 
 /// The guides of the repository's `docs` folder.
 ///
-/// They exist in the documentation only. Links between them lead to the repository's files.
+/// They exist in the documentation only. On docs.rs, links between them lead to these pages, and
+/// others to the source of the package (`docs/links.html`).
 #[cfg(all(any(doc, doctest), feature = "axum"))]
 pub mod guide {
     // The recipe for metrics compiles with the feature `metrics` only.
@@ -177,6 +178,8 @@ pub mod guide {
     pub mod observability {}
     #[doc = include_str!("../docs/CAPACITY.md")]
     pub mod capacity {}
+    #[doc = include_str!("../docs/VERSIONS.md")]
+    pub mod versions {}
 }
 
 /// The snippets of the README compile.

@@ -17,6 +17,7 @@ mod language;
 mod layout;
 mod limits;
 mod links;
+mod packages;
 mod permits;
 #[cfg(all(feature = "axum", feature = "axum-server"))]
 mod public_types;
