@@ -1,7 +1,7 @@
 //! The harness for programs outside the process: browsers, curl, interpreters.
 //!
 //! If such a program is missing, its test reports SKIPPED and the reason, and does not count as
-//! passed. With `CI=true` it fails, unless it is [optional](Trial::optional).
+//! passed. With `CI=true` it fails.
 
 use std::{
     env, fs,
@@ -76,25 +76,15 @@ pub struct Trial {
     name: String,
     /// The reason why it cannot run here.
     skipped: Option<String>,
-    is_optional: bool,
     test: Box<dyn FnOnce() -> Result<(), Failed> + Send>,
 }
 
 impl Trial {
-    /// Allows CI to skip the test as well.
-    #[must_use]
-    pub fn optional(mut self) -> Self {
-        self.is_optional = true;
-        self
-    }
-
     fn within(self, module: &str) -> libtest_mimic::Trial {
         let name = format!("{module}::{}", self.name);
         match self.skipped {
             None => libtest_mimic::Trial::test(name, self.test),
-            Some(why) if in_ci() && !self.is_optional => {
-                libtest_mimic::Trial::test(name, || Err(Failed::from(why)))
-            }
+            Some(why) if in_ci() => libtest_mimic::Trial::test(name, || Err(Failed::from(why))),
             Some(why) => libtest_mimic::Trial::test(name, || Ok(()))
                 .with_kind(why)
                 .with_ignored_flag(true),
@@ -114,7 +104,6 @@ pub fn trial(
     Trial {
         name: name.into(),
         skipped,
-        is_optional: false,
         test: Box::new(test),
     }
 }

@@ -21,8 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     );
     vec![
         test("dashboard_alerts_and_page_name_what_the_form_serves", names),
-        // Debian has promtool only together with the whole of Prometheus.
-        promtool.optional(),
+        promtool,
     ]
 }
 
