@@ -12,8 +12,13 @@ use http::{
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use super::{RefusalResponse, ResponseBody, grpc, in_progress::InProgress, upload::Upload};
-use crate::refusal::{Refusal, RefusalKind};
+use super::{
+    RefusalResponse, ResponseBody, grpc,
+    headers::{UPLOAD_LIMIT, upload_limit},
+    in_progress::InProgress,
+    upload::Upload,
+};
+use crate::refusal::Refusal;
 
 pin_project! {
     /// The response future of [`BodyGuard`](super::BodyGuard).
@@ -37,6 +42,14 @@ pin_project! {
             // `None` if the body cannot go over the limit.
             watch: Option<ResponseContext<R>>,
         },
+        // The same for an OPTIONS request, whose response announces the limit. Boxed, because few
+        // requests need it.
+        Announcing {
+            #[pin]
+            future: F,
+            watch: Option<ResponseContext<R>>,
+            limit: Option<Box<HeaderValue>>,
+        },
     }
 }
 
@@ -59,6 +72,20 @@ impl<F, R> ResponseFuture<F, R> {
         let state = GuardState::Called { future, watch };
         Self { state }
     }
+
+    pub(super) fn announcing(
+        future: F,
+        watch: Option<ResponseContext<R>>,
+        limit: HeaderValue,
+    ) -> Self {
+        let limit = Some(Box::new(limit));
+        let state = GuardState::Announcing {
+            future,
+            watch,
+            limit,
+        };
+        Self { state }
+    }
 }
 
 impl<F, B, E, R> Future for ResponseFuture<F, R>
@@ -77,21 +104,41 @@ where
                 let refusal = refusal.expect("a future is not polled after it was ready");
                 Poll::Ready(Ok(refuse(*refusal, respond)))
             }
-            GuardStateProj::Called { future, watch } => {
-                // The service finishes even if the body is over the limit, because it may have
-                // to clean up.
-                let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
-                let result = ready!(future.poll(cx));
-                drop(holding);
-                let Some(watch) = watch else {
-                    return Poll::Ready(
-                        result.map(|response| response.map(ResponseBody::of_service)),
-                    );
-                };
-                Poll::Ready(watch.finish(result))
+            GuardStateProj::Called { future, watch } => poll_called(future, watch, cx),
+            GuardStateProj::Announcing {
+                future,
+                watch,
+                limit,
+            } => {
+                let mut result = ready!(poll_called(future, watch, cx));
+                if let (Ok(response), Some(limit)) = (&mut result, limit.take()) {
+                    response.headers_mut().entry(UPLOAD_LIMIT).or_insert(*limit);
+                }
+                Poll::Ready(result)
             }
         }
     }
+}
+
+#[inline]
+fn poll_called<F, B, E, R>(
+    future: Pin<&mut F>,
+    watch: &mut Option<ResponseContext<R>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<ResponseBody<B>>, E>>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+    R: RefusalResponse<B>,
+{
+    // The service finishes even if the body is over the limit, because it may have to clean up.
+    let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
+    let result = ready!(future.poll(cx));
+    drop(holding);
+    let Some(watch) = watch else {
+        return Poll::Ready(result.map(|response| response.map(ResponseBody::of_service)));
+    };
+    Poll::Ready(watch.finish(result))
 }
 
 impl<R> Drop for ResponseContext<R> {
@@ -153,12 +200,18 @@ where
     if response.status() == StatusCode::OK && refusal.call().is_none() {
         *response.status_mut() = refusal.status();
     }
-    if let RefusalKind::OverBudget { retry_after } = refusal.kind() {
+    let headers = response.headers_mut();
+    if let Some(retry_after) = refusal.retry_after() {
         let retry_after = HeaderValue::from(retry_after.as_secs());
-        response
-            .headers_mut()
-            .entry(RETRY_AFTER)
-            .or_insert(retry_after);
+        headers.entry(RETRY_AFTER).or_insert(retry_after);
+    }
+    if let Some(limit) = refusal
+        .announced_limit()
+        .filter(|_| refusal.call().is_none())
+    {
+        headers
+            .entry(UPLOAD_LIMIT)
+            .or_insert_with(|| upload_limit(Some(limit)));
     }
     if refusal.by_head() {
         response = without_body(response);

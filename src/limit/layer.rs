@@ -3,7 +3,7 @@ use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 use http::{StatusCode, request::Parts};
 use tower_layer::Layer;
 
-use super::{BodyBudget, BodyGuard, Limit, PlainText, settings::Settings};
+use super::{BodyBudget, BodyGuard, Limit, PlainText, headers::whole_seconds, settings::Settings};
 use crate::{budget::Least, observe::Observer};
 
 /// A layer that limits the request bodies of a service.
@@ -174,6 +174,66 @@ impl<R, K> BodyGuardLayer<R, K> {
     #[must_use]
     pub fn hide_limit(mut self) -> Self {
         self.set().hide_limit = true;
+        self
+    }
+
+    /// Adds `Upload-Limit: max-size=…` to the refusals, with the limit in bytes. Default: off, while
+    /// the header is an Internet-Draft (draft-ietf-httpbis-resumable-upload).
+    ///
+    /// A client can then choose a smaller body without reading the text. Behind CORS, scripts see
+    /// the header only if it is exposed.
+    ///
+    /// The header is not added if the response has it, if the limit [is hidden](Self::hide_limit),
+    /// or to a refused gRPC call.
+    ///
+    /// ```
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let layer = BodyGuardLayer::new(4 * MIB).upload_limit_header();
+    /// ```
+    #[must_use]
+    pub fn upload_limit_header(mut self) -> Self {
+        self.set().announces_limit = true;
+        self
+    }
+
+    /// Adds `Upload-Limit` to the responses to OPTIONS requests, too, so that a client can ask for
+    /// the limit before it uploads. Without a limit, the header is `min-size=0`.
+    ///
+    /// **In the draft, this header tells a client that the URL supports resumable uploads.** Turn it
+    /// on if the service does, and lets the layer limit them. The service has to respond to OPTIONS:
+    /// the layer only adds the header. A CORS layer around this one responds to preflight requests
+    /// by itself, without the header.
+    ///
+    /// It includes [`upload_limit_header`](Self::upload_limit_header). A layer with this setting
+    /// looks at the whole head of each request.
+    #[must_use]
+    pub fn upload_limit_on_options(mut self) -> Self {
+        let settings = self.set();
+        settings.announces_limit = true;
+        settings.announces_on_options = true;
+        self
+    }
+
+    /// Adds `Retry-After` to the 408 for a body that was too slow, silent or late, in whole seconds,
+    /// rounded up. Default: none.
+    ///
+    /// The layer does not know when the client's network is faster, so it sends no such header by
+    /// itself. Set one if many clients time out together, so that they do not come back at once.
+    /// The 503 for lack of room has a [`Retry-After`](crate::BodyBudgetConfig::retry_after) in any
+    /// case. A 413 has none, because the same body would be refused again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bodyguard::{BodyGuardLayer, MIB};
+    ///
+    /// let layer = BodyGuardLayer::new(4 * MIB)
+    ///     .idle_timeout(Duration::from_secs(30))
+    ///     .retry_after(Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub fn retry_after(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.set().retry_after = delay.into().map(whole_seconds);
         self
     }
 

@@ -10,6 +10,7 @@ mod body_limit_status;
 mod content_length;
 mod future;
 mod grpc;
+mod headers;
 mod in_progress;
 pub(crate) mod layer;
 mod pace_meter;

@@ -1,5 +1,7 @@
 //! The responses to refused requests: plain text, problem JSON, HTML, or custom.
 
+use std::fmt::{self, Write};
+
 use bytes::Bytes;
 use http::{
     HeaderValue, Response,
@@ -7,7 +9,7 @@ use http::{
 };
 
 use super::ResponseBody;
-use crate::refusal::{Refusal, RefusalFormat};
+use crate::refusal::{Refusal, RefusalFormat, RefusalKind};
 
 /// Makes the response to a refused request.
 ///
@@ -73,15 +75,61 @@ pub struct PlainText;
 
 /// A machine-readable response as `application/problem+json` (RFC 9457).
 ///
-/// Its members are `type`, `title`, `status`, and the [message](Refusal::message) as `detail`. A
-/// body over the limit adds `limit`, and `declared` or `received`, all in bytes.
-/// [`hide_limit`](crate::BodyGuardLayer::hide_limit) leaves out `limit` and `received`.
-///
 /// ```json
-/// {"type":"about:blank","title":"Content Too Large","status":413,
+/// {"type":"https://docs.rs/tower-bodyguard/latest/tower_bodyguard/limit/struct.ProblemJson.html#content-too-large",
+///  "title":"Content Too Large","status":413,
 ///  "detail":"Upload too large: 20 MiB. The limit is 4 MiB. Choose a smaller file.",
 ///  "limit":4194304,"declared":20971520}
 /// ```
+///
+/// The members `type`, `title`, `status` and `detail` are in each response. The `detail` is the
+/// [message](Refusal::message) for people. The other members depend on the type, and are numbers.
+/// Programs use the `type` and these numbers; new members may be added.
+///
+/// The types are URLs of the sections below. For types and members of your own, return a JSON
+/// response from a [closure](crate::BodyGuardLayer::refusal_response).
+///
+/// # `content-too-large`
+///
+/// The body is over the limit. The same body would be refused again.
+///
+/// - `limit`: the limit in bytes.
+/// - `declared`: the length that the request declared, in bytes; or
+/// - `received`: the number of bytes that had arrived when the limit was exceeded. The whole body
+///   is longer.
+///
+/// If the limit [is hidden](crate::BodyGuardLayer::hide_limit), `limit` and `received` are left out.
+///
+/// # `upload-too-slow`
+///
+/// The body was slower than the [minimum rate](crate::BodyGuardLayer::min_rate).
+///
+/// - `min_bytes_per_second`: the minimum rate.
+/// - `retry_after_seconds`: when to try again, if that [is set](crate::BodyGuardLayer::retry_after).
+///
+/// # `upload-timed-out`
+///
+/// The client was silent for too long, or the whole body took too long.
+///
+/// - `idle_timeout_seconds`: the [idle timeout](crate::BodyGuardLayer::idle_timeout); or
+/// - `deadline_seconds`: the [deadline](crate::BodyGuardLayer::deadline) for the whole body.
+/// - `retry_after_seconds`: as above.
+///
+/// # `no-room`
+///
+/// The server is receiving other uploads. The same request may pass later.
+///
+/// - `retry_after_seconds`: when to try again, as in `Retry-After`.
+///
+/// # `bad-content-length`
+///
+/// `Content-Length` is not one decimal number.
+///
+/// # `length-required`
+///
+/// `Content-Length` is missing, and the server requires it.
+///
+/// # Example
 ///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::ProblemJson};
@@ -104,6 +152,8 @@ pub struct HtmlPage;
 /// A response as [`PlainText`], [`ProblemJson`] or [`HtmlPage`], depending on the formats that
 /// the client [accepts](Refusal::format).
 ///
+/// It has `Vary: accept`. A compression layer around the limit adds `accept-encoding` to that.
+///
 /// ```
 /// use tower_bodyguard::{BodyGuardLayer, MIB, limit::Negotiated};
 ///
@@ -122,25 +172,66 @@ impl<B> RefusalResponse<B> for PlainText {
 
 impl<B> RefusalResponse<B> for ProblemJson {
     fn respond(&self, refusal: &Refusal) -> Response<ResponseBody<B>> {
-        let member = |name: &str, bytes: Option<u64>| {
-            bytes.map_or_else(String::new, |bytes| format!(r#","{name}":{bytes}"#))
-        };
-        let shows_limit = !refusal.is_limit_hidden();
-        let too_large = refusal.declared().or(refusal.received()).is_some();
         // The text is our own words and numbers, none of which needs an escape.
-        let json = format!(
-            r#"{{"type":"about:blank","title":"{}","status":{},"detail":"{}"{}{}{}}}"#,
+        let mut json = format!(
+            r#"{{"type":"{PROBLEM_TYPES}{}","title":"{}","status":{},"detail":"{}""#,
+            problem_type(refusal.kind()),
             refusal.title(),
             refusal.status().as_u16(),
             refusal.message(),
-            member(
-                "limit",
-                refusal.limit().filter(|_| shows_limit && too_large)
-            ),
-            member("declared", refusal.declared()),
-            member("received", refusal.received().filter(|_| shows_limit)),
         );
+        write_members(&mut json, refusal);
+        json.push('}');
         response(refusal, "application/problem+json", json)
+    }
+}
+
+/// The page that has a section for each type of problem.
+const PROBLEM_TYPES: &str =
+    "https://docs.rs/tower-bodyguard/latest/tower_bodyguard/limit/struct.ProblemJson.html#";
+
+/// Returns the section of [`ProblemJson`]'s documentation about the kind of refusal.
+fn problem_type(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Declared { .. } | RefusalKind::Streamed { .. } => "content-too-large",
+        RefusalKind::TooSlow { .. } => "upload-too-slow",
+        RefusalKind::IdleTimeout { .. } | RefusalKind::DeadlineExceeded { .. } => {
+            "upload-timed-out"
+        }
+        RefusalKind::OverBudget { .. } => "no-room",
+        RefusalKind::BadLength => "bad-content-length",
+        RefusalKind::LengthRequired => "length-required",
+    }
+}
+
+fn write_members(json: &mut String, refusal: &Refusal) {
+    let mut member = |name: &str, value: &dyn fmt::Display| {
+        // Writing to a string does not fail.
+        let _ = write!(json, r#","{name}":{value}"#);
+    };
+    match (refusal.kind(), refusal.shown_limit()) {
+        (RefusalKind::Declared { length }, limit) => {
+            if let Some(limit) = limit {
+                member("limit", &limit);
+            }
+            member("declared", &length);
+        }
+        // The number of bytes received would reveal a hidden limit.
+        (RefusalKind::Streamed { received }, Some(limit)) => {
+            member("limit", &limit);
+            member("received", &received);
+        }
+        (RefusalKind::TooSlow { rate }, _) => member("min_bytes_per_second", &rate),
+        (RefusalKind::IdleTimeout { timeout }, _) => {
+            member("idle_timeout_seconds", &timeout.as_secs_f64());
+        }
+        (RefusalKind::DeadlineExceeded { deadline }, _) => {
+            member("deadline_seconds", &deadline.as_secs_f64());
+        }
+        _ => {}
+    }
+    if let Some(delay) = refusal.retry_after() {
+        member("retry_after_seconds", &delay.as_secs());
     }
 }
 

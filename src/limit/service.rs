@@ -151,11 +151,15 @@ impl<S, R: Clone> BodyGuard<S, R> {
             }
             None => GuardedBody::bounded(body, most),
         };
+        let announcement = self.settings.announcement(&parts.method, limit);
         let request = Request::from_parts(parts, body);
         let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
         let future = self.inner.call(request);
         drop(holding);
-        ResponseFuture::called(future, watch)
+        match announcement {
+            None => ResponseFuture::called(future, watch),
+            Some(limit) => ResponseFuture::announcing(future, watch, limit),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use http::{Extensions, HeaderMap, StatusCode, Version, request::Parts};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Version, request::Parts};
 use http_body::SizeHint;
 use http_body_util::LengthLimitError;
 
@@ -16,6 +17,7 @@ use super::{
     BodyBudget, Limit,
     body_budget::{Client, Reservation},
     content_length::{Malformed, content_length},
+    headers::upload_limit,
     pace_meter::Pace,
     policy::Found,
 };
@@ -37,6 +39,10 @@ pub(super) struct Settings {
     pub(super) hide_limit: bool,
     pub(super) keep_handler_response: bool,
     pub(super) grpc_refusals: bool,
+    /// Whether refusals have the header `Upload-Limit`, and responses to OPTIONS, too.
+    pub(super) announces_limit: bool,
+    pub(super) announces_on_options: bool,
+    pub(super) retry_after: Option<Duration>,
     pub(super) pace: Pace,
     pub(super) budget: Option<BodyBudget>,
     pub(super) observer: Observer,
@@ -76,6 +82,9 @@ impl Settings {
             hide_limit: false,
             keep_handler_response: false,
             grpc_refusals: true,
+            announces_limit: false,
+            announces_on_options: false,
+            retry_after: None,
             pace: Pace::default(),
             budget: None,
             observer: Observer::default(),
@@ -123,7 +132,7 @@ impl Settings {
     #[inline]
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
         let limit = self.limit.fixed()?;
-        if self.keep_handler_response {
+        if self.keep_handler_response || self.announces_on_options {
             return None;
         }
         let has_body = promised.exact() != Some(0);
@@ -136,6 +145,15 @@ impl Settings {
         let most = limit.unwrap_or(NO_LIMIT);
         let declared = content_length(headers).ok()?;
         declared.is_none_or(|length| length <= most).then_some(most)
+    }
+
+    /// Returns the header that announces the limit in the response to an OPTIONS request.
+    pub(super) fn announcement(&self, method: &Method, limit: Option<u64>) -> Option<HeaderValue> {
+        let announces = self.announces_on_options && !self.hide_limit;
+        match announces && *method == Method::OPTIONS {
+            true => Some(upload_limit(limit)),
+            false => None,
+        }
     }
 
     /// Checks the head. Returns the limits for the body, or a refusal.
@@ -305,7 +323,10 @@ impl Settings {
         request: RequestContext,
     ) -> Refusal {
         let status = kind.status(self.status);
-        Refusal::of(kind, status, limit, request).secret(self.hide_limit)
+        Refusal::of(kind, status, limit, request)
+            .secret(self.hide_limit)
+            .announcing_limit(self.announces_limit)
+            .retry_slow_after(self.retry_after)
     }
 }
 

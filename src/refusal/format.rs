@@ -4,6 +4,8 @@ use http::HeaderValue;
 
 /// The format of a refusal that the client prefers, according to its `Accept` header.
 ///
+/// A response that depends on it has `Vary: accept`, so that no cache serves it to another client.
+///
 /// ```
 /// # #[cfg(feature = "axum")] {
 /// use axum::response::{Html, IntoResponse, Response};
@@ -14,7 +16,7 @@ use http::HeaderValue;
 ///         RefusalFormat::Html => Html(format!("<h1>{}</h1>", refusal.message())).into_response(),
 ///         _ => refusal.message().into_response(),
 ///     };
-///     (refusal.status(), response).into_response()
+///     (refusal.status(), [("vary", "accept")], response).into_response()
 /// }
 ///
 /// let layer = BodyGuardLayer::axum(4 * MIB).refusal_response(refused);

@@ -50,6 +50,8 @@ pub struct Refusal {
     status: StatusCode,
     limit: Option<u64>,
     secret: bool,
+    announces_limit: bool,
+    retry_slow_after: Option<Duration>,
     request: RequestContext,
 }
 
@@ -222,6 +224,8 @@ impl Refusal {
             status,
             limit,
             secret: false,
+            announces_limit: false,
+            retry_slow_after: None,
             request,
         }
     }
@@ -229,6 +233,18 @@ impl Refusal {
     /// Hides the limit from the client.
     pub(crate) fn secret(mut self, secret: bool) -> Self {
         self.secret = secret;
+        self
+    }
+
+    /// Lets the response have the header `Upload-Limit`.
+    pub(crate) fn announcing_limit(mut self, announces: bool) -> Self {
+        self.announces_limit = announces;
+        self
+    }
+
+    /// Sets when the client of a body that was too slow is to try again.
+    pub(crate) fn retry_slow_after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_slow_after = delay;
         self
     }
 
@@ -257,8 +273,29 @@ impl Refusal {
         self.limit
     }
 
+    /// Returns when the client is to try again, or `None` if that is unknown. The layer sends it as
+    /// `Retry-After`, unless the response has that header already.
+    ///
+    /// - After a refusal for lack of room, it is that of the
+    ///   [budget](crate::BodyBudgetConfig::retry_after).
+    /// - For a body that was too slow, it is that of
+    ///   [the layer](crate::BodyGuardLayer::retry_after), if it is set.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.kind {
+            RefusalKind::OverBudget { retry_after } => Some(retry_after),
+            kind if kind.is_slow() => self.retry_slow_after,
+            _ => None,
+        }
+    }
+
+    /// Returns the limit for the header `Upload-Limit`, or `None` if that is off.
+    pub(crate) fn announced_limit(&self) -> Option<u64> {
+        self.shown_limit().filter(|_| self.announces_limit)
+    }
+
     /// Returns the limit unless it is hidden from the client.
-    pub(super) fn shown_limit(&self) -> Option<u64> {
+    pub(crate) fn shown_limit(&self) -> Option<u64> {
         self.limit.filter(|_| !self.secret)
     }
 

@@ -3,6 +3,8 @@
 #![cfg(feature = "axum")]
 
 use std::{
+    convert::Infallible,
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -20,12 +22,15 @@ use axum::{
     routing::{post, put},
 };
 use serde_json::{Value, json};
-use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS};
+use testkit::{LARGE, MIB, SendFirst, client::FRAMINGS, outside::repository};
 use tower::{Layer, ServiceExt};
 use tower_bodyguard::{
     BodyGuardLayer, Limit, Refusal,
+    axum::RouteLimit,
     limit::{BodyLimitStatus, HtmlPage, Negotiated, ProblemJson, RefusalKind, RefusalResponse},
 };
+
+use tower_http::compression::CompressionLayer;
 
 use crate::server::{Server, counting};
 
@@ -56,6 +61,12 @@ fn kind(response: &Response<()>) -> &str {
     response.headers()["content-type"].to_str().unwrap()
 }
 
+fn problem_type(section: &str) -> String {
+    let page =
+        "https://docs.rs/tower-bodyguard/latest/tower_bodyguard/limit/struct.ProblemJson.html";
+    format!("{page}#{section}")
+}
+
 #[tokio::test]
 async fn problem_json_has_its_members() {
     let app = || counting().layer(BodyGuardLayer::new(LIMIT).refusal_response(ProblemJson));
@@ -64,7 +75,7 @@ async fn problem_json_has_its_members() {
     assert_eq!(kind(&response), "application/problem+json");
     let detail = "Upload too large: 2 KiB. The limit is 1000 bytes. Choose a smaller file.";
     let expected = json!({
-        "type": "about:blank", "title": "Content Too Large", "status": 413,
+        "type": problem_type("content-too-large"), "title": "Content Too Large", "status": 413,
         "detail": detail, "limit": 1000, "declared": 2000,
     });
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
@@ -87,6 +98,197 @@ async fn problem_json_of_other_kinds_names_no_limit() {
     let problem: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(problem["title"], "Length Required");
     assert_eq!(problem.get("limit"), None);
+}
+
+/// Each type is a section of the documentation, which names the members.
+#[tokio::test]
+async fn problem_json_documents_the_type_and_the_members_of_each_kind() {
+    let documentation = fs::read_to_string(repository("src/limit/refusal_response.rs")).unwrap();
+    let seconds = Duration::from_secs;
+    for (kind, section, members) in [
+        (
+            RefusalKind::Declared { length: 2000 },
+            "content-too-large",
+            json!({ "limit": 1000, "declared": 2000 }),
+        ),
+        (
+            RefusalKind::Streamed { received: 2000 },
+            "content-too-large",
+            json!({ "limit": 1000, "received": 2000 }),
+        ),
+        (
+            RefusalKind::TooSlow { rate: 240 },
+            "upload-too-slow",
+            json!({ "min_bytes_per_second": 240 }),
+        ),
+        (
+            RefusalKind::IdleTimeout {
+                timeout: Duration::from_millis(1500),
+            },
+            "upload-timed-out",
+            json!({ "idle_timeout_seconds": 1.5 }),
+        ),
+        (
+            RefusalKind::DeadlineExceeded {
+                deadline: seconds(600),
+            },
+            "upload-timed-out",
+            json!({ "deadline_seconds": 600 }),
+        ),
+        (
+            RefusalKind::OverBudget {
+                retry_after: seconds(5),
+            },
+            "no-room",
+            json!({ "retry_after_seconds": 5 }),
+        ),
+        (RefusalKind::BadLength, "bad-content-length", json!({})),
+        (RefusalKind::LengthRequired, "length-required", json!({})),
+    ] {
+        let refusal = Refusal::new(kind, LIMIT);
+        let response = RefusalResponse::<Body>::respond(&ProblemJson, &refusal);
+        let text = to_bytes(Body::new(response.into_body()), 100_000).await;
+        let mut problem: serde_json::Map<_, _> = serde_json::from_slice(&text.unwrap()).unwrap();
+        assert_eq!(problem.remove("type"), Some(problem_type(section).into()));
+        let heading = format!("\n/// # `{section}`\n");
+        let (_, text) = documentation.split_once(&heading).expect(section);
+        let (text, _) = text.split_once("\n/// # ").unwrap();
+        for common in ["title", "status", "detail"] {
+            assert!(problem.remove(common).is_some(), "{kind:?}");
+        }
+        for member in problem.keys() {
+            assert!(text.contains(&format!("- `{member}`: ")), "{member}");
+        }
+        assert_eq!(Value::Object(problem), members, "{kind:?}");
+    }
+}
+
+fn upload_limit(response: &Response<()>) -> Option<&str> {
+    let value = response.headers().get("upload-limit")?;
+    Some(value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn upload_limit_is_in_refusals_only_if_it_is_asked_for() {
+    let guard = || BodyGuardLayer::new(LIMIT);
+    for (guard, expected) in [
+        (guard(), None),
+        (guard().upload_limit_header(), Some("max-size=1000")),
+        (guard().upload_limit_on_options(), Some("max-size=1000")),
+        (guard().upload_limit_header().hide_limit(), None),
+    ] {
+        let app = counting().layer(guard);
+        for request in [declared("*/*"), streamed()] {
+            let (response, _) = respond(app.clone(), request).await;
+            assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(upload_limit(&response), expected);
+        }
+        let accepted = Request::post("/").body(Body::from("hello")).unwrap();
+        let (response, _) = respond(app, accepted).await;
+        assert_eq!(
+            (response.status(), upload_limit(&response)),
+            (StatusCode::OK, None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn upload_limit_of_a_closure_is_kept() {
+    let guard = BodyGuardLayer::axum(LIMIT).upload_limit_header();
+    let guard = guard.refusal_response(|_: &Refusal| [("upload-limit", "max-size=7")]);
+    let (response, _) = respond(counting().layer(guard), declared("*/*")).await;
+    assert_eq!(upload_limit(&response), Some("max-size=7"));
+}
+
+#[tokio::test]
+async fn upload_limit_is_in_responses_to_options_only_if_it_is_asked_for() {
+    let app = |guard: BodyGuardLayer<_, _>| {
+        Router::new()
+            .route("/", post(|body: Bytes| async move { body }))
+            .route(
+                "/large",
+                post(|body: Bytes| async move { body })
+                    .options(|| async { "POST" })
+                    .layer(RouteLimit::new(2 * LIMIT)),
+            )
+            .layer(guard)
+    };
+    let guard = || BodyGuardLayer::axum(LIMIT);
+    let none = BodyGuardLayer::axum(Limit::unlimited()).upload_limit_on_options();
+    for (guard, path, expected) in [
+        (guard(), "/", None),
+        (guard().upload_limit_header(), "/", None),
+        (
+            guard().upload_limit_on_options(),
+            "/",
+            Some("max-size=1000"),
+        ),
+        (
+            guard().upload_limit_on_options(),
+            "/large",
+            Some("max-size=2000"),
+        ),
+        (guard().upload_limit_on_options().hide_limit(), "/", None),
+        (none, "/", Some("min-size=0")),
+    ] {
+        for body in [Body::empty(), Body::from("hello")] {
+            let request = Request::builder().method(Method::OPTIONS).uri(path);
+            let request = request.body(body).unwrap();
+            let (response, _) = respond(app(guard.clone()), request).await;
+            assert_eq!(upload_limit(&response), expected, "{path}");
+        }
+        let get = Request::get(path).body(Body::empty()).unwrap();
+        let (response, _) = respond(app(guard), get).await;
+        assert_eq!(upload_limit(&response), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_body_has_retry_after_only_if_it_is_set() {
+    let guard = || BodyGuardLayer::new(LIMIT).idle_timeout(Duration::from_secs(30));
+    let delay = Duration::from_millis(1500);
+    for (guard, header, member) in [
+        (guard(), None, None),
+        (guard().retry_after(delay), Some("2"), Some(2)),
+    ] {
+        let silent =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let request = Request::post("/").body(silent).unwrap();
+        let app = counting().layer(guard.refusal_response(ProblemJson));
+        let (response, text) = respond(app.clone(), request).await;
+        assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+        let sent = response.headers().get("retry-after");
+        assert_eq!(sent.map(|value| value.to_str().unwrap()), header);
+        let problem: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(problem["retry_after_seconds"].as_u64(), member);
+
+        let (response, _) = respond(app, declared("*/*")).await;
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert!(!response.headers().contains_key("retry-after"));
+    }
+}
+
+/// Caches must not serve it to a client with another `Accept` or `Accept-Encoding`.
+#[tokio::test]
+async fn negotiated_refusal_that_is_compressed_varies_by_both() {
+    let app = counting()
+        .layer(BodyGuardLayer::new(LIMIT).refusal_response(Negotiated))
+        .layer(CompressionLayer::new());
+    for (encoding, compressed) in [("gzip", true), ("identity", false)] {
+        let mut request = declared("text/html");
+        let encoding = encoding.parse().unwrap();
+        request.headers_mut().insert("accept-encoding", encoding);
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let headers = response.headers();
+        let varies: Vec<_> = headers.get_all("vary").iter().collect();
+        assert_eq!(varies, ["accept", "accept-encoding"]);
+        assert_eq!(headers.contains_key("content-encoding"), compressed);
+        // A length would be that of the text.
+        assert_eq!(headers.contains_key("content-length"), !compressed);
+        let body = to_bytes(response.into_body(), 100_000).await.unwrap();
+        assert_eq!(body.starts_with(b"<!doctype html>"), !compressed);
+    }
 }
 
 #[tokio::test]

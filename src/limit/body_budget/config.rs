@@ -8,6 +8,7 @@ use std::{
 use http::request::Parts;
 
 use super::units;
+use crate::limit::headers::whole_seconds;
 
 /// The settings of a [`BodyBudget`](crate::BodyBudget).
 #[derive(Clone)]
@@ -71,8 +72,7 @@ impl BodyBudgetConfig {
     /// 1 s.
     #[must_use]
     pub fn retry_after(mut self, retry_after: Duration) -> Self {
-        let part = u64::from(retry_after.subsec_nanos() > 0);
-        self.retry_after = Duration::from_secs(retry_after.as_secs().saturating_add(part));
+        self.retry_after = whole_seconds(retry_after);
         self
     }
 
