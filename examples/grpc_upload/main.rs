@@ -17,7 +17,7 @@
 //! - `client.rs`: its client
 
 mod client;
-#[path = "../upload_form/signals.rs"]
+#[path = "../support/signals.rs"]
 mod signals;
 mod upload;
 

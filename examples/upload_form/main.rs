@@ -18,7 +18,7 @@
 //! - `serve.rs`: the listeners: TCP, TLS, a Unix socket
 //! - `tls.rs`: a custom accept loop for HTTPS
 //! - `http3.rs`: the UDP port for HTTP/3, and how browsers find it
-//! - `flags.rs`, `signals.rs`: the command line and shutdown signals
+//! - `flags.rs`, and `signals.rs` in `../support/`: the command line and shutdown signals
 
 mod app;
 mod auth;
@@ -29,6 +29,7 @@ mod page;
 mod plain;
 mod problem;
 mod serve;
+#[path = "../support/signals.rs"]
 mod signals;
 mod store;
 mod tls;
