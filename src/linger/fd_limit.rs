@@ -56,7 +56,21 @@ fn soft_limit() -> Option<u64> {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+/// Reads the soft limit (getrlimit(2)). `None` from the system means that there is none.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn soft_limit() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit};
+
+    Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
+}
+
+/// Sockets are handles on Windows, and a process may have millions of them.
+#[cfg(windows)]
+fn soft_limit() -> Option<u64> {
+    Some(u64::MAX)
+}
+
+#[cfg(not(any(unix, windows)))]
 fn soft_limit() -> Option<u64> {
     None
 }
@@ -70,6 +84,13 @@ mod tests {
         assert!(is_in_reserve(992, 1024) && !is_in_reserve(991, 1024));
         assert!(is_in_reserve(56, 64) && !is_in_reserve(55, 64));
         assert!(!is_in_reserve(1 << 20, u64::MAX));
+    }
+
+    /// Otherwise only 64 connections may linger.
+    #[cfg(any(unix, windows))]
+    #[test]
+    fn limit_of_this_process_is_known() {
+        assert!(FdLimit::read().0.is_some());
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn has_descriptor() -> bool {
     }
 }
 
-/// File descriptors run out only on Unix.
+/// Windows has no limit of sockets for each process that could be checked beforehand.
 #[cfg(not(unix))]
 fn has_descriptor() -> bool {
     true
@@ -138,14 +138,23 @@ fn same<A: 'static, B: 'static>(value: A) -> B {
     same.expect("it is what its listener accepts")
 }
 
-/// Returns whether resources have run out: `EMFILE` and `ENFILE`, which have the same numbers on
-/// every Unix, and `ENOMEM` (accept(2)).
+/// Returns whether resources have run out: file descriptors, or memory for sockets.
 fn is_for_want_of_room(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    error.kind() == io::ErrorKind::OutOfMemory
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    let code = error.raw_os_error();
+    error.kind() == io::ErrorKind::OutOfMemory || code.is_some_and(|code| WANT.contains(&code))
 }
+
+/// `ENFILE` and `EMFILE`, which have the same numbers on every Unix, and `ENOBUFS` (accept(2)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WANT: [i32; 3] = [23, 24, 105];
+/// The same. macOS and the BSDs have another number for `ENOBUFS`.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+const WANT: [i32; 3] = [23, 24, 55];
+/// `WSAEMFILE` and `WSAENOBUFS` (Windows Sockets Error Codes).
+#[cfg(windows)]
+const WANT: [i32; 2] = [10024, 10055];
+#[cfg(not(any(unix, windows)))]
+const WANT: [i32; 0] = [];
 
 /// Returns whether a client has left before it was accepted (accept(2)).
 fn is_of_one_connection(error: &io::Error) -> bool {
