@@ -237,6 +237,60 @@ fn chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
+/// A client's socket as on Windows and macOS: when the server resets the connection, the client loses
+/// what it has received and not read. Linux keeps that data readable.
+#[derive(Debug)]
+pub struct LosesUnread {
+    socket: TcpStream,
+    is_reset: bool,
+}
+
+impl LosesUnread {
+    pub fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            is_reset: false,
+        }
+    }
+
+    fn fail<T>(&mut self, error: io::Error) -> io::Result<T> {
+        self.is_reset |= matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        Err(error)
+    }
+}
+
+impl Read for LosesUnread {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // A reset that has arrived is pending as an error, even if data is before it in the queue.
+        if let Some(error) = self.socket.take_error()? {
+            return self.fail(error);
+        }
+        if self.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        match self.socket.read(buf) {
+            Ok(read) => Ok(read),
+            Err(error) => self.fail(error),
+        }
+    }
+}
+
+impl Write for LosesUnread {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self.socket.write(buf) {
+            Ok(written) => Ok(written),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
 /// Connects with timeouts.
 pub fn connect(addr: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(addr).expect("the server listens");

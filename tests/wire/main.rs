@@ -24,6 +24,7 @@ mod half_close;
 mod http2;
 mod http2_clients;
 mod http2_connection;
+mod loses_unread;
 mod misuse;
 mod pressure;
 mod rfc;
