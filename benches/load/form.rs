@@ -101,6 +101,7 @@ impl Gauges {
 }
 
 /// Raises the limit of file descriptors as far as possible, for this process and the form's.
+#[cfg(unix)]
 pub(crate) fn raise_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -110,3 +111,7 @@ pub(crate) fn raise_descriptors() {
         eprintln!("cannot raise the limit of file descriptors: {error}");
     }
 }
+
+/// Windows has no such limit.
+#[cfg(not(unix))]
+pub(crate) fn raise_descriptors() {}

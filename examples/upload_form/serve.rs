@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(unix)]
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+#[cfg(unix)]
 use std::path::{Path, PathBuf};
 
 use axum::Router;

@@ -10,6 +10,8 @@ mod storing;
 mod tls;
 mod token;
 mod unfinished;
+// It listens on Unix sockets only there.
+#[cfg(unix)]
 mod unix;
 
 use testkit::outside::Trial;
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         token::trials(),
         flags::trials(),
         tls::trials(),
+        #[cfg(unix)]
         unix::trials(),
         pressure::trials(),
         observability::trials(),

@@ -6,11 +6,11 @@ use std::{
     convert::Infallible,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
-    path::PathBuf,
     thread,
     time::Duration,
 };
+#[cfg(unix)]
+use std::{os::unix::net::UnixStream, path::PathBuf};
 
 use axum::{
     Router,
@@ -23,18 +23,18 @@ use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+#[cfg(unix)]
 use tempfile::TempDir;
+#[cfg(unix)]
+use testkit::client::connect_unix;
 use testkit::{
     MIB,
-    client::{
-        Ended, Response as Parsed, connect, connect_unix, read_response, read_to_end, write_chunk,
-    },
+    client::{Ended, Response as Parsed, connect, read_response, read_to_end, write_chunk},
     tls::{Certificate, Connector, TlsClient},
 };
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::oneshot,
-};
+#[cfg(unix)]
+use tokio::net::UnixListener;
+use tokio::{net::TcpListener, sync::oneshot};
 use tokio_rustls::rustls::version::TLS13;
 use tower_bodyguard::{Drain, Linger, LingerConfig};
 
@@ -116,6 +116,7 @@ impl Socket for TcpStream {
     }
 }
 
+#[cfg(unix)]
 impl Socket for UnixStream {
     fn half_close(&mut self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
@@ -138,7 +139,11 @@ struct Served {
 enum Way {
     Tcp,
     Tls(Connector),
-    Unix { path: PathBuf, _folder: TempDir },
+    #[cfg(unix)]
+    Unix {
+        path: PathBuf,
+        _folder: TempDir,
+    },
 }
 
 impl Served {
@@ -147,6 +152,7 @@ impl Served {
         match &self.way {
             Way::Tcp => Box::new(connect(self.server.addr)),
             Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
+            #[cfg(unix)]
             Way::Unix { path, .. } => Box::new(connect_unix(path)),
         }
     }
@@ -188,6 +194,7 @@ fn over_tls(certificate: &Certificate, linger: Option<Linger>) -> Server {
     })
 }
 
+#[cfg(unix)]
 fn over_unix(linger: Option<Linger>) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -234,7 +241,9 @@ fn stock_and_combined(linger: &Linger) -> Vec<Served> {
         tcp("combined, TCP", combined(linger.clone())),
         tls("stock, TLS", None),
         tls("combined, TLS", Some(linger.clone())),
+        #[cfg(unix)]
         over_unix(None),
+        #[cfg(unix)]
         over_unix(Some(linger.clone())),
     ]
 }

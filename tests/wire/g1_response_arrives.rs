@@ -13,9 +13,11 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+#[cfg(unix)]
+use testkit::client::connect_unix;
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{FRAMINGS, Framing, connect, connect_unix, read_response},
+    client::{FRAMINGS, Framing, connect, read_response},
 };
 use tower::ServiceBuilder;
 use tower_bodyguard::{BodyGuardLayer, DeliveryLayer};

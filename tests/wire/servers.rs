@@ -6,14 +6,14 @@ use std::{
     future::Future,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr},
-    os::unix::net::UnixStream,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
 };
+#[cfg(unix)]
+use std::{os::unix::net::UnixStream, path::PathBuf};
 
 use axum::{
     Router,
@@ -29,16 +29,21 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+#[cfg(unix)]
 use tempfile::TempDir;
+#[cfg(unix)]
+use testkit::client::connect_unix;
 use testkit::{
     LARGE, MIB, SendFirst,
-    client::{FRAMINGS, Framing, PATIENCE, connect, connect_unix, read_response},
+    client::{FRAMINGS, Framing, PATIENCE, connect, read_response},
     h2::{Client, over, upload},
     tls::{Certificate, Connector},
 };
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpListener, TcpStream},
     sync::oneshot,
 };
 use tokio_rustls::rustls::{
@@ -84,7 +89,11 @@ struct Served {
 enum Way {
     Tcp,
     Tls(Connector),
-    Unix { path: PathBuf, _folder: TempDir },
+    #[cfg(unix)]
+    Unix {
+        path: PathBuf,
+        _folder: TempDir,
+    },
 }
 
 trait Socket: Read + Write {
@@ -104,6 +113,7 @@ impl Socket for testkit::tls::TlsClient {
     }
 }
 
+#[cfg(unix)]
 impl Socket for UnixStream {
     fn finish(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
@@ -116,6 +126,7 @@ impl Served {
         match &self.way {
             Way::Tcp => Box::new(connect(self.server.addr)),
             Way::Tls(connector) => Box::new(connector.connect(self.server.addr)),
+            #[cfg(unix)]
             Way::Unix { path, .. } => Box::new(connect_unix(path)),
         }
     }
@@ -127,6 +138,7 @@ impl Served {
         match &self.way {
             Way::Tcp => over(TcpStream::connect(self.server.addr).await.unwrap()).await,
             Way::Tls(connector) => over(connector.connect_async(self.server.addr).await).await,
+            #[cfg(unix)]
             Way::Unix { path, .. } => {
                 over(tokio::net::UnixStream::connect(path).await.unwrap()).await
             }
@@ -157,6 +169,7 @@ fn servers() -> Vec<Served> {
         tcp("axum::serve", Server::wrapped(app())),
         tcp("our axum::serve", Server::combined(app())),
         tcp("our axum::serve, the limit layer around the app", around()),
+        #[cfg(unix)]
         unix(),
         tcp("http1", accepting(by_http1)),
         tcp("auto", accepting(by_auto)),
@@ -226,6 +239,7 @@ where
     let _ = connection.await;
 }
 
+#[cfg(unix)]
 fn unix() -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");

@@ -9,11 +9,11 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::post};
+#[cfg(unix)]
+use testkit::client::connect_unix;
 use testkit::{
     LARGE, SendFirst,
-    client::{
-        FRAMINGS, Framing, Response, connect, connect_unix, read_response, read_to_end, write_chunk,
-    },
+    client::{FRAMINGS, Framing, Response, connect, read_response, read_to_end, write_chunk},
 };
 
 use crate::server::{Server, limited};

@@ -11,22 +11,27 @@ use axum::{
     Router,
     extract::{
         ConnectInfo, Request,
-        connect_info::Connected,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
     },
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
-    serve::IncomingStream,
 };
+#[cfg(unix)]
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper_util::rt::TokioIo;
-use testkit::client::{PATIENCE, connect, connect_unix, read_head, read_response};
+#[cfg(unix)]
+use testkit::client::connect_unix;
+use testkit::client::{PATIENCE, connect, read_head, read_response};
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UnixListener},
+    net::TcpStream,
     time::timeout,
 };
+#[cfg(unix)]
 use tower_bodyguard::axum::LingerListener;
 
 use crate::server::Server;
