@@ -80,7 +80,8 @@
 //! # Guides
 //!
 //! With the feature `axum`, the module `guide` has the guides: recipes, migrating, layers, servers,
-//! proxies, testing, how it works, tuning, HTTP/2, HTTP/3, versions.
+//! proxies, testing, how it works, tuning, HTTP/2, HTTP/3, platforms,
+//! versions.
 //!
 //! # Features
 //!
@@ -178,6 +179,8 @@ pub mod guide {
     pub mod observability {}
     #[doc = include_str!("../docs/CAPACITY.md")]
     pub mod capacity {}
+    #[doc = include_str!("../docs/PLATFORMS.md")]
+    pub mod platforms {}
     #[doc = include_str!("../docs/VERSIONS.md")]
     pub mod versions {}
 }
