@@ -4,6 +4,18 @@
 //! cargo run --example axum_server --features axum,axum-server
 //! curl --insecure --data-binary @some-large-file https://localhost:3000/
 //! ```
+//!
+//! In a package of your own, it needs:
+//!
+//! ```toml
+//! [dependencies]
+//! axum = "0.8"
+//! axum-server = { version = "0.9", features = ["tls-rustls-no-provider"] }
+//! rcgen = { version = "0.14", default-features = false, features = ["pem", "ring"] }
+//! tokio = { version = "1", features = ["macros", "net", "rt-multi-thread", "signal"] }
+//! tokio-rustls = { version = "0.26", default-features = false, features = ["ring", "tls12"] }
+//! tower-bodyguard = { version = "0.1", features = ["axum", "axum-server"] }
+//! ```
 
 use std::{env, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
