@@ -180,3 +180,29 @@ fn each_guide_is_known_to_the_script_of_docs_rs() {
         .collect();
     assert_eq!(known, guides);
 }
+
+/// `cargo package` builds the library only, and not the examples that users copy.
+#[test]
+fn packaged_examples_have_their_modules() {
+    let files = packaged_files("tower-bodyguard");
+    let module = Regex::new(r#"(?m)^(?:#\[path = "([^"]+)"\]\n)?mod (\w+);"#).unwrap();
+    let mut found = 0;
+    for example in files.iter().filter(|file| file.starts_with("examples/")) {
+        let text = fs::read_to_string(repository(example)).unwrap();
+        let folder = Path::new(example).parent().unwrap();
+        for declared in module.captures_iter(&text) {
+            let file = match declared.get(1) {
+                Some(path) => path.as_str().to_owned(),
+                None => format!("{}.rs", &declared[2]),
+            };
+            let (folder, file) = match file.strip_prefix("../") {
+                Some(file) => (folder.parent().unwrap(), file.to_owned()),
+                None => (folder, file),
+            };
+            let file = format!("{}/{file}", folder.display());
+            assert!(files.contains(&file), "{example} needs {file}");
+            found += 1;
+        }
+    }
+    assert!(found > 0, "no example has a module");
+}
