@@ -75,7 +75,7 @@ fn packages_contain_their_licence_and_readme() {
     }
 }
 
-/// crates.io and docs.rs show a manifest's links, and search by its keywords.
+/// The registry and docs.rs show a manifest's links, and search by its keywords.
 #[test]
 fn manifests_have_what_registries_show() {
     let mut metadata = cargo();
@@ -94,7 +94,7 @@ fn manifests_have_what_registries_show() {
         assert_eq!(package["license"], "MIT", "{name}");
         assert_eq!(package["readme"], "README.md", "{name}");
         assert!(package["rust_version"].is_string(), "{name}");
-        // The limits of crates.io.
+        // The limits of the registry.
         let keywords = package["keywords"].as_array().unwrap();
         assert!((1..=5).contains(&keywords.len()), "{name}: {keywords:?}");
         let keywords = keywords.iter().map(|keyword| keyword.as_str().unwrap());
@@ -134,7 +134,7 @@ fn pictures(page: &Path) -> BTreeSet<String> {
     pictures
 }
 
-/// crates.io resolves the links of a README against the repository. docs.rs shows the guides, and
+/// The registry resolves the links of a README against the repository. docs.rs shows the guides, and
 /// does not serve the pictures of a package.
 #[test]
 fn packaged_pictures_are_those_of_the_readme() {
