@@ -121,6 +121,8 @@ const hashOf = (size) => createHash('sha256').update(Buffer.alloc(size)).digest(
 
 const SIZES = { '3kB': 3_000, '60kB': 60_000, '3MB': 3_000_000, '20MB': 20_000_000 };
 
+/** The page of the scenario before, if it went well. A new one takes longer than most scenarios. */
+let kept;
 
 const folder = await mkdtemp(join(tmpdir(), 'h3-browser-'));
 const browser = await launch({ name, folder, port, hash, isForced: true });
@@ -135,8 +137,16 @@ try {
 
 async function play(scenario) {
   const [kind, way, size] = scenario.split('_');
-  const page = await browser.newPage();
+  const page = kept ?? (await browser.newPage());
   page.setDefaultTimeout(PATIENCE);
+  kept = undefined;
+  const seen = await playOn(page, kind, way, size);
+  if (seen === 'ok') kept = page;
+  else await within(5_000, page.close()).catch(() => {});
+  return seen;
+}
+
+async function playOn(page, kind, way, size) {
   try {
     await within(PATIENCE, page.goto(url));
     const version = await protocol(page);
@@ -157,7 +167,5 @@ async function play(scenario) {
     return text.test(seen) ? 'ok' : `shows ${seen.slice(0, 100)}`;
   } catch (error) {
     return String(error.message ?? error).split('\n')[0];
-  } finally {
-    await within(5_000, page.close()).catch(() => {});
   }
 }
