@@ -99,9 +99,10 @@ enum Phase {
     /// The response is about to be complete. The connection writes no part of it before that.
     Gated { hold: WriteHold },
     /// The response is not out yet. The task reads the stream, because all streams share the
-    /// connection's window. The task stops when the response makes no progress for the stall
-    /// timeout, or for as many bytes as a stream may linger for. The response itself goes on
-    /// without it.
+    /// connection's window. The task stops if the response makes no progress for the stall timeout,
+    /// or while the client sends [`StreamLinger::max_bytes`]. The response itself continues.
+    ///
+    /// [`StreamLinger::max_bytes`]: crate::StreamLinger::max_bytes
     Responding {
         /// How many parts of the response hyper had taken when the limits began.
         taken: u64,

@@ -245,8 +245,8 @@ mod tests {
         assert!(tracker.all_read(), "the head belongs to the second");
     }
 
-    /// The half head came in the same read as the request before it. hyper has it in its buffer,
-    /// responds, and only then reads for the missing part.
+    /// The client has sent a request and, in the same segment, half of the next head. hyper has both
+    /// in its buffer. It responds to the first, and only then reads the missing half.
     #[test]
     fn half_a_head_behind_a_request_is_not_read() {
         let (connection, mut tracker) = combined();
