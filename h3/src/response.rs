@@ -44,23 +44,6 @@ where
     S: SendStream<Bytes>,
     B: Body<Data = Bytes>,
 {
-    queue(stream, method, response).await?;
-    match timeout(ACKNOWLEDGE_TIMEOUT, stream.finish()).await {
-        Ok(Err(_)) => Err(Failed),
-        Ok(Ok(())) | Err(_) => Ok(()),
-    }
-}
-
-/// Writes a response, all but its end.
-async fn queue<S, B>(
-    stream: &mut RequestStream<S, Bytes>,
-    method: &Method,
-    response: Response<B>,
-) -> Result<(), Failed>
-where
-    S: SendStream<Bytes>,
-    B: Body<Data = Bytes>,
-{
     let (mut head, body) = response.into_parts();
     // hyper does the same (`proto/h1/role.rs`). A client would wait for the final response.
     let is_interim = head.status.is_informational();
@@ -83,22 +66,28 @@ where
     }
     let head = Response::from_parts(head, ());
     stream.send_response(head).await.map_err(|_| Failed)?;
-    if !has_body {
-        return Ok(());
+    {
+        // Dropped at the end of this block, even if it is not sent.
+        let mut body = pin!(body);
+        while let Some(frame) = match has_body {
+            true => body.frame().await,
+            false => None,
+        } {
+            let sent = match frame.map_err(|_| Failed)?.into_data() {
+                Ok(data) if data.has_remaining() => stream.send_data(data).await,
+                Ok(_) => Ok(()),
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => stream.send_trailers(trailers).await,
+                    Err(_) => Ok(()),
+                },
+            };
+            sent.map_err(|_| Failed)?;
+        }
     }
-    let mut body = pin!(body);
-    while let Some(frame) = body.frame().await {
-        let sent = match frame.map_err(|_| Failed)?.into_data() {
-            Ok(data) if data.has_remaining() => stream.send_data(data).await,
-            Ok(_) => Ok(()),
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => stream.send_trailers(trailers).await,
-                Err(_) => Ok(()),
-            },
-        };
-        sent.map_err(|_| Failed)?;
+    match timeout(ACKNOWLEDGE_TIMEOUT, stream.finish()).await {
+        Ok(Err(_)) => Err(Failed),
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Returns whether a response with this status may have a body (RFC 9110 §6.4.1).

@@ -340,9 +340,19 @@ mod tests {
         }
     }
 
+    /// A response that fills the pipe.
+    const RESPONSE: &[u8] = &[1; 64];
+
     /// Returns a client whose server side lingers, and has not half-closed yet.
     fn held(linger: &Linger, remaining: Option<u64>) -> DuplexStream {
-        let (client, server) = duplex(64);
+        let held = held_behind(&[], linger, remaining).now_or_never();
+        held.expect("nothing is written")
+    }
+
+    /// The same, after a response that the client has not read.
+    async fn held_behind(response: &[u8], linger: &Linger, remaining: Option<u64>) -> DuplexStream {
+        let (client, mut server) = duplex(64);
+        server.write_all(response).await.unwrap();
         super::linger(LingerHandoff {
             half_closed: HalfClosed(false),
             hold: Some(HalfCloseHold { remaining }),
@@ -395,22 +405,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn upload_is_discarded_while_there_is_no_room_for_the_close_notify() {
         let linger = Linger::default();
-        let (mut client, mut server) = duplex(64);
-        server.write_all(&[1; 64]).await.unwrap();
-        super::linger(LingerHandoff {
-            half_closed: HalfClosed(false),
-            hold: Some(HalfCloseHold {
-                remaining: Some(10),
-            }),
-            close_notify: b"close_notify".to_vec(),
-            ..left(server, &linger)
-        });
+        let mut client = held_behind(RESPONSE, &linger, Some(10)).await;
         client.write_all(&[0; 10]).await.unwrap();
         sleep(Duration::from_millis(200)).await;
         client.write_all(&[0; 10_000]).await.unwrap();
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, [&[1; 64][..], b"close_notify"].concat());
+        assert_eq!(received, [RESPONSE, b"close_notify"].concat());
         drop(client);
         ended(&linger).await;
         assert_eq!(linger.stats().discarded_bytes, 10_010);
@@ -420,21 +421,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn close_notify_is_sent_to_a_client_that_has_closed_its_side() {
         let linger = Linger::default();
-        let (mut client, mut server) = duplex(64);
-        server.write_all(&[1; 64]).await.unwrap();
-        super::linger(LingerHandoff {
-            half_closed: HalfClosed(false),
-            hold: Some(HalfCloseHold {
-                remaining: Some(10),
-            }),
-            close_notify: b"close_notify".to_vec(),
-            ..left(server, &linger)
-        });
+        let mut client = held_behind(RESPONSE, &linger, Some(10)).await;
         client.shutdown().await.unwrap();
         sleep(Duration::from_millis(200)).await;
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
-        assert_eq!(received, [&[1; 64][..], b"close_notify"].concat());
+        assert_eq!(received, [RESPONSE, b"close_notify"].concat());
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,80 +30,71 @@ use crate::{
     servers::{self, Loop},
 };
 
-/// Accepts a connection by `make`, and its first request.
-async fn accept<C>(
-    endpoint: &quinn::Endpoint,
-    make: impl FnOnce(Connection) -> C,
-) -> (
-    h3::server::Connection<C, Bytes>,
-    HeaderMap,
-    RequestStream<C::BidiStream, Bytes>,
-)
+/// A client whose request head has been sent, and the server's side of that request.
+struct Accepted<C>
+where
+    C: h3_quic::Connection<Bytes>,
+{
+    link: Connection,
+    client: Request,
+    /// The streams end with it.
+    _connection: h3::server::Connection<C, Bytes>,
+    headers: HeaderMap,
+    stream: RequestStream<C::BidiStream, Bytes>,
+}
+
+/// Begins a request, and accepts its connection by `make`.
+async fn accept<C>(make: impl FnOnce(Connection) -> C, length: Option<u64>) -> Accepted<C>
 where
     C: h3_quic::Connection<Bytes>,
     C::BidiStream: h3_quic::BidiStream<Bytes>,
 {
-    let connection = endpoint.accept().await.unwrap().await.unwrap();
-    let mut connection = h3::server::Connection::new(make(connection)).await.unwrap();
-    let resolver = connection.accept().await.unwrap().unwrap();
-    let (head, stream) = resolver.resolve_request().await.unwrap();
-    (connection, head.headers().clone(), stream)
-}
-
-/// A client whose request head has been sent, and the server's side of that request.
-macro_rules! accepted {
-    ($link:ident, $client:ident, $connection:ident, $headers:ident, $stream:ident, $make:path, $length:expr) => {
-        let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
-        let addr: SocketAddr = endpoint.local_addr().unwrap();
-        let begin = async {
-            let link = connect(addr).await;
-            let request = Request::begin(&link, "POST", "/", $length).await;
-            (link, request)
-        };
-        let (($link, mut $client), accepted) =
-            soon(async { tokio::join!(begin, accept(&endpoint, $make)) }).await;
-        let ($connection, $headers, $stream) = accepted;
-        let _ = (&$link, &mut $client, &$connection, &$headers);
+    let endpoint = servers::endpoint(&Certificate::new(), TransportConfig::default());
+    let addr: SocketAddr = endpoint.local_addr().unwrap();
+    let begin = async {
+        let link = connect(addr).await;
+        let request = Request::begin(&link, "POST", "/", length).await;
+        (link, request)
     };
-}
-
-#[tokio::test]
-async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
-    accepted!(
+    let accept = async {
+        let connection = endpoint.accept().await.unwrap().await.unwrap();
+        let mut connection = h3::server::Connection::new(make(connection)).await.unwrap();
+        let resolver = connection.accept().await.unwrap().unwrap();
+        let (head, stream) = resolver.resolve_request().await.unwrap();
+        (connection, head.headers().clone(), stream)
+    };
+    let ((link, client), (_connection, headers, stream)) =
+        soon(async { tokio::join!(begin, accept) }).await;
+    Accepted {
         link,
         client,
         _connection,
         headers,
         stream,
-        quic::Connection::new,
-        Some(LARGE)
-    );
-    let (_send, recv) = h3_stream_split(stream);
-    let (mut body, guard) = RequestBody::with_response(recv, &headers);
+    }
+}
+
+#[tokio::test]
+async fn drop_waits_for_the_response_and_asks_to_stop_with_no_error() {
+    let at = accept(quic::Connection::new, Some(LARGE)).await;
+    let (_send, recv) = h3_stream_split(at.stream);
+    let (mut body, guard) = RequestBody::with_response(recv, &at.headers);
     // A poll is pending.
     assert!(now(body.frame()).is_none());
     drop(body);
-    soon(received(&link)).await;
-    assert!(now(client.send.stopped()).is_none());
+    soon(received(&at.link)).await;
+    assert!(now(at.client.send.stopped()).is_none());
     drop(guard);
-    let code = soon(client.send.stopped()).await.unwrap();
+    let code = soon(at.client.send.stopped()).await.unwrap();
     assert_eq!(code, Some(H3_NO_ERROR.into()));
 }
 
 #[tokio::test]
 async fn drop_without_a_response_asks_to_stop_immediately() {
-    accepted!(
-        link,
-        client,
-        _connection,
-        headers,
-        stream,
-        quic::Connection::new,
-        None
-    );
-    let (_send, recv) = h3_stream_split(stream);
-    drop(RequestBody::new(recv, &headers));
-    let code = soon(client.send.stopped()).await.unwrap();
+    let at = accept(quic::Connection::new, None).await;
+    let (_send, recv) = h3_stream_split(at.stream);
+    drop(RequestBody::new(recv, &at.headers));
+    let code = soon(at.client.send.stopped()).await.unwrap();
     assert_eq!(code, Some(H3_NO_ERROR.into()));
 }
 
@@ -122,16 +113,8 @@ where
 /// h3-quinn's own `stop_sending` panics when a poll was pending. This body does not.
 #[tokio::test]
 async fn drop_after_a_pending_poll_does_not_panic_with_h3_quinn() {
-    accepted!(
-        link,
-        client,
-        _connection,
-        headers,
-        stream,
-        h3_quinn::Connection::new,
-        Some(LARGE)
-    );
-    let (_send, mut recv) = h3_stream_split(stream);
+    let at = accept(h3_quinn::Connection::new, Some(LARGE)).await;
+    let (_send, mut recv) = h3_stream_split(at.stream);
     assert!(now(recv.recv_data()).is_none());
     let stopped = catch_unwind(AssertUnwindSafe(|| recv.stop_sending(Code::H3_NO_ERROR)));
     assert!(
@@ -139,11 +122,11 @@ async fn drop_after_a_pending_poll_does_not_panic_with_h3_quinn() {
         "h3-quinn is mended: `RequestBody` may always stop"
     );
 
-    let (mut body, guard) = RequestBody::with_response(recv, &headers);
+    let (mut body, guard) = RequestBody::with_response(recv, &at.headers);
     assert!(now(body.frame()).is_none());
     drop(body);
     drop(guard);
-    let code = soon(client.send.stopped()).await.unwrap();
+    let code = soon(at.client.send.stopped()).await.unwrap();
     assert_eq!(code, Some(0u32.into()));
 }
 
@@ -273,35 +256,28 @@ async fn empty_data_frames_are_no_end() {
 /// h3 alone would read ahead with each frame, past the window of the stream.
 #[tokio::test]
 async fn short_frames_are_read_one_at_a_time() {
-    accepted!(
-        link,
-        client,
-        _connection,
-        headers,
-        stream,
-        quic::Connection::new,
-        None
-    );
-    let (_send, recv) = h3_stream_split(stream);
-    let (mut body, _guard) = RequestBody::with_response(recv, &headers);
+    let at = accept(quic::Connection::new, None).await;
+    let (_send, recv) = h3_stream_split(at.stream);
+    let (mut body, _guard) = RequestBody::with_response(recv, &at.headers);
     // 3 bytes each, and far more than the window (1.25 MB) and a chunk together.
     let frames = [0x00, 1, b'x'].repeat(1 << 20);
+    let mut client = at.client;
     let sending = tokio::spawn(async move {
         for part in frames.chunks(3000) {
             client.send.write_all(part).await.unwrap();
         }
     });
     // Until the window is nearly full.
-    while link.stats().udp_tx.bytes < 1_200_000 {
-        soon(received(&link)).await;
+    while at.link.stats().udp_tx.bytes < 1_200_000 {
+        soon(received(&at.link)).await;
     }
-    soon(received(&link)).await;
+    soon(received(&at.link)).await;
     for _ in 0..1000 {
         let frame = soon(body.frame()).await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), "x");
     }
-    soon(received(&link)).await;
-    let credits = link.stats().frame_rx.max_stream_data;
+    soon(received(&at.link)).await;
+    let credits = at.link.stats().frame_rx.max_stream_data;
     assert_eq!(credits, 0, "the server has read far more than it passed on");
     assert!(!sending.is_finished());
 }
@@ -309,25 +285,17 @@ async fn short_frames_are_read_one_at_a_time() {
 /// The client sends more than it declared.
 #[tokio::test]
 async fn malformed_body_is_stopped_after_the_response() {
-    accepted!(
-        link,
-        client,
-        _connection,
-        headers,
-        stream,
-        quic::Connection::new,
-        Some(5)
-    );
-    let (_send, recv) = h3_stream_split(stream);
-    let (mut body, guard) = RequestBody::with_response(recv, &headers);
-    client.send.write_all(&data(b"123456")).await.unwrap();
+    let mut at = accept(quic::Connection::new, Some(5)).await;
+    let (_send, recv) = h3_stream_split(at.stream);
+    let (mut body, guard) = RequestBody::with_response(recv, &at.headers);
+    at.client.send.write_all(&data(b"123456")).await.unwrap();
     let error = soon(body.frame()).await.unwrap().unwrap_err();
     assert!(error.is_length_mismatch());
     drop(body);
-    soon(received(&link)).await;
-    assert!(now(client.send.stopped()).is_none());
+    soon(received(&at.link)).await;
+    assert!(now(at.client.send.stopped()).is_none());
     drop(guard);
-    let code = soon(client.send.stopped()).await.unwrap();
+    let code = soon(at.client.send.stopped()).await.unwrap();
     assert_eq!(code, Some(H3_MESSAGE_ERROR.into()));
 }
 
@@ -342,16 +310,8 @@ async fn content_length_is_taken_if_it_is_one_number() {
         (&[""], None),
         (&["99999999999999999999"], None),
     ] {
-        accepted!(
-            link,
-            client,
-            _connection,
-            _headers,
-            stream,
-            quic::Connection::new,
-            None
-        );
-        let (_send, recv) = h3_stream_split(stream);
+        let at = accept(quic::Connection::new, None).await;
+        let (_send, recv) = h3_stream_split(at.stream);
         let mut headers = HeaderMap::new();
         for length in lengths {
             headers.append("content-length", length.parse().unwrap());
@@ -388,19 +348,15 @@ async fn end_inside_of_a_frame_is_an_error() {
 /// The control of the test above: h3 panics in the handler's task.
 #[tokio::test]
 async fn end_inside_of_a_frame_panics_in_h3() {
-    accepted!(
-        link,
-        client,
-        _connection,
-        _headers,
-        stream,
-        h3_quinn::Connection::new,
-        None
-    );
-    let (_send, mut recv) = h3_stream_split(stream);
-    client.send.write_all(&data(&[0; 10])[..10]).await.unwrap();
+    let mut at = accept(h3_quinn::Connection::new, None).await;
+    let (_send, mut recv) = h3_stream_split(at.stream);
+    at.client
+        .send
+        .write_all(&data(&[0; 10])[..10])
+        .await
+        .unwrap();
     assert!(soon(recv.recv_data()).await.unwrap().is_some());
-    client.send.finish().unwrap();
+    at.client.send.finish().unwrap();
     assert!(
         soon(recv.recv_data()).await.unwrap().is_none(),
         "h3 reports the truncated frame"
