@@ -155,7 +155,7 @@ impl Subject {
         }
     }
 
-    fn descriptors(&self) -> usize {
+    pub(crate) fn descriptors(&self) -> usize {
         process::descriptors(self.form.id()).expect("it runs")
     }
 
