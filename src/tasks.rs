@@ -12,7 +12,7 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
-use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
+use crate::shared::{group::Group, peer::PeerId, registry::Registry, standing::Standing};
 
 /// A set of tasks that discard in the background, until a shutdown aborts them.
 ///
@@ -65,7 +65,7 @@ impl Tasks {
     pub(crate) fn spawn<F>(
         self: &Arc<Self>,
         now: Instant,
-        peer: Peer,
+        peer: PeerId,
         sent: u64,
         make: impl FnOnce(Standing) -> F,
     ) where
@@ -224,7 +224,7 @@ impl Slots {
     pub(crate) fn take(
         self: &Arc<Self>,
         now: Instant,
-        peer: Peer,
+        peer: PeerId,
         sent: u64,
         cx: &Context<'_>,
     ) -> Option<(Slot, Standing)> {
@@ -270,11 +270,11 @@ mod tests {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tasks.spawn(Instant::now(), Peer::alone(), 0, |_| future);
+        tasks.spawn(Instant::now(), PeerId::alone(), 0, |_| future);
     }
 
     /// Spawns a task that only an eviction ends.
-    fn hold(tasks: &Arc<Tasks>, now: Instant, peer: Peer) -> Standing {
+    fn hold(tasks: &Arc<Tasks>, now: Instant, peer: PeerId) -> Standing {
         let mut standing = None;
         tasks.spawn(now, peer, 0, |its| {
             standing = Some(its);
@@ -323,21 +323,21 @@ mod tests {
     async fn full_slots_evict_lowest_rate_per_slot() {
         let tasks = Arc::new(Tasks::new(4));
         let now = Instant::now();
-        let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
+        let [one, other] = [PeerId::Keyed(1), PeerId::Keyed(2)];
         let standings = [one, one, one, other].map(|peer| hold(&tasks, now, peer));
         standings[0].received(50_000, now);
         standings[2].received(1_000, now);
         hold(&tasks, now, other);
         assert_eq!(evicted(&standings), [false, true, false, false]);
         // Both peers have two slots: the slower holder is evicted.
-        hold(&tasks, now, Peer::alone());
+        hold(&tasks, now, PeerId::alone());
         assert_eq!(evicted(&standings), [false, true, false, true]);
         assert_eq!(tasks.taken(), 4);
     }
 
     #[tokio::test]
     async fn newcomer_counts_for_its_own_peer() {
-        let [one, other] = [Peer::Keyed(1), Peer::Keyed(2)];
+        let [one, other] = [PeerId::Keyed(1), PeerId::Keyed(2)];
         for (newcomer, expected) in [
             (one, [true, false, false, false]),
             (other, [false, false, true, false]),
@@ -355,7 +355,7 @@ mod tests {
     async fn evict_ends_task_with_lowest_rate_per_slot() {
         let tasks = Arc::new(Tasks::new(4));
         let now = Instant::now();
-        let standings = [1, 1, 2, 3].map(|key| hold(&tasks, now, Peer::Keyed(key)));
+        let standings = [1, 1, 2, 3].map(|key| hold(&tasks, now, PeerId::Keyed(key)));
         let now = now + Duration::from_secs(6);
         for (standing, bytes) in [(0, 1 << 20), (1, 1000), (3, 1 << 20)] {
             standings[standing].received(bytes, now);
@@ -372,14 +372,14 @@ mod tests {
     async fn newcomer_past_half_evicts_dormant_task_only() {
         let tasks = Arc::new(Tasks::new(4));
         let now = Instant::now();
-        let standings = [1, 2, 3].map(|key| hold(&tasks, now, Peer::Keyed(key)));
+        let standings = [1, 2, 3].map(|key| hold(&tasks, now, PeerId::Keyed(key)));
         assert_eq!(evicted(&standings), [false; 3]);
         let now = now + Duration::from_secs(6);
         standings[0].received(1 << 20, now);
-        hold(&tasks, now, Peer::alone());
+        hold(&tasks, now, PeerId::alone());
         assert_eq!(evicted(&standings), [false, true, false]);
         standings[2].received(1 << 20, now);
-        hold(&tasks, now, Peer::alone());
+        hold(&tasks, now, PeerId::alone());
         assert_eq!(evicted(&standings), [false, true, false]);
         assert_eq!(tasks.taken(), 4);
     }
@@ -387,7 +387,7 @@ mod tests {
     #[tokio::test]
     async fn evicted_task_counts_until_it_is_dropped() {
         let tasks = Arc::new(Tasks::new(1));
-        hold(&tasks, Instant::now(), Peer::alone());
+        hold(&tasks, Instant::now(), PeerId::alone());
         assert!(tasks.evict());
         assert_eq!((tasks.taken(), tasks.running()), (0, 1));
         tasks.ended().await;
@@ -399,7 +399,7 @@ mod tests {
         let parent = Arc::new(Tasks::new(2));
         let [one, other] = [(); 2].map(|()| Arc::new(parent.child()));
         let now = Instant::now();
-        let standings = [&one, &other].map(|tasks| hold(tasks, now, Peer::alone()));
+        let standings = [&one, &other].map(|tasks| hold(tasks, now, PeerId::alone()));
         one.end();
         one.ended().await;
         assert!(one.is_over() && !other.is_over() && !parent.is_over());
@@ -413,7 +413,7 @@ mod tests {
         let last = Arc::new(other.child());
         let now = now + Duration::from_secs(6);
         for _ in 0..2 {
-            hold(&last, now, Peer::alone());
+            hold(&last, now, PeerId::alone());
         }
         assert_eq!(evicted(&standings), [false, true], "slots are shared");
         parent.end();
@@ -426,7 +426,7 @@ mod tests {
     #[tokio::test]
     async fn end_does_not_miss_task_that_begins() {
         let tasks = Arc::new(Tasks::default());
-        tasks.spawn(Instant::now(), Peer::alone(), 0, |_| {
+        tasks.spawn(Instant::now(), PeerId::alone(), 0, |_| {
             tasks.end();
             pending()
         });

@@ -5,7 +5,7 @@ use std::{
 
 use loom::{model, thread};
 
-use crate::shared::{group::Group, peer::Peer, registry::Registry, standing::Standing};
+use crate::shared::{group::Group, peer::PeerId, registry::Registry, standing::Standing};
 
 /// A registry whose handle for a task is its name. A std lock records the ended tasks, because
 /// their order does not matter to the model.
@@ -39,7 +39,7 @@ impl Tasks {
     fn spawn(&self, task: &'static str) -> Option<(u64, Standing)> {
         let entered = self
             .registry
-            .enter(self.start, Peer::Keyed(1), 0, &self.group)?;
+            .enter(self.start, PeerId::Keyed(1), 0, &self.group)?;
         entered
             .evicted
             .into_iter()

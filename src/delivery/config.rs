@@ -386,7 +386,7 @@ impl RequestKey {
 
     pub(super) fn of(&self, head: &Parts) -> Peer {
         match self {
-            Self::Each => Peer::alone(),
+            Self::Each => Peer::default(),
             Self::Head(key) => Peer::keyed(key(head)),
             Self::One(peer) => *peer,
         }

@@ -66,15 +66,15 @@ pub(super) fn go_on<B>(
         Purpose::Keep => handle.drain.to_keep(),
         Purpose::Deliver => handle.drain.to_deliver(),
     };
-    let mut draining = Draining::new(rest, bounds, discarding, response, handle);
+    let mut draining = Draining::new(rest, bounds, discarding, response, handle, peer);
     if purpose == Purpose::Deliver {
         draining.delivering = draining.rest.as_ref().and_then(Delivering::of);
     }
-    run(draining, handle, peer);
+    run(draining, handle);
 }
 
 /// Runs a drain in a slot.
-fn run<B>(mut draining: Draining<B>, handle: &DeliveryHandle, peer: Peer)
+fn run<B>(mut draining: Draining<B>, handle: &DeliveryHandle)
 where
     B: Body + Unpin + Send + 'static,
 {
@@ -83,10 +83,12 @@ where
     }
     let now = Instant::now().into_std();
     let sent = draining.discarding.discarded();
-    handle.tasks.spawn(now, peer, sent, |standing| {
-        draining.discarding.compete(standing);
-        draining
-    });
+    handle
+        .tasks
+        .spawn(now, draining.peer.id(), sent, |standing| {
+            draining.discarding.compete(standing);
+            draining
+        });
 }
 
 /// The state of a drain that has reached its limit, on a combined connection, until the kernel has
@@ -154,6 +156,7 @@ pin_project! {
         // send buffer. It may do so only once.
         may_go_on: bool,
         observer: Observer,
+        peer: Peer,
         #[pin]
         timer: DeadlineTimer,
     }
@@ -168,7 +171,7 @@ pin_project! {
                 true => StopReason::Evicted,
                 false => StopReason::Shutdown,
             });
-            let drained = Event::Drained(Discarded::new(&this.discarding, end));
+            let drained = Event::Drained(Discarded::new(&this.discarding, end, &this.peer));
             this.observer.observe(&drained);
         }
     }
@@ -181,6 +184,7 @@ impl<B: Drainable> Draining<B> {
         discarding: Discarding,
         response: Arc<dyn ResponseProgress>,
         handle: &DeliveryHandle,
+        peer: Peer,
     ) -> Self {
         Self {
             rest: Some(rest),
@@ -193,6 +197,7 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: true,
             observer: handle.observer.clone(),
+            peer,
             timer: DeadlineTimer::default(),
         }
     }
@@ -223,6 +228,7 @@ impl<B: Drainable> Draining<B> {
             end: None,
             may_go_on: false,
             observer: this.observer.clone(),
+            peer: *this.peer,
             timer: DeadlineTimer::default(),
         })
     }
@@ -353,7 +359,7 @@ mod tests {
             &handle,
             Purpose::Keep,
             Arc::clone(&response),
-            Peer::alone(),
+            Peer::default(),
         );
         Drained {
             sender,
@@ -429,7 +435,7 @@ mod tests {
             &handle,
             Purpose::Keep,
             BodyHandoff::<Unsaid, ()>::new().progress(),
-            Peer::alone(),
+            Peer::default(),
         );
         handle.tasks.ended().await;
         assert_eq!(*ends.lock().unwrap(), [(9, StopReason::Completed)]);

@@ -300,7 +300,7 @@ where
         drop(held);
         let drained = |end| {
             if discarding.discarded() > 0 {
-                let drained = Discarded::new(&discarding, end);
+                let drained = Discarded::new(&discarding, end, &disposition.peer);
                 disposition
                     .handle
                     .observer

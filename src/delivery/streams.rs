@@ -66,7 +66,7 @@ pub(super) fn linger<B>(
         let cx = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(end) = rest.poll_discard(cx, &mut discarding, &IN_PASSING) {
             if discarding.discarded() > 0 {
-                observe(handle, &discarding, end);
+                observe(handle, &discarding, end, &peer);
             }
             return rest.finish();
         }
@@ -87,11 +87,11 @@ pub(super) fn linger<B>(
         timer: DeadlineTimer::default(),
     };
     let tasks = &handle.streams(version).tasks;
-    tasks.spawn(now, peer, 0, |_| lingering);
+    tasks.spawn(now, peer.id(), 0, |_| lingering);
 }
 
-fn observe(handle: &DeliveryHandle, discarding: &Discarding, end: StopReason) {
-    let lingered = Event::StreamLingered(Discarded::new(discarding, end));
+fn observe(handle: &DeliveryHandle, discarding: &Discarding, end: StopReason, peer: &Peer) {
+    let lingered = Event::StreamLingered(Discarded::new(discarding, end, peer));
     handle.observer.observe(&lingered);
 }
 
@@ -155,7 +155,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             let end = this.end.unwrap_or(StopReason::Shutdown);
-            observe(this.handle, this.discarding, end);
+            observe(this.handle, this.discarding, end, this.peer);
         }
     }
 }
@@ -201,7 +201,7 @@ impl<B> StreamLingerTask<B> {
         let settings = self.streams().settings;
         let now = Instant::now().into_std();
         let sent = self.discarding.discarded();
-        let slot = self.streams().slots.take(now, self.peer, sent, cx);
+        let slot = self.streams().slots.take(now, self.peer.id(), sent, cx);
         let phase = match slot {
             Some((_slot, standing)) => {
                 self.as_mut().project().discarding.compete(standing);
@@ -318,7 +318,7 @@ mod tests {
             rest,
             progress,
             None,
-            Peer::alone(),
+            Peer::default(),
         );
         let upload = Upload {
             sender: spare,
@@ -408,7 +408,7 @@ mod tests {
             rest,
             progress,
             gate,
-            Peer::alone(),
+            Peer::default(),
         );
         Upload {
             sender,

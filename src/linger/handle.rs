@@ -345,11 +345,11 @@ impl Linger {
         self.family().for_each(|linger| linger.0.counters.started());
     }
 
-    pub(super) fn ended(&self, end: StopReason, discarding: &Discarding) {
+    pub(super) fn ended(&self, end: StopReason, discarding: &Discarding, peer: &Peer) {
         for linger in self.family() {
             linger.0.counters.ended(end, discarding.discarded());
         }
-        let discarded = Discarded::new(discarding, end);
+        let discarded = Discarded::new(discarding, end, peer);
         self.0
             .config
             .delivery

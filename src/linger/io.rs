@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     budget::{Bounds, Discarding, Stall, StopReason},
-    shared::connection::Connection,
+    shared::{connection::Connection, peer::Peer},
 };
 
 /// A socket wrapper that lets the client finish when the server closes the connection.
@@ -524,7 +524,9 @@ impl<T> LingerIo<T> {
     /// Counts and reports a linger that ended before the socket was closed.
     fn report(&self, discarding: &Discarding, end: StopReason) {
         self.linger.started();
-        self.linger.ended(end, discarding);
+        let connection = self.connection();
+        let peer = connection.map_or_else(Peer::default, |connection| connection.peer());
+        self.linger.ended(end, discarding, &peer);
     }
 
     /// Returns what the client may still send, and so whether the connection has to linger.

@@ -29,7 +29,7 @@ impl PeerKey {
 
     pub(super) fn of<T: 'static>(&self, socket: &T) -> Peer {
         let addr = tcp(socket).and_then(|socket| socket.peer_addr().ok());
-        addr.map_or_else(Peer::alone, |addr| self.of_addr(addr))
+        addr.map_or_else(Peer::default, |addr| self.of_addr(addr))
     }
 
     /// Returns the client at an address.
@@ -38,6 +38,7 @@ impl PeerKey {
             Some(key) => key(addr),
             None => Some(network(addr.ip())),
         })
+        .at(addr)
     }
 }
 
@@ -81,11 +82,12 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let one = TcpStream::connect(addr).await.unwrap();
         let other = TcpStream::connect(addr).await.unwrap();
-        let are_one = |key: PeerKey| key.of(&one) == key.of(&other);
+        let are_one = |key: PeerKey| key.of(&one).id() == key.of(&other).id();
         assert!(are_one(PeerKey::default()));
         assert!(are_one(PeerKey::new(|addr| Some(addr.ip()))));
         assert!(!are_one(PeerKey::new(|_| None::<u64>)));
         let [one, other] = [(); 2].map(|()| tokio::io::empty());
-        assert_ne!(PeerKey::default().of(&one), PeerKey::default().of(&other));
+        let [one, other] = [one, other].map(|socket| PeerKey::default().of(&socket).id());
+        assert_ne!(one, other);
     }
 }

@@ -22,7 +22,10 @@ use super::{
     handle::ClosingGuard,
     handoff::{HalfClosed, LingerHandoff, Owes, poll_write_all},
 };
-use crate::budget::{Bounds, DeadlineTimer, Discarding, StopReason};
+use crate::{
+    budget::{Bounds, DeadlineTimer, Discarding, StopReason},
+    shared::peer::Peer,
+};
 
 /// The time to wait for a request that the client sent before it saw the connection close. It is
 /// more than a round trip on most paths.
@@ -50,6 +53,7 @@ where
         hold: left.hold,
         close_notify: left.close_notify,
         owes: left.owes,
+        peer,
         closing: left.closing,
         counted: false,
     };
@@ -58,7 +62,7 @@ where
     if connection.poll_discard(look, 1).is_pending() {
         let tasks = Arc::clone(connection.closing.linger().tasks());
         let sent = connection.discarding.discarded();
-        tasks.spawn(now, peer, sent, |standing| {
+        tasks.spawn(now, peer.id(), sent, |standing| {
             connection.count();
             connection.discarding.compete(standing);
             LingerTask {
@@ -78,6 +82,7 @@ struct LingeringConnection<T: AsyncWrite + Unpin> {
     hold: Option<HalfCloseHold>,
     close_notify: Vec<u8>,
     owes: Owes,
+    peer: Peer,
     closing: ClosingGuard,
     counted: bool,
 }
@@ -90,7 +95,9 @@ impl<T: AsyncWrite + Unpin> LingeringConnection<T> {
 
     fn end(&mut self, end: StopReason) {
         if std::mem::take(&mut self.counted) {
-            self.closing.linger().ended(end, &self.discarding);
+            self.closing
+                .linger()
+                .ended(end, &self.discarding, &self.peer);
         }
     }
 

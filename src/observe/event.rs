@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     budget::{Discarding, StopReason},
     refusal::Refusal,
+    shared::peer::Peer,
 };
 
 /// An event in one of the parts of this crate, of which an [`Observer`] is notified.
@@ -73,15 +75,19 @@ pub struct Discarded {
     pub lasted: Duration,
     /// The reason why it stopped.
     pub reason: StopReason,
+    /// The address of the client. `None` if the connection is no TCP connection, or if a
+    /// [`DeliveryLayer`](crate::DeliveryLayer) has no connection.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Discarded {
     /// Returns the result of a drain or lingering close that ends now.
-    pub(crate) fn new(discarding: &Discarding, reason: StopReason) -> Self {
+    pub(crate) fn new(discarding: &Discarding, reason: StopReason, peer: &Peer) -> Self {
         Self {
             bytes: discarding.discarded(),
             lasted: discarding.lasted(Instant::now().into_std()),
             reason,
+            peer: peer.addr(),
         }
     }
 }

@@ -11,12 +11,13 @@ impl Observer {
     /// | message | level | fields |
     /// | --- | --- | --- |
     /// | `refused` | INFO | `kind`, `status`, `method`, `route`, `path`, `peer`, `limit_bytes`, `declared_bytes`, `received_bytes` |
-    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `discarded_bytes`, `lasted_seconds` |
+    /// | `drained`, `stream lingered`, `lingered` | DEBUG | `reason`, `peer`, `discarded_bytes`, `lasted_seconds` |
     /// | the same, if it was evicted or the client was too slow | WARN | the same |
     ///
     /// Numbers of bytes are `u64`, seconds are `f64`. A field without a value is left out. If
-    /// [`route`](crate::Refusal::route) is known, `path` is left out. [`peer`](crate::Refusal::peer)
-    /// needs axum's `ConnectInfo`.
+    /// [`route`](crate::Refusal::route) is known, `path` is left out. The `peer` of a refusal needs
+    /// axum's `ConnectInfo`: see [`Refusal::peer`](crate::Refusal::peer). The others take the
+    /// address of the connection: see [`Discarded::peer`].
     ///
     /// The limit layer itself logs [`Event::RouteUnknown`] and [`Event::SmallerLimit`].
     ///
@@ -57,12 +58,14 @@ fn trace(event: &Event<'_>) {
 
 fn trace_discarded(what: &str, discarded: &Discarded) {
     let reason = discarded.reason.as_str();
+    let peer = discarded.peer.map(tracing::field::display);
     let bytes = discarded.bytes;
     let seconds = discarded.lasted.as_secs_f64();
     match discarded.reason {
         StopReason::Evicted | StopReason::MinRate => tracing::warn!(
             target: "tower_bodyguard",
             reason,
+            peer,
             discarded_bytes = bytes,
             lasted_seconds = seconds,
             "{what}"
@@ -70,6 +73,7 @@ fn trace_discarded(what: &str, discarded: &Discarded) {
         _ => tracing::debug!(
             target: "tower_bodyguard",
             reason,
+            peer,
             discarded_bytes = bytes,
             lasted_seconds = seconds,
             "{what}"

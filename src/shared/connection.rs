@@ -85,7 +85,7 @@ impl LeftBody {
 impl Connection {
     pub(crate) fn of(peer: Peer) -> Self {
         Self {
-            peer,
+            peer: peer.identified(),
             ..Self::default()
         }
     }

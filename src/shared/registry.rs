@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     group::Group,
-    peer::Peer,
+    peer::PeerId,
     standing::{Rank, SharedStanding, SlotRank, Standing, dormant_below, per_slot},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
@@ -65,7 +65,7 @@ struct Holder<T> {
     /// The handle that ends the holder; `None` until it is known.
     task: Option<T>,
     group: Arc<Group>,
-    peer: Peer,
+    peer: PeerId,
     placed: Rank,
     shared: Arc<SharedStanding>,
 }
@@ -102,7 +102,7 @@ impl<T: Clone> Registry<T> {
     pub(crate) fn enter(
         &self,
         now: Instant,
-        peer: Peer,
+        peer: PeerId,
         sent: u64,
         group: &Arc<Group>,
     ) -> Option<Entered<T>> {
@@ -293,11 +293,11 @@ impl<T> Holder<T> {
 #[derive(Debug)]
 struct Index {
     places: BTreeSet<Position>,
-    shares: HashMap<Peer, Share>,
+    shares: HashMap<PeerId, Share>,
     /// Each peer once, ordered by its slowest holder.
-    peers: BTreeSet<(SlotRank, Peer)>,
+    peers: BTreeSet<(SlotRank, PeerId)>,
     /// Each peer once, ordered by its number of slots.
-    by_slots: BTreeSet<(usize, Peer)>,
+    by_slots: BTreeSet<(usize, PeerId)>,
     /// With fewer holders than this, the index is not worth keeping.
     worth: usize,
 }
@@ -306,7 +306,7 @@ struct Index {
 /// slowest holder is the first of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
-    peer: Peer,
+    peer: PeerId,
     rank: Rank,
     number: u64,
 }
@@ -345,7 +345,7 @@ impl Index {
     }
 
     /// Updates a peer's share after one of its positions was added or removed.
-    fn update(&mut self, peer: Peer, came: usize, went: usize) {
+    fn update(&mut self, peer: PeerId, came: usize, went: usize) {
         let before = self.shares.get(&peer).copied();
         let slots = before.map_or(0, |share| share.slots) + came - went;
         let now = self.slowest_of(peer).map(|slowest| Share {
@@ -368,7 +368,7 @@ impl Index {
         }
     }
 
-    fn slowest_of(&self, peer: Peer) -> Option<Position> {
+    fn slowest_of(&self, peer: PeerId) -> Option<Position> {
         let first = Position {
             peer,
             rank: 0,
@@ -421,7 +421,7 @@ mod tests {
         }
 
         fn connect(&self, address: u64, sent: u64) -> Connection {
-            let peer = Peer::Keyed(address);
+            let peer = PeerId::Keyed(address);
             let entered = self.registry.enter(self.now, peer, sent, &self.group);
             let Entered {
                 number, standing, ..

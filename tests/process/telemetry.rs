@@ -145,7 +145,7 @@ fn both_are_told() {
         lingered.contains("DEBUG") && lingered.contains("reason=\"completed\""),
         "{lingered}"
     );
-    for field in ["discarded_bytes=", "lasted_seconds="] {
+    for field in ["peer=127.0.0.1:", "discarded_bytes=", "lasted_seconds="] {
         assert!(lingered.contains(field), "{lingered}");
     }
 }

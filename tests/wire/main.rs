@@ -11,6 +11,7 @@ mod body_budget;
 mod by_hand;
 mod differential_stock;
 mod drops;
+mod events;
 mod examples;
 mod g1_response_arrives;
 mod g2_at_once;
