@@ -383,14 +383,6 @@ impl RequestKey {
         let state = RandomState::new();
         Self::Head(Arc::new(move |head| Some(state.hash_one(key(head)?))))
     }
-
-    pub(super) fn of(&self, head: &Parts) -> Peer {
-        match self {
-            Self::Each => Peer::default(),
-            Self::Head(key) => Peer::keyed(key(head)),
-            Self::One(peer) => *peer,
-        }
-    }
 }
 
 impl fmt::Debug for RequestKey {

@@ -6,6 +6,7 @@ use http::{Response, Version, header::CONNECTION};
 use http_body::Body;
 
 use super::{
+    context::DeliveryContext,
     drain::{self, Purpose},
     handle::{DeliveryHandle, Multiplexed},
     handoff::BodyHandoff,
@@ -16,20 +17,17 @@ use super::{
 };
 use crate::{
     refusal::Refusal,
-    shared::{
-        connection::{Connection, LeftBody},
-        peer::Peer,
-    },
+    shared::{connection::LeftBody, peer::Peer},
 };
 
 #[derive(Clone, Debug)]
 pub(super) struct Disposition {
-    pub(super) handle: Arc<DeliveryHandle>,
-    /// The connection whose write gate to hold. Set for HTTP/2 on a combined connection, if the
+    pub(super) context: Arc<DeliveryContext>,
+    /// The client whose slots a drain takes: see [`DeliveryContext::with_key`].
+    pub(super) key: Option<u64>,
+    /// Whether to hold the write gate of the connection, if it is combined. Set for HTTP/2 if the
     /// length of the body is known.
-    pub(super) gate: Option<Arc<Connection>>,
-    /// The client whose slots a drain takes.
-    pub(super) peer: Peer,
+    pub(super) is_gated: bool,
     /// Set for HTTP/2 and HTTP/3, where a stream can end while its connection goes on.
     pub(super) multiplexed: Option<Multiplexed>,
     /// Whether both sides would keep the connection.
@@ -40,6 +38,15 @@ pub(super) struct Disposition {
 }
 
 impl Disposition {
+    pub(super) fn handle(&self) -> &Arc<DeliveryHandle> {
+        &self.context.handle
+    }
+
+    /// Returns the client whose slots a drain takes.
+    pub(super) fn peer(&self) -> Peer {
+        self.context.peer(self.key)
+    }
+
     /// Clears `persistent` if the response says `Connection: close` or refuses a client as too
     /// slow, and `left` if the response itself is HTTP/1.0.
     pub(super) fn apply_response<B>(&mut self, response: &Response<B>) {
@@ -61,10 +68,10 @@ impl Disposition {
             // Without a socket wrapper, only a drain delivers the response.
             drain::spawn(
                 rest,
-                &self.handle,
+                self.handle(),
                 Purpose::Deliver,
                 handoff.progress(),
-                self.peer,
+                self.peer(),
             );
         }
     }
@@ -79,13 +86,13 @@ impl Disposition {
             return rest.finish();
         }
         if let Some(version) = self.multiplexed {
-            let gate = self.gate.as_ref();
+            let gate = self.context.connection.as_ref().filter(|_| self.is_gated);
             let response = handoff.progress();
-            return streams::linger(&self.handle, version, rest, response, gate, self.peer);
+            return streams::linger(self.handle(), version, rest, response, gate, self.peer());
         }
         let purpose = match rest
             .facts(false, self.persistent)
-            .action(self.handle.drain.budget())
+            .action(self.handle().drain.budget())
         {
             BodyAction::Drain => Purpose::Keep,
             // The response head is out, so reading no longer makes hyper send `100 Continue`.
@@ -93,7 +100,13 @@ impl Disposition {
                 Purpose::Deliver
             }
         };
-        drain::spawn(rest, &self.handle, purpose, handoff.progress(), self.peer);
+        drain::spawn(
+            rest,
+            self.handle(),
+            purpose,
+            handoff.progress(),
+            self.peer(),
+        );
     }
 }
 

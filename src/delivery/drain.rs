@@ -171,7 +171,7 @@ pin_project! {
                 true => StopReason::Evicted,
                 false => StopReason::Shutdown,
             });
-            let drained = Event::Drained(Discarded::new(&this.discarding, end, &this.peer));
+            let drained = Event::Drained(Discarded::new(&this.discarding, end, this.peer.addr()));
             this.observer.observe(&drained);
         }
     }

@@ -204,7 +204,7 @@ impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
 
         disposition.apply_response(&response);
         let facts = rest.facts(is_too_large(&response), disposition.persistent);
-        let action = facts.action(disposition.handle.drain.budget());
+        let action = facts.action(disposition.handle().drain.budget());
         match action {
             BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(InlineDrain {
                 response,
@@ -248,7 +248,7 @@ where
     /// limit is reached.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (bounds, turns) = match self.drains {
-            true => (self.disposition.handle.drain.to_keep(), TURNS),
+            true => (self.disposition.handle().drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
         let now = Instant::now().into_std();
@@ -300,9 +300,9 @@ where
         drop(held);
         let drained = |end| {
             if discarding.discarded() > 0 {
-                let drained = Discarded::new(&discarding, end, &disposition.peer);
+                let drained = Discarded::new(&discarding, end, disposition.peer().addr());
                 disposition
-                    .handle
+                    .handle()
                     .observer
                     .observe(&Event::Drained(drained));
             }
@@ -317,14 +317,13 @@ where
         }
         if over.is_none() && !drains && !rest.is_combined() {
             say_close(&mut response);
-            let Disposition { handle, peer, .. } = &disposition;
             drain::go_on(
                 rest,
-                handle,
+                disposition.handle(),
                 Purpose::Deliver,
                 discarding,
                 handoff.progress(),
-                *peer,
+                disposition.peer(),
             );
             return response.map(DeliveredBody::plain);
         }
@@ -336,14 +335,13 @@ where
             return response.map(DeliveredBody::plain);
         }
         let noted = response.map(|body| DeliveredBody::noted(body, handoff.progress()));
-        let Disposition { handle, peer, .. } = &disposition;
         drain::go_on(
             rest,
-            handle,
+            disposition.handle(),
             Purpose::Keep,
             discarding,
             handoff.progress(),
-            *peer,
+            disposition.peer(),
         );
         noted
     }

@@ -5,9 +5,10 @@ use tower_layer::Layer;
 use super::{
     Delivery,
     config::{DeliveryConfig, RequestKey},
+    context::DeliveryContext,
     handle::DeliveryHandle,
 };
-use crate::shared::peer::Peer;
+use crate::shared::{connection::Connection, peer::Peer};
 
 /// A layer that sends early responses with a truthful `Connection` header, and keeps the connection
 /// if it can.
@@ -82,6 +83,21 @@ impl DeliveryLayer {
         self.peer_key = RequestKey::One(peer);
         self
     }
+
+    /// Wraps the service of one connection, and combines it with the socket, which shares
+    /// `connection`.
+    pub(crate) fn with_connection<S>(
+        &self,
+        inner: S,
+        connection: Option<Arc<Connection>>,
+    ) -> Delivery<S> {
+        let context = DeliveryContext {
+            handle: Arc::clone(&self.handle),
+            peer_key: self.peer_key.clone(),
+            connection,
+        };
+        Delivery::from_context(inner, Arc::new(context))
+    }
 }
 
 impl Default for DeliveryLayer {
@@ -94,7 +110,7 @@ impl<S> Layer<S> for DeliveryLayer {
     type Service = Delivery<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Delivery::from_handle(inner, Arc::clone(&self.handle), self.peer_key.clone())
+        self.with_connection(inner, None)
     }
 }
 

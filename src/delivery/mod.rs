@@ -6,6 +6,7 @@
 //! drops the body on an error returns it to delivery.
 
 pub(crate) mod config;
+mod context;
 mod disposition;
 mod drain;
 mod future;

@@ -9,16 +9,16 @@ use tower_service::Service;
 
 use super::{
     DeliveredBody, ResponseFuture, TrackedBody,
-    config::RequestKey,
+    context::DeliveryContext,
     disposition::Disposition,
     future::UnreadWatch,
-    handle::{DeliveryHandle, Multiplexed},
+    handle::Multiplexed,
     handoff::BodyHandoff,
     headers::{closes, has_token},
     unread_body::UnreadBody,
     window_hold::WindowHold,
 };
-use crate::shared::connection::{Connection, LeftBody};
+use crate::shared::connection::LeftBody;
 
 /// The service that [`DeliveryLayer`](super::DeliveryLayer) and
 /// [`Linger::wrap`](crate::Linger::wrap) create.
@@ -45,20 +45,12 @@ use crate::shared::connection::{Connection, LeftBody};
 #[derive(Clone, Debug)]
 pub struct Delivery<S> {
     inner: S,
-    handle: Arc<DeliveryHandle>,
-    /// Used if the connection is not known.
-    peer_key: RequestKey,
-    connection: Option<Arc<Connection>>,
+    context: Arc<DeliveryContext>,
 }
 
 impl<S> Delivery<S> {
-    pub(crate) fn from_handle(inner: S, handle: Arc<DeliveryHandle>, peer_key: RequestKey) -> Self {
-        Self {
-            inner,
-            handle,
-            peer_key,
-            connection: None,
-        }
+    pub(super) fn from_context(inner: S, context: Arc<DeliveryContext>) -> Self {
+        Self { inner, context }
     }
 
     /// Returns a reference to the inner service.
@@ -74,12 +66,6 @@ impl<S> Delivery<S> {
     /// Returns the inner service, without delivery.
     pub fn into_inner(self) -> S {
         self.inner
-    }
-
-    /// Combines the service with the socket of its connection, which shares `connection`.
-    pub(crate) fn combined(mut self, connection: Option<Arc<Connection>>) -> Self {
-        self.connection = connection;
-        self
     }
 }
 
@@ -113,7 +99,7 @@ impl<S> Delivery<S> {
     #[inline]
     pub(crate) fn note_bodiless<B>(&self, request: &Request<B>) {
         let http1 = request.version() <= Version::HTTP_11;
-        if let Some(connection) = self.connection.as_ref().filter(|_| http1) {
+        if let Some(connection) = self.context.connection.as_ref().filter(|_| http1) {
             connection.begin_bodiless();
             if closes(request.version(), request.headers()) {
                 connection.client_closes();
@@ -140,41 +126,36 @@ impl<S> Delivery<S> {
         S: Service<Request<TrackedBody<ReqB>>, Response = Response<ResB>>,
         ReqB: Body + Unpin + Send + 'static,
     {
-        let (parts, body) = request.into_parts();
-        let http1 = parts.version <= Version::HTTP_11;
-        let expects_continue = has_token(&parts.headers, &EXPECT, "100-continue");
-        let connection = self.connection.as_ref();
-        let closes = closes(parts.version, &parts.headers);
+        let (request, key) = self.context.with_key(request);
+        let (version, headers) = (request.version(), request.headers());
+        let http1 = version <= Version::HTTP_11;
+        let length = request.body().size_hint().exact();
+        let expects_continue = has_token(headers, &EXPECT, "100-continue");
+        let connection = self.context.connection.as_ref();
+        let closes = closes(version, headers);
         let numbered = connection.filter(|_| http1).map(|connection| {
             if closes {
                 connection.client_closes();
             }
             (Arc::clone(connection), connection.begin())
         });
-        let gate = connection
-            .filter(|_| !http1 && body.size_hint().exact().is_some())
-            .cloned();
         let unread = connection.filter(|_| !http1).cloned().map(WindowHold::new);
-        let peer = match connection {
-            Some(connection) => connection.peer(),
-            None => self.peer_key.of(&parts),
-        };
-        let left =
-            (parts.version == Version::HTTP_11).then(|| LeftBody::of(body.size_hint().exact()));
-        let rest = UnreadBody::new(body, expects_continue, numbered);
         let handoff = BodyHandoff::new();
         let watch = UnreadWatch {
             handoff: handoff.clone(),
             disposition: Disposition {
-                handle: Arc::clone(&self.handle),
-                gate,
-                peer,
-                multiplexed: Multiplexed::of(parts.version),
+                context: Arc::clone(&self.context),
+                key,
+                is_gated: !http1 && length.is_some(),
+                multiplexed: Multiplexed::of(version),
                 persistent: http1 && !closes,
-                left,
+                left: (version == Version::HTTP_11).then(|| LeftBody::of(length)),
             },
         };
-        let request = Request::from_parts(parts, TrackedBody::tracked(rest, handoff, unread));
+        let request = request.map(|body| {
+            let rest = UnreadBody::new(body, expects_continue, numbered);
+            TrackedBody::tracked(rest, handoff, unread)
+        });
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }

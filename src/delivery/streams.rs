@@ -91,7 +91,7 @@ pub(super) fn linger<B>(
 }
 
 fn observe(handle: &DeliveryHandle, discarding: &Discarding, end: StopReason, peer: &Peer) {
-    let lingered = Event::StreamLingered(Discarded::new(discarding, end, peer));
+    let lingered = Event::StreamLingered(Discarded::new(discarding, end, peer.addr()));
     handle.observer.observe(&lingered);
 }
 

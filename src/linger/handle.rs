@@ -349,7 +349,7 @@ impl Linger {
         for linger in self.family() {
             linger.0.counters.ended(end, discarding.discarded());
         }
-        let discarded = Discarded::new(discarding, end, peer);
+        let discarded = Discarded::new(discarding, end, peer.addr());
         self.0
             .config
             .delivery

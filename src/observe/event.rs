@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::{
     budget::{Discarding, StopReason},
     refusal::Refusal,
-    shared::peer::Peer,
 };
 
 /// An event in one of the parts of this crate, of which an [`Observer`] is notified.
@@ -82,12 +81,16 @@ pub struct Discarded {
 
 impl Discarded {
     /// Returns the result of a drain or lingering close that ends now.
-    pub(crate) fn new(discarding: &Discarding, reason: StopReason, peer: &Peer) -> Self {
+    pub(crate) fn new(
+        discarding: &Discarding,
+        reason: StopReason,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         Self {
             bytes: discarding.discarded(),
             lasted: discarding.lasted(Instant::now().into_std()),
             reason,
-            peer: peer.addr(),
+            peer,
         }
     }
 }

@@ -1,5 +1,4 @@
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower_layer::Layer;
 
 use crate::{
     delivery::Delivery,
@@ -47,8 +46,8 @@ impl Linger {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = LingerIo::new(io, self).combined();
-        let delivery = self.delivery_layer().layer(service);
-        let delivery = delivery.combined(io.connection().cloned());
+        let connection = io.connection().cloned();
+        let delivery = self.delivery_layer().with_connection(service, connection);
         (io, delivery)
     }
 }

@@ -13,7 +13,6 @@ use axum::{
 };
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tower_layer::Layer;
 use tower_service::Service;
 
 use super::bodies::{axum_body, own};
@@ -29,8 +28,12 @@ pub(super) struct ConnectionService<S>(Delivery<App<S>>);
 impl<S> ConnectionService<S> {
     /// Combines an app with the socket of its connection.
     pub(super) fn new<T>(app: S, linger: &Linger, io: &LingerIo<T>) -> Self {
-        let delivery = linger.delivery_layer().layer(App(app));
-        Self(delivery.combined(io.connection().cloned()))
+        let connection = io.connection().cloned();
+        Self(
+            linger
+                .delivery_layer()
+                .with_connection(App(app), connection),
+        )
     }
 }
 
