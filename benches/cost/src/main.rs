@@ -3,6 +3,7 @@
 
 mod capacity;
 mod closing;
+mod cores;
 mod discard;
 mod drained;
 mod growth;
@@ -19,6 +20,11 @@ mod refused;
 mod refusing;
 mod report;
 mod servers;
+// The registry has no public path.
+#[allow(dead_code, reason = "the benchmark uses a part of what it includes")]
+#[path = "../../../src/shared/mod.rs"]
+mod shared;
+mod slots;
 
 use clap::{Parser, Subcommand};
 
@@ -77,6 +83,8 @@ const MEASUREMENTS: &[Measurement] = &[
     ("memory", memory::measure),
     ("growth", growth::measure),
     ("capacity", capacity::measure),
+    ("cores", cores::measure),
+    ("slots", slots::measure),
 ];
 
 fn main() {
