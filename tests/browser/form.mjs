@@ -4,7 +4,9 @@
 //   node form.mjs --list [--browser chromium] [--tls | --nginx]
 //
 // `--list --tls` lists the scenarios that are worth repeating over HTTPS. `--list --nginx` lists
-// the scenarios that need a form behind an nginx with a smaller limit.
+// the scenarios that need a form behind an nginx with a smaller limit. No list has
+// `no-js-refusal-400`: its form needs `--status 400`, and its own `--plain` is the URL of a form
+// with `--plain`.
 //
 // Exit status 0: passed. 1: failed; prints the expected and the actual value. 2: wrong usage.
 import { mkdtemp, mkdir, rm } from 'node:fs/promises';
@@ -12,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { names as browsers } from './browser.mjs';
-import { behindNginx, overTls, scenarios } from './scenarios.mjs';
+import { behindNginx, overTls, scenarios, withStatus400 } from './scenarios.mjs';
 import { Stage } from './stage.mjs';
 
 /** The time limit of a whole scenario. Each step has a shorter limit. */
@@ -28,13 +30,14 @@ if (options.list) {
 function listed({ tls, nginx }) {
   if (tls) return overTls;
   if (nginx) return behindNginx;
-  return Object.keys(scenarios).filter((name) => !behindNginx.includes(name));
+  const others = [...behindNginx, withStatus400];
+  return Object.keys(scenarios).filter((name) => !others.includes(name));
 }
 
-async function run({ url, browser, scenario, shots }) {
+async function run({ url, plain, browser, scenario, shots }) {
   const folder = await mkdtemp(join(tmpdir(), 'upload-form-'));
   if (shots) await mkdir(shots, { recursive: true });
-  const stage = new Stage({ url, browser, folder, shots });
+  const stage = new Stage({ url, plain, browser, folder, shots });
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not done after ${TIME_LIMIT / 1000} s`)), TIME_LIMIT);
@@ -72,6 +75,7 @@ function parse() {
     return parseArgs({
       options: {
         url: { type: 'string' },
+        plain: { type: 'string' },
         browser: { type: 'string' },
         scenario: { type: 'string' },
         shots: { type: 'string' },

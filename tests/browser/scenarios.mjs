@@ -7,6 +7,7 @@ import * as proxied from './scenarios/proxied.mjs';
 /** Every scenario by its name. All of them run in Chromium and in Firefox. */
 export const scenarios = {
   'no-js-refusal': plainForm.refusal,
+  'no-js-refusal-400': plainForm.story,
   'no-js-upload': plainForm.upload,
   'refusal': scripted.refusal,
   'check-before-sending': scripted.check,
@@ -25,6 +26,9 @@ export const scenarios = {
 
 /** The scenarios with the form behind an nginx that refuses uploads longer than 1 MiB. */
 export const behindNginx = ['smaller-limit-in-front'];
+
+/** The scenario with a form that refuses with 400, and with the same form without this crate. */
+export const withStatus400 = 'no-js-refusal-400';
 
 /** The scenarios that concern the connection. They run over HTTP/2, with TLS. */
 export const overTls = ['no-js-refusal', 'no-js-upload', 'refusal', 'exact-boundary', 'cancel'];

@@ -21,6 +21,15 @@ export class Stage {
     return this.#options.url;
   }
 
+  get plain() {
+    if (!this.#options.plain) throw new Error('this scenario needs --plain URL');
+    return this.#options.plain;
+  }
+
+  get browser() {
+    return this.#options.browser;
+  }
+
   get shots() {
     if (!this.#options.shots) throw new Error('this scenario needs --shots DIR');
     return this.#options.shots;

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import axe from 'axe-core';
 import { equal } from '../stage.mjs';
-import { choose, sendAndRefuse, sendAndStore } from './steps.mjs';
+import { choose, sendAndRefuse, sendAndStore, submitPlainly } from './steps.mjs';
 
 /** axe-core finds nothing on any page, in any state of the form. */
 export async function accessible(stage, theme) {
@@ -28,11 +28,6 @@ export async function accessible(stage, theme) {
   await choose(page, small);
   await submitPlainly(page);
   await audit(page, 'the page of what was stored');
-}
-
-/** `submit()` fires no submit event, so the script does not take over. */
-async function submitPlainly(page) {
-  await Promise.all([page.waitForNavigation(), page.$eval('#upload', (form) => form.submit())]);
 }
 
 async function audit(page, where) {

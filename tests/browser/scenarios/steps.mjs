@@ -6,9 +6,23 @@ export async function choose(page, ...files) {
   await input.uploadFile(...files.map((file) => file.path));
 }
 
-/** Sends the form and returns the response. */
-export async function submit(page) {
-  const [response] = await Promise.all([page.waitForNavigation(), page.click('#send')]);
+/** Sends the form and returns the response. Throws if the browser reports a network error. */
+export function submit(page) {
+  return navigate(page, () => page.click('#send'));
+}
+
+/** Sends the form with `submit()`, which fires no submit event. So the script does not take over. */
+export function submitPlainly(page) {
+  return navigate(page, () => page.$eval('#upload', (form) => form.submit()));
+}
+
+async function navigate(page, send) {
+  const failed = new Promise((_, reject) => {
+    page.on('requestfailed', (request) => {
+      if (request.method() === 'POST') reject(new Error(`network error: ${request.failure().errorText}`));
+    });
+  });
+  const [response] = await Promise.race([Promise.all([page.waitForNavigation(), send()]), failed]);
   return response;
 }
 
