@@ -17,7 +17,7 @@ CRATES = ["axum", "hyper", "h2", "tonic", "tokio-rustls", "tower-http"]
 PATIENT = "it cannot stop before it has sent everything, which may take longer than the 2 s of StreamLinger::timeout"
 
 #: How such a client fails then: its stream is reset without an error, or it waits for a window.
-PATIENT_ERRORS = re.compile(r"NO_ERROR|not done in|StreamClosedError|stream closed|EOF reached")
+PATIENT_ERRORS = "NO_ERROR|not done in|StreamClosedError|stream closed|EOF reached"
 
 
 def gather(rows, gaps, clients, command, tries, seconds):
@@ -64,12 +64,16 @@ def congestion_control():
 
 
 def reasons(clients):
-    """Returns why a client may lose responses with this crate, by its name and its protocols."""
+    """Returns why a client may lose responses with this crate, by its name, its protocols and its
+    errors."""
     found = []
     for client in clients:
-        why = client.loses or (PATIENT if client.patient else None)
-        if why:
-            found.append({"client": client.name, "over": client.over, "why": why})
+        whys = {client.loses: "", PATIENT if client.patient else None: PATIENT_ERRORS}
+        if client.races:
+            whys[client.races["why"]] = client.races["error"]
+        for why, errors in whys.items():
+            if why:
+                found.append({"client": client.name, "over": client.over, "errors": errors, "why": why})
     return found
 
 
@@ -78,11 +82,13 @@ def reason(result, row):
     resets, and the server has sent none."""
     if row["front"] in FRONT_REASONS and row["front_resets"] != 0:
         return FRONT_REASONS[row["front"]]
-    for known in result["reasons"]:
-        if known["client"] == row["client"] and row["over"] in known["over"]:
-            fits = known["why"] != PATIENT or all(map(PATIENT_ERRORS.search, row["lost"]))
-            return known["why"] if fits else None
-    return None
+    known = [each for each in result["reasons"] if each["client"] == row["client"] and row["over"] in each["over"]]
+    whys = {explained(known, error) for error in row["lost"] or [""]}
+    return None if None in whys else "; ".join(sorted(whys))
+
+
+def explained(known, error):
+    return next((each["why"] for each in known if re.search(each["errors"], error)), None)
 
 
 def imperfect(result):

@@ -50,6 +50,11 @@ class Client:
         return self.entry.get("loses")
 
     @property
+    def races(self):
+        """The error of a race within the client, and why there is one, or `None`."""
+        return self.entry.get("races")
+
+    @property
     def patient(self):
         return self.entry.get("patient", False)
 

@@ -217,7 +217,7 @@ class Matrix(unittest.TestCase):
         self.assertEqual(matrix.unexplained(result), ["wget, http1, raw, no delay, crate: 4 of 5 arrived; 1 × reset"])
 
     def test_loss_with_a_reason_is_not_wrong(self):
-        known = {"client": "wget", "over": ["http1"], "why": "it is old"}
+        known = {"client": "wget", "over": ["http1"], "errors": "", "why": "it is old"}
         self.assertEqual(matrix.unexplained(matrix_of(cell_row(whole=4), reasons=[known])), [])
 
     def test_run_without_the_fault_is_wrong(self):
@@ -226,14 +226,23 @@ class Matrix(unittest.TestCase):
         self.assertEqual(len(matrix.control(matrix_of(cell_row(whole=4), cell_row(server="plain")))), 1)
 
     def test_reset_is_wrong_even_with_a_reason(self):
-        known = {"client": "wget", "over": ["http1"], "why": "it is old"}
+        known = {"client": "wget", "over": ["http1"], "errors": "", "why": "it is old"}
         self.assertEqual(len(matrix.unexplained(matrix_of(cell_row(resets=1), reasons=[known]))), 1)
 
     def test_error_of_another_kind_is_not_explained_by_a_client_that_cannot_stop(self):
-        known = {"client": "wget", "over": ["http1"], "why": matrix.PATIENT}
+        known = {"client": "wget", "over": ["http1"], "errors": matrix.PATIENT_ERRORS, "why": matrix.PATIENT}
         for error, wrong in [("stream was reset: NO_ERROR", 0), ("stream was reset: FLOW_CONTROL_ERROR", 1)]:
             result = matrix_of(cell_row(whole=4, lost={error: 1}), reasons=[known])
             self.assertEqual(len(matrix.unexplained(result)), wrong)
+
+    def test_each_error_of_a_cell_needs_a_reason(self):
+        reasons = [
+            {"client": "wget", "over": ["http1"], "errors": error, "why": why}
+            for error, why in [("NO_ERROR", "it waits"), ("FLOW_CONTROL", "it races")]
+        ]
+        row = cell_row(whole=3, lost={"FLOW_CONTROL_ERROR": 1, "NO_ERROR": 1})
+        self.assertEqual(matrix.reason(matrix_of(reasons=reasons), row), "it races; it waits")
+        self.assertIsNone(matrix.reason(matrix_of(reasons=reasons[:1]), row))
 
     def test_front_that_sends_resets_explains_a_loss(self):
         lost = {"front": "Caddy", "whole": 0}

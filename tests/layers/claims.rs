@@ -28,6 +28,7 @@ use testkit::{
     client::{FRAMINGS, Framing, PATIENCE},
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::{JoinHandle, spawn_blocking},
     time::timeout,
@@ -296,13 +297,14 @@ async fn by_hyper_http2(app: fn() -> Router) -> Server {
     spawn_blocking(start).await.unwrap()
 }
 
+async fn hold(body: Body) {
+    future::pending::<()>().await;
+    drop(body);
+}
+
 /// h2 allows half of the connection's window of 1 MiB, at 255 for each frame: 2056 frames.
 #[tokio::test]
 async fn some_2000_unread_frames_of_a_byte_end_a_connection_of_hypers() {
-    async fn hold(body: Body) {
-        future::pending::<()>().await;
-        drop(body);
-    }
     let app = || {
         let held = Router::new().route("/held", post(hold));
         held.route("/", post(|| async {}))
@@ -358,4 +360,67 @@ async fn streams_reset_without_an_error_do_not_end_a_connection_of_hypers() {
         let reset = poll_fn(|cx| body.poll_reset(cx)).await;
         assert_eq!(reset.unwrap(), Reason::NO_ERROR);
     }
+}
+
+/// 64 KiB are one byte more than the window before SETTINGS. hyper's SETTINGS allow 1 MiB.
+#[tokio::test]
+async fn a_window_of_hypers_that_is_used_before_it_is_acknowledged_resets_the_stream() {
+    let server = by_hyper_http2(|| Router::new().route("/", post(hold))).await;
+    assert_eq!(reset_after_64_kib(&server, true).await, None);
+    let reason = u32::from(Reason::FLOW_CONTROL_ERROR).to_be_bytes();
+    assert_eq!(reset_after_64_kib(&server, false).await.unwrap(), reason);
+}
+
+/// Sends 64 KiB in a stream, and returns the payload of its reset.
+async fn reset_after_64_kib(server: &Server, acknowledged: bool) -> Option<Vec<u8>> {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+    const ACK: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let mut socket = TcpStream::connect(server.addr).await.unwrap();
+    // POST http://test/
+    let post = frame(HEADERS, END_HEADERS, 1, b"\x83\x86\x84\x01\x04test");
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let start = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &post].concat();
+    socket.write_all(&start).await.unwrap();
+    while next_frame(&mut socket).await.0 != WINDOW_UPDATE {}
+    if acknowledged {
+        let ack = frame(SETTINGS, ACK, 0, &[]);
+        socket.write_all(&ack).await.unwrap();
+    }
+    let data = frame(DATA, 0, 1, &[0; 16 * KIB]).repeat(4);
+    socket.write_all(&data).await.unwrap();
+    // The response to the first PING may come before the reset.
+    for _ in 0..2 {
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        socket.write_all(&ping).await.unwrap();
+        loop {
+            match next_frame(&mut socket).await {
+                (RST_STREAM, payload) => return Some(payload),
+                (PING, _) => break,
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// Returns an HTTP/2 frame.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[0, high, low, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Returns the kind and the payload of the next HTTP/2 frame.
+async fn next_frame(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).await.unwrap();
+    let length = u16::from_be_bytes([head[1], head[2]]);
+    let mut payload = vec![0; length.into()];
+    socket.read_exact(&mut payload).await.unwrap();
+    (head[3], payload)
 }

@@ -76,10 +76,17 @@ struct Entry {
     npm: Option<String>,
     venv: Option<String>,
     loses: Option<String>,
+    races: Option<Race>,
     #[serde(default)]
     thorough: bool,
     #[serde(default)]
     patient: bool,
+}
+
+/// A race within a client, which loses a response now and then.
+#[derive(Deserialize)]
+struct Race {
+    error: String,
 }
 
 pub(crate) struct Client {
@@ -126,6 +133,12 @@ impl Client {
 
     pub(crate) fn is_thorough(&self) -> bool {
         self.entry.thorough
+    }
+
+    /// Returns whether an output has the error of the client's own race.
+    pub(crate) fn has_lost_its_race(&self, output: &str) -> bool {
+        let race = self.entry.races.as_ref();
+        race.is_some_and(|race| output.contains(&race.error))
     }
 
     /// Returns whether the default 2 s of a stream may be too short.
