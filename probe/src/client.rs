@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::http1::plan::Plan;
 use crate::http2::Http2;
+use crate::http3::Http3;
 
 /// A kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
@@ -46,6 +47,12 @@ pub enum Client {
     H2SendsAll,
     /// Reads nothing before the body is sent over HTTP/2.
     H2WaitsForWindow,
+    /// Stops its HTTP/3 stream at the head of the response.
+    H3Stops,
+    /// Sends the whole body over HTTP/3, and reads meanwhile.
+    H3SendsAll,
+    /// Reads nothing before the body is sent over HTTP/3.
+    H3SendsFirst,
 }
 
 /// The protocol of a client.
@@ -53,11 +60,12 @@ pub enum Client {
 pub(crate) enum Protocol {
     Http1(Plan),
     Http2(Http2),
+    Http3(Http3),
 }
 
 impl Client {
     /// All clients.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::SendsFirst,
         Self::SendsFirstChunked,
         Self::SendsFirstHttp10,
@@ -76,6 +84,9 @@ impl Client {
         Self::H2Stops,
         Self::H2SendsAll,
         Self::H2WaitsForWindow,
+        Self::H3Stops,
+        Self::H3SendsAll,
+        Self::H3SendsFirst,
     ];
 
     /// Returns the name, as `--only` and the reports have it.
@@ -100,6 +111,9 @@ impl Client {
             Self::H2Stops => "h2-stops",
             Self::H2SendsAll => "h2-sends-all",
             Self::H2WaitsForWindow => "h2-waits-for-window",
+            Self::H3Stops => "h3-stops",
+            Self::H3SendsAll => "h3-sends-all",
+            Self::H3SendsFirst => "h3-sends-first",
         }
     }
 
@@ -125,6 +139,9 @@ impl Client {
             Self::H2Stops => "stops its stream at the head of the response (HTTP/2)",
             Self::H2SendsAll => "sends the whole body, and reads meanwhile (HTTP/2)",
             Self::H2WaitsForWindow => "reads nothing before the body is sent (HTTP/2)",
+            Self::H3Stops => "stops its stream at the head of the response (HTTP/3)",
+            Self::H3SendsAll => "sends the whole body, and reads meanwhile (HTTP/3)",
+            Self::H3SendsFirst => "reads nothing before the body is sent (HTTP/3)",
         }
     }
 
@@ -132,6 +149,12 @@ impl Client {
     #[must_use]
     pub fn is_http2(self) -> bool {
         matches!(self.protocol(), Protocol::Http2(_))
+    }
+
+    /// Returns whether the client speaks HTTP/3.
+    #[must_use]
+    pub fn is_http3(self) -> bool {
+        matches!(self.protocol(), Protocol::Http3(_))
     }
 
     /// Returns the most bytes of bodies that a run with uploads of `size` bytes sends.
@@ -163,6 +186,9 @@ impl Client {
             Self::H2Stops => return Protocol::Http2(Http2::Stops),
             Self::H2SendsAll => return Protocol::Http2(Http2::SendsAll),
             Self::H2WaitsForWindow => return Protocol::Http2(Http2::WaitsForWindow),
+            Self::H3Stops => return Protocol::Http3(Http3::Stops),
+            Self::H3SendsAll => return Protocol::Http3(Http3::SendsAll),
+            Self::H3SendsFirst => return Protocol::Http3(Http3::SendsFirst),
         })
     }
 }

@@ -98,9 +98,7 @@ impl Connector {
                 alpn: None,
             });
         }
-        let mut tls = (*self.tls).clone();
-        let protocol: &[u8] = if properties.http2 { b"h2" } else { b"http/1.1" };
-        tls.alpn_protocols = vec![protocol.to_vec()];
+        let tls = self.tls(if properties.http2 { b"h2" } else { b"http/1.1" });
         let name = ServerName::try_from(self.target.host()).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::new(tls));
         let stream = connector.connect(name, watched).await?;
@@ -110,6 +108,17 @@ impl Connector {
             log,
             alpn,
         })
+    }
+
+    pub(crate) fn volume(&self) -> Arc<Volume> {
+        Arc::clone(&self.volume)
+    }
+
+    /// Returns the settings of TLS for a protocol.
+    pub(crate) fn tls(&self, protocol: &[u8]) -> ClientConfig {
+        let mut tls = (*self.tls).clone();
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        tls
     }
 
     async fn open(&self, properties: Properties) -> io::Result<TcpStream> {

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use tokio::time::sleep_until;
 
-use crate::{connection::Connector, options::Options, socket::Log, target::Target};
+use crate::{
+    connection::Connector, http3::Endpoint, options::Options, socket::Log, target::Target,
+};
 
 /// The target, the options and the connections, which all clients share.
 pub(crate) struct Context {
     pub(crate) target: Target,
     pub(crate) options: Options,
     pub(crate) connector: Connector,
+    /// The way to the server over QUIC, or the reason why there is none.
+    pub(crate) http3: Result<Endpoint, String>,
 }
 
 /// Completes when no byte has moved on the connection for `timeout`.

@@ -19,6 +19,21 @@ pub enum Finding {
     StreamStopped,
     /// The server reset the HTTP/2 stream with another code.
     StreamAborted,
+    /// The server reset its HTTP/3 response.
+    ResponseReset,
+    /// The HTTP/3 response ended without a head, or before its declared length.
+    ResponseIncomplete,
+    /// The server closed the HTTP/3 connection before the response was read.
+    ConnectionClosed,
+    /// The server neither read the HTTP/3 upload nor asked the client to stop.
+    UploadUnread,
+    /// The HTTP/3 response did not come, or did not end.
+    ResponseUnended,
+    /// The server asked the client to stop its HTTP/3 upload, with another code than
+    /// `H3_NO_ERROR`.
+    UploadAborted,
+    /// The server asked the client to stop its HTTP/3 upload, with `H3_NO_ERROR`.
+    UploadStopped,
     /// Bytes of a body got a response.
     BodyParsedAsRequest,
     /// Two requests got more than two responses.
@@ -66,16 +81,27 @@ const LINGER: &str = "Close in stages: send the response, half-close, discard wh
     and only then close. nginx calls it lingering_close. In Rust, tower-bodyguard does it for \
     axum, hyper, tonic and axum-server.";
 const STAGES: &str = "RFC 9112 §9.6 (tear-down)";
+const LINGER_H3: &str = "Send the whole response, and end its stream. Then read the upload for a \
+    while, and only then send STOP_SENDING with H3_NO_ERROR. In Rust, tower-bodyguard-h3 does it \
+    for axum and tower.";
+const EARLY_H3: &str = "RFC 9114 §4.1 (early responses)";
 
 impl Finding {
     /// Every finding, the gravest first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Lost,
         Self::Cut,
         Self::AfterReset,
         Self::Stalled,
         Self::StreamStopped,
         Self::StreamAborted,
+        Self::ResponseReset,
+        Self::ResponseIncomplete,
+        Self::ConnectionClosed,
+        Self::UploadUnread,
+        Self::ResponseUnended,
+        Self::UploadAborted,
+        Self::UploadStopped,
         Self::BodyParsedAsRequest,
         Self::TooManyResponses,
         Self::ServedAfterClose,
@@ -152,6 +178,63 @@ impl Finding {
                 rfc: "RFC 9113 §8.1 (early responses)",
                 mend: "End the response with END_STREAM before the request body is dropped, and \
                     reset the stream with NO_ERROR.",
+            },
+            Self::ResponseReset => Verdict {
+                title: "The HTTP/3 response was reset",
+                meaning: "The server reset the stream before the response had ended. The client \
+                    discards what has come of it.",
+                rfc: "RFC 9114 §4.1 (early responses), §4.1.1 (cancellation)",
+                mend: "Send the response to its end, even if the request body is dropped or \
+                    fails. To end the upload, send STOP_SENDING with H3_NO_ERROR.",
+            },
+            Self::ResponseIncomplete => Verdict {
+                title: "The HTTP/3 response is incomplete",
+                meaning: "The server ended the stream without a response, or before the response \
+                    had its Content-Length.",
+                rfc: "RFC 9114 §4.1 (framing), §4.1.2 (malformed messages)",
+                mend: "End the stream only behind the whole response. Many QUIC libraries end a \
+                    stream when it is dropped: reset it if the response fails.",
+            },
+            Self::ConnectionClosed => Verdict {
+                title: "The HTTP/3 connection was closed during the upload",
+                meaning: "The server closed the whole connection before the client had read the \
+                    response. Its other requests are lost, too.",
+                rfc: "RFC 9114 §4.1 (early responses), §5.2 (shutdown)",
+                mend: "Respond on the stream, and keep the connection. To end a connection, send \
+                    GOAWAY, and close it with H3_NO_ERROR when its streams are over.",
+            },
+            Self::UploadUnread => Verdict {
+                title: "The HTTP/3 upload was neither read nor stopped",
+                meaning: "The window of the stream is full. A client that sends everything before \
+                    it reads waits for the server to read, or to send STOP_SENDING.",
+                rfc: EARLY_H3,
+                mend: LINGER_H3,
+            },
+            Self::ResponseUnended => Verdict {
+                title: "The HTTP/3 response did not end",
+                meaning: "No byte moved until the timeout. Either the server does not respond, \
+                    or it does not end the stream of its response.",
+                rfc: "RFC 9114 §4.1 (framing)",
+                mend: "End the stream behind the response, without waiting for the upload. Make \
+                    sure that --timeout is long enough for the server.",
+            },
+            Self::UploadAborted => Verdict {
+                title: "The HTTP/3 upload was stopped with an error code",
+                meaning: "The code of STOP_SENDING should be H3_NO_ERROR. With another one, curl \
+                    reports an error instead of the response. Some QUIC libraries send 0x0 when a \
+                    request is dropped unread, which is no code of HTTP/3.",
+                rfc: EARLY_H3,
+                mend: LINGER_H3,
+            },
+            Self::UploadStopped => Verdict {
+                title: "The HTTP/3 upload was stopped with H3_NO_ERROR",
+                meaning: "RFC 9114 allows it, and a client that reads while it sends keeps the \
+                    response. A client that sends everything first reports a failed upload, and \
+                    fetch in Chromium never settles.",
+                rfc: EARLY_H3,
+                mend: "After the response, read the upload for a while, and stop it only then. In \
+                    Rust, tower-bodyguard-h3 does it. If it already does, it reads for 30 s, and \
+                    longer if the client is fast: raise that, or test with a smaller --size.",
             },
             Self::BodyParsedAsRequest => Verdict {
                 title: "Bytes of the body were parsed as a request",

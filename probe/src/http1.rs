@@ -6,4 +6,4 @@ mod reader;
 mod response;
 mod writer;
 
-pub(crate) use self::exchange::run;
+pub(crate) use self::{exchange::run, writer::get};

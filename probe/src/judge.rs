@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
+    client::Client,
     finding::Finding,
     observation::{Observation, Received, Second},
 };
@@ -41,15 +42,18 @@ impl Outcome {
 
 /// Returns everything that is to be reported about one upload.
 ///
-/// `expected` is the status that the user expects. `http2` tells whether the upload was a stream
-/// of HTTP/2.
+/// `expected` is the status that the user expects. `client` is the one that uploaded: each protocol
+/// has findings of its own.
 #[must_use]
-pub fn findings(seen: &Observation, expected: Option<u16>, http2: bool) -> Vec<Finding> {
+pub fn findings(seen: &Observation, expected: Option<u16>, client: Client) -> Vec<Finding> {
     if seen.no_connection.is_some() {
         return vec![Finding::NoConnection];
     }
     let mut findings = Vec::new();
-    findings.extend(delivery(seen, http2));
+    findings.extend(match client.is_http3() {
+        true => delivery_over_http3(seen),
+        false => delivery(seen, client.is_http2()),
+    });
     if seen.unsolicited_responses > 0 {
         findings.push(match seen.second {
             Second::NotSent => Finding::BodyParsedAsRequest,
@@ -90,6 +94,31 @@ fn delivery(seen: &Observation, http2: bool) -> Option<Finding> {
     }
 }
 
+fn delivery_over_http3(seen: &Observation) -> Option<Finding> {
+    let outcome = Outcome::of(seen);
+    if outcome == Outcome::Whole {
+        return None;
+    }
+    if seen.stream_reset.is_some() {
+        return Some(Finding::ResponseReset);
+    }
+    if seen.reset.is_some() {
+        return Some(Finding::ConnectionClosed);
+    }
+    Some(match (outcome, seen.stop_sending.as_deref()) {
+        (Outcome::AfterReset, Some("H3_NO_ERROR")) => Finding::UploadStopped,
+        (Outcome::AfterReset, _) => Finding::UploadAborted,
+        // Not stopped, and not sent either: the window is full.
+        (Outcome::Stalled, None)
+            if seen.received == Received::Nothing && seen.early == Some(true) =>
+        {
+            Finding::UploadUnread
+        }
+        (Outcome::Stalled, _) => Finding::ResponseUnended,
+        _ => Finding::ResponseIncomplete,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +135,7 @@ mod tests {
 
     #[track_caller]
     fn assert_findings(seen: &Observation, expected: &[Finding]) {
-        assert_eq!(findings(seen, None, false), expected, "{seen:?}");
+        assert_eq!(findings(seen, None, Client::Reads), expected, "{seen:?}");
     }
 
     #[test]
@@ -163,12 +192,87 @@ mod tests {
                 stream_reset: Some(code.to_owned()),
                 ..refused()
             };
-            assert_eq!(findings(&seen, None, true), [finding]);
+            assert_eq!(findings(&seen, None, Client::H2SendsAll), [finding]);
             let whole = Observation {
                 received: Received::Whole,
                 ..seen
             };
-            assert_eq!(findings(&whole, None, true), []);
+            assert_eq!(findings(&whole, None, Client::H2SendsAll), []);
+        }
+    }
+
+    #[track_caller]
+    fn assert_http3(seen: &Observation, expected: &[Finding]) {
+        assert_eq!(findings(seen, None, Client::H3SendsFirst), expected);
+    }
+
+    #[test]
+    fn stopped_http3_upload_is_judged_by_its_code() {
+        for (code, finding) in [
+            ("H3_NO_ERROR", Finding::UploadStopped),
+            ("0x0", Finding::UploadAborted),
+        ] {
+            let kept = Observation {
+                stop_sending: Some(code.to_owned()),
+                ..refused()
+            };
+            assert_http3(&kept, &[]);
+            let failed = Observation {
+                reset_before_whole: true,
+                ..kept
+            };
+            assert_http3(&failed, &[finding]);
+        }
+    }
+
+    #[test]
+    fn lost_http3_response_is_judged_by_its_end() {
+        let code = Some("H3_NO_ERROR".to_owned());
+        let stopped = Observation {
+            stop_sending: code.clone(),
+            ..refused()
+        };
+        for received in [Received::Part, Received::Nothing] {
+            let lost = Observation {
+                received,
+                ..stopped.clone()
+            };
+            assert_http3(&lost, &[Finding::ResponseIncomplete]);
+            let closed = Observation {
+                reset: Some("closed by the server".to_owned()),
+                ..lost
+            };
+            assert_http3(&closed, &[Finding::ConnectionClosed]);
+            let reset = Observation {
+                stream_reset: code.clone(),
+                ..closed
+            };
+            assert_http3(&reset, &[Finding::ResponseReset]);
+        }
+    }
+
+    #[test]
+    fn stalled_http3_upload_is_judged_by_the_side_that_waits() {
+        let unread = Observation {
+            received: Received::Nothing,
+            stalled: true,
+            ..refused()
+        };
+        assert_http3(&unread, &[Finding::UploadUnread]);
+        let part = Observation {
+            received: Received::Part,
+            ..unread.clone()
+        };
+        let sent = Observation {
+            early: None,
+            ..unread.clone()
+        };
+        let stopped = Observation {
+            stop_sending: Some("H3_NO_ERROR".to_owned()),
+            ..unread
+        };
+        for seen in [part, sent, stopped] {
+            assert_http3(&seen, &[Finding::ResponseUnended]);
         }
     }
 
@@ -232,9 +336,9 @@ mod tests {
 
     #[test]
     fn status_is_compared_if_there_is_one() {
-        assert_eq!(findings(&refused(), Some(413), false), []);
+        assert_eq!(findings(&refused(), Some(413), Client::Reads), []);
         assert_eq!(
-            findings(&refused(), Some(400), false),
+            findings(&refused(), Some(400), Client::Reads),
             [Finding::UnexpectedStatus]
         );
         let lost = Observation {
@@ -242,7 +346,7 @@ mod tests {
             received: Received::Nothing,
             ..refused()
         };
-        assert_eq!(findings(&lost, Some(413), false), [Finding::Lost]);
+        assert_eq!(findings(&lost, Some(413), Client::Reads), [Finding::Lost]);
     }
 
     #[test]

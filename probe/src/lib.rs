@@ -35,6 +35,8 @@
 //! - Only a response that comes before the upload is sent tells something. Send more than the
 //!   sockets of both sides buffer, which is about 4 MiB each on the loopback interface of Linux.
 //! - Over TLS, a client that writes everything first cannot tell whether the response was early.
+//! - HTTP/3 is probed if a response of the server has `Alt-Svc` with h3, or if
+//!   [`Options::http3_without_alt_svc`] is set.
 
 mod body;
 mod client;
@@ -43,6 +45,7 @@ mod context;
 mod finding;
 mod http1;
 mod http2;
+mod http3;
 mod judge;
 mod observation;
 mod options;

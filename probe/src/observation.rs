@@ -45,13 +45,18 @@ pub struct Observation {
     pub interim_100: bool,
     /// The error of the first write that failed.
     pub failed_write: Option<String>,
-    /// How the client first noticed a reset of the connection.
+    /// How the client first noticed a reset of the connection. Over HTTP/3, how the server closed
+    /// it.
     pub reset: Option<String>,
     /// Whether a write had failed, or a reset had arrived, before the client had read the whole
     /// response. Linux keeps the unread bytes, other systems discard them.
     pub reset_before_whole: bool,
-    /// The HTTP/2 error code with which the server reset the stream before the upload was sent.
+    /// The error code with which the server reset the stream: over HTTP/2 before the upload was
+    /// sent, over HTTP/3 before the response ended.
     pub stream_reset: Option<String>,
+    /// The HTTP/3 error code with which the server asked the client to stop, before the upload was
+    /// sent.
+    pub stop_sending: Option<String>,
     /// Whether the client gave up, because no byte moved for the timeout.
     pub stalled: bool,
     /// Whether the response came before the whole upload was sent. `null` if this client cannot
@@ -59,7 +64,7 @@ pub struct Observation {
     pub early: Option<bool>,
     /// Milliseconds from the start of the request to the first byte of the final response.
     pub first_byte_ms: Option<f64>,
-    /// Bytes of the request body that the client's kernel accepted.
+    /// Bytes of the request body that the client's kernel accepted, or QUIC.
     pub body_sent: u64,
     /// Bytes of the request body that were sent although the upload was refused early.
     pub sent_in_vain: u64,

@@ -29,6 +29,8 @@ pub struct Options {
     pub insecure: bool,
     /// The clients to run.
     pub clients: Vec<Client>,
+    /// Whether the HTTP/3 clients try the port of the URL if no `Alt-Svc` names h3.
+    pub http3_without_alt_svc: bool,
     /// The most bytes that all clients send together.
     pub max_volume: u64,
 }
@@ -47,6 +49,7 @@ impl Default for Options {
             timeout: Duration::from_secs(10),
             insecure: false,
             clients: Client::ALL.to_vec(),
+            http3_without_alt_svc: false,
             max_volume: 16 << 30,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     connection::{Connector, Properties},
     context::Context,
     finding::Severity,
-    http1, http2,
+    http1, http2, http3,
     options::Options,
     report::{ClientReport, Report, Run, summarize},
     target::Target,
@@ -67,15 +67,27 @@ pub async fn probe(
 ) -> Result<Report, ProbeError> {
     let volume = Arc::new(Volume::new(options.max_volume));
     let connector = Connector::new(target, options.timeout, &volume, options.insecure);
-    if let Err(error) = connector.connect(Properties::default()).await {
-        let url = target.url().clone();
-        return Err(ProbeError::NoConnection { url, error });
-    }
-    let context = Context {
+    let first = connector.connect(Properties::default()).await.map(drop);
+    let mut context = Context {
         target: target.clone(),
         options: options.clone(),
         connector,
+        http3: Err("no HTTP/3 client was selected".to_owned()),
     };
+    let is_http3 = |client: &Client| client.is_http3();
+    // HTTP/3 clients alone need no TCP.
+    let reaches = first.is_ok() || options.clients.iter().all(is_http3);
+    if reaches && options.clients.iter().any(is_http3) {
+        context.http3 = http3::offer(&context).await;
+    }
+    if let (Err(error), Err(why)) = (first, &context.http3) {
+        let url = target.url().clone();
+        let error = match reaches {
+            true => io::Error::other(why.clone()),
+            false => error,
+        };
+        return Err(ProbeError::NoConnection { url, error });
+    }
     let refuses_http2 = match options.clients.iter().any(|client| client.is_http2()) {
         true => http2::refuses(&context).await,
         false => None,
@@ -87,6 +99,8 @@ pub async fn probe(
         let mut report = ClientReport::new(client);
         if client.is_http2() {
             report.skipped = refuses_http2.map(str::to_owned);
+        } else if client.is_http3() {
+            report.skipped = context.http3.as_ref().err().cloned();
         }
         for _ in 0..options.runs {
             if report.skipped.is_none() {
@@ -107,16 +121,28 @@ pub async fn probe(
 /// Uploads once, if the volume allows it.
 async fn run(client: Client, context: &Context, volume: &Volume, report: &mut ClientReport) {
     let options = &context.options;
-    let needed = client.most_sent(options.size);
-    if volume.left() < needed.saturating_add(OVERHEAD) {
-        report.skipped = Some(format!("{VOLUME_IS_USED_UP}: {} bytes", options.max_volume));
-        return;
+    let mut needed = client.most_sent(options.size).saturating_add(OVERHEAD);
+    if client.is_http3() {
+        // Packets have heads, and some are lost and sent again.
+        needed = needed.saturating_add(options.size / 8);
+    }
+    let mut skip = || {
+        let why = format!("{VOLUME_IS_USED_UP}: {} bytes", options.max_volume);
+        report.skipped = Some(why);
+    };
+    if volume.left() < needed {
+        return skip();
     }
     let seen = match client.protocol() {
         Protocol::Http1(plan) => http1::run(plan, context).await,
         Protocol::Http2(http2) => http2::run(http2, context).await,
+        Protocol::Http3(http3) => http3::run(http3, context).await,
     };
-    let run = Run::new(seen, options.expected_status, client.is_http2());
+    let http3 = context.http3.as_ref();
+    if http3.is_ok_and(|endpoint| endpoint.volume_is_used_up()) {
+        return skip();
+    }
+    let run = Run::new(seen, options.expected_status, client);
     report.runs.push(run);
 }
 

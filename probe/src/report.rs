@@ -20,7 +20,7 @@ pub struct Report {
     pub version: &'static str,
     /// The URL that was probed.
     pub url: String,
-    /// The address of all connections.
+    /// The address of all connections. HTTP/3 may use another port of it.
     pub address: String,
     /// Bytes of each upload.
     pub size: u64,
@@ -78,10 +78,10 @@ pub struct FindingReport {
 }
 
 impl Run {
-    pub(crate) fn new(seen: Observation, expected: Option<u16>, http2: bool) -> Self {
+    pub(crate) fn new(seen: Observation, expected: Option<u16>, client: Client) -> Self {
         Self {
             outcome: Outcome::of(&seen),
-            findings: findings(&seen, expected, http2),
+            findings: findings(&seen, expected, client),
             seen,
         }
     }
@@ -141,6 +141,17 @@ impl ClientReport {
         self.seen(|run| run.seen.second == Second::Served)
     }
 
+    /// Returns all error codes of `STOP_SENDING`, with the number of uploads.
+    #[must_use]
+    pub fn stop_codes(&self) -> BTreeMap<&str, usize> {
+        let mut codes = BTreeMap::new();
+        let runs = self.runs.iter();
+        for code in runs.filter_map(|run| run.seen.stop_sending.as_deref()) {
+            *codes.entry(code).or_default() += 1;
+        }
+        codes
+    }
+
     /// Returns the faults of this client's uploads, the gravest first.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<Finding, usize> {
@@ -188,7 +199,7 @@ mod tests {
                 early: Some(true),
                 ..Observation::default()
             };
-            Run::new(seen, None, false)
+            Run::new(seen, None, client)
         });
         ClientReport {
             runs: runs.collect(),

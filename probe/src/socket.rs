@@ -55,7 +55,7 @@ impl Notes {
 pub(crate) struct Log(Arc<Mutex<Notes>>);
 
 impl Log {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Notes {
             failed_write: None,
             reset: None,
@@ -69,9 +69,14 @@ impl Log {
         self.lock().clone()
     }
 
-    /// Notes a write that failed above the socket, such as on a stream of HTTP/2.
+    /// Notes a write that failed above the socket, on a stream of HTTP/2 or HTTP/3.
     pub(crate) fn note_failed_write(&self, error: impl Into<String>) {
         self.lock().failed_write.get_or_insert(error.into());
+    }
+
+    /// Notes a byte that moved above the socket, on a stream of HTTP/3.
+    pub(crate) fn note_movement(&self) {
+        self.lock().moved_at = Instant::now();
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {

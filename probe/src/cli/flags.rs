@@ -61,7 +61,7 @@ pub(crate) struct Flags {
     #[arg(long, short = 'k')]
     insecure: bool,
 
-    /// Run only these clients, separated by commas
+    /// Run only these clients, separated by commas; those of HTTP/3 then run without Alt-Svc, too
     #[arg(
         long,
         value_name = "CLIENTS",
@@ -142,6 +142,7 @@ impl Flags {
             expected_status: self.expect_status,
             timeout: self.timeout.into(),
             insecure: self.insecure,
+            http3_without_alt_svc: clients.iter().any(|client| client.is_http3()),
             clients: match clients.is_empty() {
                 true => Client::ALL.to_vec(),
                 false => clients,
@@ -217,6 +218,14 @@ mod tests {
         assert_eq!(options.size, 1 << 20);
         assert_eq!(options.clients, [Client::Reads, Client::H2Stops]);
         assert_eq!(options.headers["a"], "b");
+    }
+
+    #[test]
+    fn selected_http3_client_needs_no_alt_svc() {
+        for (only, expected) in [("reads,h3-stops", true), ("reads", false)] {
+            let flags = Flags::parse_from(["probe", "--only", only, "https://[::1]/"]);
+            assert_eq!(flags.options().http3_without_alt_svc, expected);
+        }
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn chunk(block: &Bytes) -> Bytes {
 pub(super) fn head(context: &Context, plan: Plan, body: &Body) -> Vec<u8> {
     let version = if plan.is_http10 { "1.0" } else { "1.1" };
     let method = context.options.method.as_str();
-    let mut head = start(context, method, version);
+    let mut head = start(context, method, context.target.path(), version);
     head.extend(format!("Content-Type: {}\r\n", body.content_type()).into_bytes());
     let framing = match plan.framing {
         Framing::ContentLength => format!("Content-Length: {}\r\n", body.length()),
@@ -142,17 +142,20 @@ pub(super) fn head(context: &Context, plan: Plan, body: &Body) -> Vec<u8> {
 
 /// Returns a second request: a GET of the same URL.
 pub(super) fn second(context: &Context) -> Vec<u8> {
-    let mut head = start(context, "GET", "1.1");
+    get(context, context.target.path())
+}
+
+/// Returns a GET request.
+pub(crate) fn get(context: &Context, path: &str) -> Vec<u8> {
+    let mut head = start(context, "GET", path, "1.1");
     head.extend(b"\r\n");
     head
 }
 
-fn start(context: &Context, method: &str, version: &str) -> Vec<u8> {
-    let target = &context.target;
+fn start(context: &Context, method: &str, path: &str, version: &str) -> Vec<u8> {
     let mut head = format!(
-        "{method} {} HTTP/{version}\r\nHost: {}\r\nUser-Agent: {}\r\nAccept: */*\r\n",
-        target.path(),
-        target.authority(),
+        "{method} {path} HTTP/{version}\r\nHost: {}\r\nUser-Agent: {}\r\nAccept: */*\r\n",
+        context.target.authority(),
         crate::USER_AGENT
     )
     .into_bytes();

@@ -152,5 +152,7 @@ fn also(client: &ClientReport) -> Vec<String> {
     ];
     let words = words.into_iter().filter(|(count, _)| *count > 0);
     let words = words.map(|(count, words)| format!("{count}× {words}"));
-    words.chain(client.skipped.clone()).collect()
+    let codes = client.stop_codes().into_iter();
+    let codes = codes.map(|(code, count)| format!("{count}× STOP_SENDING {code}"));
+    words.chain(codes).chain(client.skipped.clone()).collect()
 }

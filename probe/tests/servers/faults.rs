@@ -4,11 +4,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use early_response_probe::{Client, Finding, Options, Severity};
 use h2::Reason;
-use testkit::outside::{Trial, trial};
+use testkit::{
+    outside::{Trial, trial},
+    tls::Certificate,
+};
 
 use crate::{
     broken,
-    stage::{Server, found, options, run},
+    broken_http3::{self, H3_NO_ERROR},
+    stage::{Server, found, http3_options, options, run},
 };
 
 /// A server with one fault, and the client that sees it.
@@ -31,6 +35,16 @@ fn case(finding: Finding) -> Case {
         Finding::StreamAborted => (
             || broken::resets_streams(Reason::CANCEL),
             Client::H2SendsAll,
+        ),
+        Finding::ResponseReset => (broken_http3::resets_its_response, Client::H3SendsAll),
+        Finding::ResponseIncomplete => (broken_http3::cuts_its_response, Client::H3SendsAll),
+        Finding::ConnectionClosed => (broken_http3::closes_the_connection, Client::H3SendsAll),
+        Finding::UploadUnread => (broken_http3::neither_reads_nor_stops, Client::H3SendsFirst),
+        Finding::ResponseUnended => (broken_http3::never_ends_its_response, Client::H3Stops),
+        Finding::UploadAborted => (broken_http3::stops_uploads::<0>, Client::H3SendsAll),
+        Finding::UploadStopped => (
+            broken_http3::stops_uploads::<H3_NO_ERROR>,
+            Client::H3SendsFirst,
         ),
         Finding::BodyParsedAsRequest => {
             (broken::parses_the_body_as_a_request, Client::HidesRequests)
@@ -67,31 +81,48 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn found_and_not_elsewhere(finding: Finding) {
     let case = case(finding);
+    let over_http3 = case.client.is_http3();
     let probed = Options {
         expected_status: Some(case.expected_status),
-        ..options(&[case.client])
+        ..match over_http3 {
+            true => http3_options(&[case.client]),
+            false => options(&[case.client]),
+        }
     };
     let impatient = Options {
-        // Only this server makes the client wait.
+        // Only these servers make the client wait.
         timeout: match finding {
-            Finding::Stalled => Duration::from_secs(1),
+            Finding::Stalled | Finding::UploadUnread | Finding::ResponseUnended => {
+                Duration::from_secs(1)
+            }
             _ => probed.timeout,
         },
         ..probed.clone()
     };
-    let report = run(&format!("http://{}/", (case.server)()), &impatient);
+    let url = |addr: SocketAddr| match over_http3 {
+        true => format!("https://localhost:{}/", addr.port()),
+        false => format!("http://{addr}/"),
+    };
+    let report = run(&url((case.server)()), &impatient);
     assert_eq!(found(&report), [finding], "{report:#?}");
     let is_fault = finding.severity() == Severity::Fault;
     assert_eq!(report.passed, !is_fault, "{report:#?}");
     let unjudged = [Finding::NotEarly, Finding::NoConnection];
     assert_eq!(report.judged, !unjudged.contains(&finding), "{report:#?}");
 
-    let good = Server::good();
-    let expected = Options {
+    let good = match over_http3 {
+        true => Server::good_with_http3(&Certificate::new()),
+        false => Server::good(),
+    };
+    let mut expected = Options {
         expected_status: Some(413),
         ..probed
     };
-    let report = run(&format!("http://{}/", good.addr), &expected);
+    if case.client == Client::H3SendsFirst {
+        // It cannot tell whether the response was early.
+        expected.clients.push(Client::H3SendsAll);
+    }
+    let report = run(&url(good.addr), &expected);
     assert_eq!(found(&report), [], "{report:#?}");
     assert!(report.passed && report.judged);
 }

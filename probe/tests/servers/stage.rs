@@ -1,10 +1,22 @@
 //! Servers that run in this process, and the probe of them.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    future::{Future, ready},
+    net::SocketAddr,
+    sync::Arc,
+};
 
-use axum::{Router, body::Bytes, routing::any};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderValue, header::ALT_SVC},
+    middleware::map_response,
+    response::Response,
+    routing::any,
+};
 use axum_server::tls_rustls::RustlsConfig;
 use early_response_probe::{Client, Finding, Options, Report, Target, probe};
+use quinn::{Endpoint, Incoming, ServerConfig, crypto::rustls::QuicServerConfig};
 use testkit::{client::PATIENCE, tls::Certificate};
 use tokio::{
     net::TcpListener,
@@ -29,9 +41,26 @@ impl Server {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
+        Self::start(runtime, addr, || serve(listener))
+    }
+
+    fn run_http3<F>(certificate: &Certificate, serve: impl FnOnce(Endpoint) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = Runtime::new().unwrap();
+        let endpoint = runtime.block_on(async { quic(certificate) });
+        let addr = endpoint.local_addr().unwrap();
+        Self::start(runtime, addr, || serve(endpoint))
+    }
+
+    fn start<F>(runtime: Runtime, addr: SocketAddr, serve: impl FnOnce() -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         runtime.spawn({
             let _context = runtime.enter();
-            serve(listener)
+            serve()
         });
         Self {
             addr,
@@ -62,11 +91,25 @@ impl Server {
 
     /// Runs the same app with axum-server, over TLS and with HTTP/2.
     pub(crate) fn good_with_tls() -> Self {
-        let mut config = (*Certificate::new().server()).clone();
+        Self::good_with_certificate(&Certificate::new(), None)
+    }
+
+    /// Runs the same, with a certificate and perhaps with `Alt-Svc` in the responses of `/`.
+    pub(crate) fn good_with_certificate(
+        certificate: &Certificate,
+        alt_svc: Option<HeaderValue>,
+    ) -> Self {
+        let mut config = (*certificate.server()).clone();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let config = RustlsConfig::from_config(Arc::new(config));
         Self::run(|listener| async move {
             let app = counting().layer(BodyGuardLayer::axum(LIMIT));
+            let app = app.route_layer(map_response(move |mut response: Response| {
+                response
+                    .headers_mut()
+                    .extend(alt_svc.clone().map(|value| (ALT_SVC, value)));
+                ready(response)
+            }));
             let listener = listener.into_std().unwrap();
             let server = axum_server::from_tcp_rustls(listener, config).unwrap();
             let linger = patient();
@@ -77,6 +120,32 @@ impl Server {
                 .unwrap();
         })
     }
+
+    /// Runs the project's own server for HTTP/3, with its limit.
+    pub(crate) fn good_with_http3(certificate: &Certificate) -> Self {
+        Self::run_http3(certificate, |endpoint| async {
+            let app = counting().layer(BodyGuardLayer::axum(LIMIT));
+            let server = tower_bodyguard_h3::serve(endpoint, app);
+            server.with_linger(&patient()).await.unwrap();
+        })
+    }
+
+    /// Runs the same app with the loop of h3-axum's documentation.
+    pub(crate) fn stock_http3() -> Self {
+        Self::run_http3(&Certificate::new(), |endpoint| async move {
+            let app = counting().layer(BodyGuardLayer::axum(LIMIT));
+            while let Some(incoming) = endpoint.accept().await {
+                tokio::spawn(h3_axum(incoming, app.clone()));
+            }
+        })
+    }
+}
+
+async fn h3_axum(incoming: Incoming, app: Router) -> Option<()> {
+    let connection = h3_quinn::Connection::new(incoming.await.ok()?);
+    let connection = h3::server::Connection::new(connection).await.ok()?;
+    let served = h3_axum::serve_h3_connection_with_axum(app, connection);
+    served.await.ok()
 }
 
 impl Drop for Server {
@@ -85,6 +154,15 @@ impl Drop for Server {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Binds an endpoint of QUIC to a free port.
+pub(crate) fn quic(certificate: &Certificate) -> Endpoint {
+    let mut tls = (*certificate.server()).clone();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let tls = QuicServerConfig::try_from(tls).unwrap();
+    let config = ServerConfig::with_crypto(Arc::new(tls));
+    Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 /// Returns a handle without a time in which an upload has to end: a test may run on a busy machine.
@@ -110,6 +188,16 @@ pub(crate) fn options(clients: &[Client]) -> Options {
         timeout: PATIENCE,
         insecure: true,
         ..Options::default()
+    }
+}
+
+/// Returns options for one upload over HTTP/3 by each of the clients. It is twice the limit, and six
+/// times the window of a stream of quinn.
+pub(crate) fn http3_options(clients: &[Client]) -> Options {
+    Options {
+        size: 2 * LIMIT,
+        http3_without_alt_svc: true,
+        ..options(clients)
     }
 }
 

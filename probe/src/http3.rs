@@ -1,0 +1,28 @@
+//! The HTTP/3 clients: one stream on one connection. They differ in what `STOP_SENDING` does to them.
+
+mod alt_svc;
+mod endpoint;
+mod upload;
+
+use crate::context::Context;
+
+pub(crate) use self::{
+    endpoint::Endpoint,
+    upload::{Http3, run},
+};
+
+/// Returns an endpoint for the server's UDP port, or the reason why HTTP/3 cannot be probed.
+pub(crate) async fn offer(context: &Context) -> Result<Endpoint, String> {
+    if !context.target.is_tls() {
+        return Err("HTTP/3 needs https://".to_owned());
+    }
+    let port = match alt_svc::port(context).await {
+        Some(port) => port,
+        None if context.options.http3_without_alt_svc => context.target.addr().port(),
+        None => return Err("no Alt-Svc names h3; --only tries it nevertheless".to_owned()),
+    };
+    let endpoint = Endpoint::new(context, port).map_err(|error| error.to_string())?;
+    let connection = endpoint.connect().await?;
+    endpoint::close(&connection);
+    Ok(endpoint)
+}

@@ -1,0 +1,129 @@
+//! Servers of HTTP/3 that are broken in one way each. In all other ways they are good.
+
+use std::{
+    future::{Future, pending},
+    net::SocketAddr,
+    thread,
+};
+
+use quinn::{Connection, RecvStream, SendStream, WriteError};
+use testkit::tls::Certificate;
+use tokio::runtime::Runtime;
+
+use crate::stage::quic;
+
+pub(crate) const H3_NO_ERROR: u32 = 0x100;
+const H3_INTERNAL_ERROR: u32 = 0x102;
+
+/// A `HEADERS` frame with the status 413, in QPACK without Huffman codes (RFC 9204 §4.5).
+const REFUSAL: &[u8] = b"\x01\x08\0\0\x5f\x09\x03413";
+/// The same with a `Content-Length` of 9, and a `DATA` frame of 5 bytes.
+const CUT_REFUSAL: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x019\0\x05short";
+
+/// The stream of a request.
+struct Request {
+    connection: Connection,
+    send: SendStream,
+    receive: RecvStream,
+}
+
+impl Request {
+    /// Sends the whole response, and waits until the client has it.
+    async fn refuse(&mut self) -> Result<(), WriteError> {
+        self.send.write_all(REFUSAL).await?;
+        // It is an error if the client has gone.
+        let _ = self.send.finish();
+        let _ = self.send.stopped().await;
+        Ok(())
+    }
+
+    async fn read_everything(&mut self) {
+        while let Ok(Some(_)) = self.receive.read_chunk(usize::MAX, true).await {}
+    }
+}
+
+/// Accepts connections and streams. Returns the address.
+fn serve<F>(handle: impl Fn(Request) -> F + Copy + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = Result<(), WriteError>> + Send + 'static,
+{
+    let runtime = Runtime::new().unwrap();
+    let endpoint = runtime.block_on(async { quic(&Certificate::new()) });
+    let addr = endpoint.local_addr().unwrap();
+    thread::spawn(move || {
+        runtime.block_on(async {
+            while let Some(incoming) = endpoint.accept().await {
+                let Ok(connection) = incoming.await else {
+                    continue;
+                };
+                tokio::spawn(converse(connection, handle));
+            }
+        });
+    });
+    addr
+}
+
+async fn converse<F>(connection: Connection, handle: impl Fn(Request) -> F) -> Option<()>
+where
+    F: Future<Output = Result<(), WriteError>> + Send + 'static,
+{
+    // The control stream, with empty settings.
+    let mut control = connection.open_uni().await.ok()?;
+    control.write_all(&[0, 4, 0]).await.ok()?;
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        tokio::spawn(handle(Request {
+            connection: connection.clone(),
+            send,
+            receive,
+        }));
+    }
+    Some(())
+}
+
+pub(crate) fn stops_uploads<const CODE: u32>() -> SocketAddr {
+    serve(|mut request| async move {
+        request.refuse().await?;
+        let _ = request.receive.stop(CODE.into());
+        Ok(())
+    })
+}
+
+pub(crate) fn resets_its_response() -> SocketAddr {
+    serve(|mut request| async move {
+        request.send.write_all(REFUSAL).await?;
+        let _ = request.send.reset(H3_INTERNAL_ERROR.into());
+        request.read_everything().await;
+        Ok(())
+    })
+}
+
+pub(crate) fn cuts_its_response() -> SocketAddr {
+    serve(|mut request| async move {
+        request.send.write_all(CUT_REFUSAL).await?;
+        let _ = request.send.finish();
+        request.read_everything().await;
+        Ok(())
+    })
+}
+
+pub(crate) fn closes_the_connection() -> SocketAddr {
+    serve(|request| async move {
+        request.connection.close(H3_INTERNAL_ERROR.into(), b"");
+        Ok(())
+    })
+}
+
+pub(crate) fn neither_reads_nor_stops() -> SocketAddr {
+    serve(|mut request| async move {
+        request.refuse().await?;
+        pending().await
+    })
+}
+
+pub(crate) fn never_ends_its_response() -> SocketAddr {
+    serve(|mut request| async move {
+        request.send.write_all(REFUSAL).await?;
+        request.read_everything().await;
+        pending().await
+    })
+}

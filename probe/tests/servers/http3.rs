@@ -1,0 +1,203 @@
+//! HTTP/3: which server is probed, and what the clients receive.
+
+use std::{
+    fs,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use early_response_probe::{Client, ClientReport, Finding, Options, Outcome};
+use testkit::{
+    outside::{Trial, trial},
+    tls::Certificate,
+};
+
+use crate::{
+    broken_http3::{self, H3_NO_ERROR},
+    stage::{LIMIT, Server, found, http3_options, options, run},
+};
+
+const CLIENTS: [Client; 3] = [Client::H3Stops, Client::H3SendsAll, Client::H3SendsFirst];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let test = |name: &str, test: fn()| {
+        trial(name, &[], move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        test("all_responses_of_the_good_server_arrive", good),
+        test("form_reaches_the_server", form),
+        test("h3_axum_loses_responses", stock),
+        test(
+            "stopped_upload_is_lost_by_a_client_that_sends_first",
+            stopped,
+        ),
+        test("port_in_alt_svc_is_probed", advertised),
+        test("server_without_alt_svc_is_not_probed", not_advertised),
+        test("server_without_tls_is_not_probed", without_tls),
+        test("closed_udp_port_is_not_probed", closed_port),
+        test("certificate_is_checked", certificate),
+        test("volume_is_never_exceeded", volume),
+    ]
+}
+
+fn url(server: &Server) -> String {
+    format!("https://localhost:{}/", server.addr.port())
+}
+
+fn outcomes(clients: &[ClientReport]) -> Vec<Outcome> {
+    clients
+        .iter()
+        .map(|client| client.runs[0].outcome)
+        .collect()
+}
+
+fn good() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let options = http3_options(&CLIENTS);
+    let report = run(&url(&server), &options);
+    assert_eq!(found(&report), [], "{report:#?}");
+    assert!(report.passed && report.judged && report.complete);
+    for client in &report.clients {
+        let run = &client.runs[0];
+        let seen = &run.seen;
+        assert_eq!((run.outcome, seen.status), (Outcome::Whole, Some(413)));
+        assert_eq!((&seen.failed_write, &seen.stop_sending), (&None, &None));
+        let sends_all = client.client != Client::H3Stops;
+        assert_eq!(seen.sent_in_vain == options.size, sends_all, "{seen:#?}");
+    }
+}
+
+fn form() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let options = Options {
+        size: 1000,
+        form_field: Some("file".to_owned()),
+        rate: Some(10_000),
+        expected_status: Some(200),
+        ..http3_options(&[Client::H3SendsAll])
+    };
+    let report = run(&url(&server), &options);
+    assert_eq!(found(&report), [Finding::NotEarly], "{report:#?}");
+    assert!(report.clients[0].runs[0].seen.body_sent > options.size);
+}
+
+fn stock() {
+    let server = Server::stock_http3();
+    let report = run(&url(&server), &http3_options(&CLIENTS));
+    assert!(!report.passed, "{report:#?}");
+    for client in &report.clients[1..] {
+        assert_ne!(client.runs[0].outcome, Outcome::Whole, "{report:#?}");
+        assert_eq!(client.stop_codes().keys().collect::<Vec<_>>(), [&"0x0"]);
+    }
+}
+
+fn stopped() {
+    let server = broken_http3::stops_uploads::<H3_NO_ERROR>();
+    let url = format!("https://localhost:{}/", server.port());
+    let report = run(&url, &http3_options(&CLIENTS));
+    let expected = [Outcome::Whole, Outcome::Whole, Outcome::AfterReset];
+    assert_eq!(outcomes(&report.clients), expected, "{report:#?}");
+    let seen = &report.clients[1].runs[0].seen;
+    assert_eq!(seen.stop_sending.as_deref(), Some("H3_NO_ERROR"));
+}
+
+fn advertised() {
+    let certificate = Certificate::new();
+    let http3 = Server::good_with_http3(&certificate);
+    let alt_svc = format!("h3=\":{}\"; ma=60", http3.addr.port());
+    let tcp = Server::good_with_certificate(&certificate, Some(alt_svc.parse().unwrap()));
+    let options = Options {
+        size: 2 * LIMIT,
+        ..options(&[Client::Stops, Client::H3Stops])
+    };
+    // Only the responses of `/` have the header.
+    for path in ["", "missing"] {
+        let report = run(&(url(&tcp) + path), &options);
+        assert!(report.passed, "{report:#?}");
+        for client in &report.clients {
+            assert_eq!(client.runs[0].seen.status, Some(413), "{client:#?}");
+        }
+    }
+}
+
+fn not_advertised() {
+    let certificate = Certificate::new();
+    for alt_svc in [None, Some("h3-29=\":443\"".parse().unwrap())] {
+        let server = Server::good_with_certificate(&certificate, alt_svc);
+        assert_skipped(&url(&server), &[Client::Stops, Client::H3Stops], "Alt-Svc");
+    }
+}
+
+fn without_tls() {
+    let server = Server::good();
+    let url = format!("http://{}/", server.addr);
+    assert_skipped(&url, &[Client::Stops, Client::H3Stops], "https://");
+}
+
+#[track_caller]
+fn assert_skipped(url: &str, clients: &[Client], why: &str) {
+    let report = run(url, &options(clients));
+    let [other, http3] = &report.clients[..] else {
+        panic!("{report:#?}");
+    };
+    assert_eq!((other.runs.len(), http3.runs.len()), (1, 0));
+    assert!(http3.skipped.as_ref().unwrap().contains(why), "{http3:#?}");
+    assert!(report.passed && report.judged && report.complete);
+}
+
+fn closed_port() {
+    let server = Server::good_with_tls();
+    let options = Options {
+        // The port sends no reply.
+        timeout: Duration::from_secs(1),
+        ..http3_options(&[Client::H3Stops])
+    };
+    let report = run(&url(&server), &options);
+    let skipped = report.clients[0].skipped.as_ref().unwrap();
+    assert!(skipped.contains("no QUIC on UDP port"), "{skipped}");
+    assert!(report.passed && !report.judged);
+}
+
+fn certificate() {
+    let own = Certificate::new();
+    let server = Server::good_with_http3(&own);
+    let folder = tempfile::tempdir().unwrap();
+    let program = |trusted: &Certificate, flags: &[&str]| -> Output {
+        let file = folder.path().join("trusted.pem");
+        fs::write(&file, trusted.pem().0).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_early-response-probe"))
+            .args([&url(&server), "--runs=1", "--only=h3-stops", "--size=8MiB"])
+            .args(flags)
+            .env("SSL_CERT_FILE", file)
+            .output()
+            .unwrap()
+    };
+    let other = Certificate::new();
+    for (trusted, flags, status) in [
+        (&own, &[][..], 0),
+        (&other, &[], 2),
+        (&other, &["--insecure"], 0),
+    ] {
+        let out = program(trusted, flags);
+        assert_eq!(out.status.code(), Some(status), "{out:?}");
+        let errors = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(errors.contains("--insecure"), status == 2, "{errors}");
+        assert_eq!(errors.contains("certificate"), status == 2, "{errors}");
+    }
+}
+
+fn volume() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let options = Options {
+        runs: 5,
+        max_volume: 4 * LIMIT,
+        ..http3_options(&[Client::H3SendsAll])
+    };
+    let report = run(&url(&server), &options);
+    assert!(report.bytes_sent > LIMIT && report.bytes_sent <= options.max_volume);
+    assert!(report.passed && report.judged && !report.complete);
+    assert_eq!(report.clients[0].runs.len(), 1);
+}
