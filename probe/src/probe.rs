@@ -115,6 +115,9 @@ pub async fn probe(
         }
         clients.push(report);
     }
+    if let Ok(endpoint) = &context.http3 {
+        endpoint.finish().await;
+    }
     Ok(judge(&context, &volume, clients))
 }
 

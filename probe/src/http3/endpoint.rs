@@ -26,6 +26,8 @@ use crate::{context::Context, volume::Volume};
 /// How long a handshake may take. A closed UDP port often sends no reply. quinn repeats its first
 /// packet after 1 s and after 3 s.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the last packets may take. quinn waits for three probe timeouts.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A UDP socket for all connections, and the server's address.
 pub(crate) struct Endpoint {
@@ -84,6 +86,11 @@ impl Endpoint {
             Ok(Err(error)) => Err(format!("no QUIC handshake on UDP port {port}: {error}")),
             Err(_) => Err(format!("no QUIC on UDP port {port}")),
         }
+    }
+
+    /// Waits until the last connections have been closed, or for 1 s.
+    pub(crate) async fn finish(&self) {
+        let _ = timeout(CLOSE_PATIENCE, self.endpoint.wait_idle()).await;
     }
 
     /// Returns whether datagrams were lost to `--max-volume`. An upload then proves nothing.

@@ -1,6 +1,6 @@
 //! One upload by an HTTP/3 client.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use h3::{
@@ -10,7 +10,11 @@ use h3::{
 use h3_quinn::{OpenStreams, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, header};
 use quinn::{Connection, ConnectionError};
-use tokio::{join, select, task::JoinSet, time::Instant};
+use tokio::{
+    join, select,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::endpoint::close;
 use crate::{
@@ -34,6 +38,9 @@ pub(crate) enum Http3 {
 
 /// Bytes of a `DATA` frame. A slow upload is silent for as long as one takes.
 const FRAME: usize = 16 << 10;
+
+/// The time between two looks at whether a reset has been sent. quinn has no event for it.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 type Requests = client::SendRequest<OpenStreams, Bytes>;
 type SendHalf = client::RequestStream<SendStream<Bytes>, Bytes>;
@@ -133,7 +140,7 @@ impl Upload {
     async fn play(&mut self, client: Http3, context: &Context) {
         let quic = h3_quinn::Connection::new(self.connection.clone());
         let built = client::builder().send_grease(false).build(quic).await;
-        let Ok((mut connection, mut requests)): Result<(_, Requests), _> = built else {
+        let Ok((mut driver, mut requests)): Result<(_, Requests), _> = built else {
             // The connection tells why.
             return;
         };
@@ -141,7 +148,7 @@ impl Upload {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // The streams report the error, too.
-            connection.wait_idle().await;
+            driver.wait_idle().await;
         });
         let request = self.request(context);
         let stream = match requests.send_request(request).await {
@@ -150,7 +157,9 @@ impl Upload {
         };
         let (mut send, mut receive) = stream.split();
         let Self {
-            sending, download, ..
+            connection,
+            sending,
+            download,
         } = self;
         match client {
             Http3::Stops => {
@@ -163,9 +172,10 @@ impl Upload {
                     }
                 }
                 download.rest(&mut receive).await;
-                if sending.finished_at.is_none() {
+                if sending.finished_at.is_none() && sending.stopped.is_none() {
                     // RFC 9114 §4.1.1.
                     send.stop_stream(Code::H3_REQUEST_CANCELLED);
+                    until_reset(connection).await;
                 }
             }
             Http3::SendsAll => {
@@ -245,6 +255,13 @@ impl Upload {
             seen.sent_in_vain = seen.body_sent;
         }
         seen
+    }
+}
+
+/// Waits until a reset has been sent: without it, a close of the connection takes its place.
+async fn until_reset(connection: &Connection) {
+    while connection.stats().frame_tx.reset_stream == 0 && connection.close_reason().is_none() {
+        sleep(RESET_INTERVAL).await;
     }
 }
 

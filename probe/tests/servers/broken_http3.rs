@@ -3,10 +3,11 @@
 use std::{
     future::{Future, pending},
     net::SocketAddr,
+    sync::mpsc,
     thread,
 };
 
-use quinn::{Connection, RecvStream, SendStream, WriteError};
+use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use testkit::tls::Certificate;
 use tokio::runtime::Runtime;
 
@@ -14,6 +15,7 @@ use crate::stage::quic;
 
 pub(crate) const H3_NO_ERROR: u32 = 0x100;
 const H3_INTERNAL_ERROR: u32 = 0x102;
+pub(crate) const H3_REQUEST_CANCELLED: u32 = 0x10c;
 
 /// A `HEADERS` frame with the status 413, in QPACK without Huffman codes (RFC 9204 §4.5).
 const REFUSAL: &[u8] = b"\x01\x08\0\0\x5f\x09\x03413";
@@ -43,7 +45,7 @@ impl Request {
 }
 
 /// Accepts connections and streams. Returns the address.
-fn serve<F>(handle: impl Fn(Request) -> F + Copy + Send + 'static) -> SocketAddr
+fn serve<F>(handle: impl Fn(Request) -> F + Clone + Send + 'static) -> SocketAddr
 where
     F: Future<Output = Result<(), WriteError>> + Send + 'static,
 {
@@ -56,7 +58,7 @@ where
                 let Ok(connection) = incoming.await else {
                     continue;
                 };
-                tokio::spawn(converse(connection, handle));
+                tokio::spawn(converse(connection, handle.clone()));
             }
         });
     });
@@ -78,6 +80,30 @@ where
         }));
     }
     Some(())
+}
+
+/// The ends of a client's stream and connection.
+pub(crate) type Ends = (ReadError, ConnectionError);
+
+/// Refuses, and reads the upload. Sends what it sees of the client's end.
+pub(crate) fn notes_the_end(ends: mpsc::Sender<Ends>) -> SocketAddr {
+    serve(move |mut request| {
+        let ends = ends.clone();
+        async move {
+            request.refuse().await?;
+            let stream_end = loop {
+                match request.receive.read_chunk(usize::MAX, true).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(()),
+                    Err(error) => break error,
+                }
+            };
+            let connection_end = request.connection.closed().await;
+            // The test may have failed.
+            let _ = ends.send((stream_end, connection_end));
+            Ok(())
+        }
+    })
 }
 
 pub(crate) fn stops_uploads<const CODE: u32>() -> SocketAddr {

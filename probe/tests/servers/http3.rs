@@ -3,17 +3,20 @@
 use std::{
     fs,
     process::{Command, Output},
+    sync::mpsc,
     time::Duration,
 };
 
 use early_response_probe::{Client, ClientReport, Finding, Options, Outcome};
+use quinn::{ConnectionError, ReadError};
 use testkit::{
+    client::PATIENCE,
     outside::{Trial, trial},
     tls::Certificate,
 };
 
 use crate::{
-    broken_http3::{self, H3_NO_ERROR},
+    broken_http3::{self, H3_NO_ERROR, H3_REQUEST_CANCELLED},
     stage::{LIMIT, Server, found, http3_options, options, run},
 };
 
@@ -34,6 +37,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "stopped_upload_is_lost_by_a_client_that_sends_first",
             stopped,
         ),
+        test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
         test("server_without_alt_svc_is_not_probed", not_advertised),
         test("server_without_tls_is_not_probed", without_tls),
@@ -102,6 +106,21 @@ fn stopped() {
     assert_eq!(outcomes(&report.clients), expected, "{report:#?}");
     let seen = &report.clients[1].runs[0].seen;
     assert_eq!(seen.stop_sending.as_deref(), Some("H3_NO_ERROR"));
+}
+
+fn cancelled() {
+    let (sender, ends) = mpsc::channel();
+    let server = broken_http3::notes_the_end(sender);
+    let url = format!("https://localhost:{}/", server.port());
+    let report = run(&url, &http3_options(&[Client::H3Stops]));
+    assert_eq!(found(&report), [], "{report:#?}");
+    let (stream, connection) = ends.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(stream, ReadError::Reset(H3_REQUEST_CANCELLED.into()));
+    // The program may end at once.
+    let ConnectionError::ApplicationClosed(closed) = connection else {
+        panic!("{connection}");
+    };
+    assert_eq!(closed.error_code, H3_NO_ERROR.into());
 }
 
 fn advertised() {
