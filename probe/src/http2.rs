@@ -8,7 +8,6 @@ use h2::{
     Reason, RecvStream, SendStream,
     client::{ResponseFuture, handshake},
 };
-use http::{Request, header};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     join, select,
@@ -153,7 +152,7 @@ impl Upload {
             // The streams report the error, too.
             let _ = connection.await;
         });
-        let request = self.request(context);
+        let request = context.request(&self.sending.body);
         let (response, mut stream) = requests.ready().await?.send_request(request, false)?;
         let Self { sending, download } = self;
         let log = sending.log.clone();
@@ -185,26 +184,6 @@ impl Upload {
                 }
             }
         }
-    }
-
-    fn request(&self, context: &Context) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = context.options.method.clone();
-        let uri = context.target.url().as_str().parse();
-        *request.uri_mut() = uri.expect("a URL without a fragment is a URI");
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, self.sending.body.length().into());
-        headers.insert(
-            header::USER_AGENT,
-            crate::USER_AGENT.parse().expect("ASCII"),
-        );
-        let content_type = self.sending.body.content_type().parse();
-        headers.insert(
-            header::CONTENT_TYPE,
-            content_type.expect("it is of visible characters"),
-        );
-        headers.extend(context.options.headers.clone());
-        request
     }
 
     fn observe(self, client: Http2, start: Instant, stalled: bool) -> Observation {

@@ -23,8 +23,8 @@ use tokio::time::timeout;
 
 use crate::{context::Context, volume::Volume};
 
-/// How long a handshake may take. A closed UDP port often sends no reply. quinn repeats its first
-/// packet after 1 s and after 3 s.
+/// How long a handshake may take. quinn does not notice a closed port, and repeats its first packet
+/// after 1 s.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the last packets may take. quinn waits for three probe timeouts.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);

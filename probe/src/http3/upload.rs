@@ -8,7 +8,7 @@ use h3::{
     error::{Code, StreamError},
 };
 use h3_quinn::{OpenStreams, RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Response, header};
 use quinn::{Connection, ConnectionError};
 use tokio::{
     join, select,
@@ -150,7 +150,7 @@ impl Upload {
             // The streams report the error, too.
             driver.wait_idle().await;
         });
-        let request = self.request(context);
+        let request = context.request(&self.sending.body);
         let stream = match requests.send_request(request).await {
             Ok(stream) => stream,
             Err(error) => return self.sending.fail(&error),
@@ -190,26 +190,6 @@ impl Upload {
                 download.whole(&mut receive).await;
             }
         }
-    }
-
-    fn request(&self, context: &Context) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = context.options.method.clone();
-        let uri = context.target.url().as_str().parse();
-        *request.uri_mut() = uri.expect("a URL without a fragment is a URI");
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, self.sending.body.length().into());
-        headers.insert(
-            header::USER_AGENT,
-            crate::USER_AGENT.parse().expect("ASCII"),
-        );
-        let content_type = self.sending.body.content_type().parse();
-        headers.insert(
-            header::CONTENT_TYPE,
-            content_type.expect("it is of visible characters"),
-        );
-        headers.extend(context.options.headers.clone());
-        request
     }
 
     fn observe(self, client: Http3, start: Instant, is_idle: bool) -> Observation {
