@@ -22,6 +22,13 @@ const REFUSAL: &[u8] = b"\x01\x08\0\0\x5f\x09\x03413";
 /// The same with a `Content-Length` of 9, and a `DATA` frame of 5 bytes.
 const CUT_REFUSAL: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x019\0\x05short";
 
+/// An interim response with the status 103.
+const EARLY_HINTS: &[u8] = b"\x01\x08\0\0\x5f\x09\x03103";
+/// The refusal with a `Content-Length` of 5, an empty `DATA` frame, another one, and trailers.
+const PIECES: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x015\0\0\0\x05large\x01\x06\0\0\x21x\x011";
+/// The refusal with a field whose name has an upper-case letter (RFC 9114 §4.2).
+const MALFORMED_REFUSAL: &[u8] = b"\x01\x0c\0\0\x5f\x09\x03413\x21X\x011";
+
 /// The stream of a request.
 struct Request {
     connection: Connection,
@@ -130,6 +137,26 @@ pub(crate) fn cuts_its_response() -> SocketAddr {
         request.read_everything().await;
         Ok(())
     })
+}
+
+/// Sends an interim response and another one at once, and reads the upload.
+fn responds(response: &'static [u8]) -> SocketAddr {
+    serve(move |mut request| async move {
+        let both = [EARLY_HINTS, response].concat();
+        request.send.write_all(&both).await?;
+        let _ = request.send.finish();
+        request.read_everything().await;
+        Ok(())
+    })
+}
+
+/// Has no fault.
+pub(crate) fn responds_in_pieces() -> SocketAddr {
+    responds(PIECES)
+}
+
+pub(crate) fn responds_malformed() -> SocketAddr {
+    responds(MALFORMED_REFUSAL)
 }
 
 pub(crate) fn closes_the_connection() -> SocketAddr {

@@ -37,6 +37,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             "stopped_upload_is_lost_by_a_client_that_sends_first",
             stopped,
         ),
+        test("response_in_pieces_is_whole", pieces),
+        test("malformed_response_is_incomplete", malformed),
         test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
         test("server_without_alt_svc_is_not_probed", not_advertised),
@@ -106,6 +108,22 @@ fn stopped() {
     assert_eq!(outcomes(&report.clients), expected, "{report:#?}");
     let seen = &report.clients[1].runs[0].seen;
     assert_eq!(seen.stop_sending.as_deref(), Some("H3_NO_ERROR"));
+}
+
+fn pieces() {
+    let server = broken_http3::responds_in_pieces();
+    let url = format!("https://localhost:{}/", server.port());
+    let report = run(&url, &http3_options(&CLIENTS));
+    assert_eq!(found(&report), [], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Whole; 3]);
+}
+
+fn malformed() {
+    let server = broken_http3::responds_malformed();
+    let url = format!("https://localhost:{}/", server.port());
+    let report = run(&url, &http3_options(&CLIENTS));
+    assert_eq!(found(&report), [Finding::ResponseIncomplete], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Lost; 3]);
 }
 
 fn cancelled() {
