@@ -2,6 +2,7 @@
 
 mod alt_svc;
 mod endpoint;
+mod quic;
 mod upload;
 
 use crate::context::Context;

@@ -7,7 +7,7 @@ use h3::{
     client,
     error::{Code, StreamError},
 };
-use h3_quinn::{OpenStreams, RecvStream, SendStream};
+use h3_quinn::SendStream;
 use http::{HeaderMap, Method, Response, header};
 use quinn::{Connection, ConnectionError};
 use tokio::{
@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::endpoint::close;
+use super::{
+    endpoint::close,
+    quic::{self, OpenStreams, RecvStream},
+};
 use crate::{
     body::{Body, Pace},
     context::{Context, idle, milliseconds},
@@ -138,7 +141,7 @@ impl Upload {
     }
 
     async fn play(&mut self, client: Http3, context: &Context) {
-        let quic = h3_quinn::Connection::new(self.connection.clone());
+        let quic = quic::Connection::new(self.connection.clone());
         let built = client::builder().send_grease(false).build(quic).await;
         let Ok((mut driver, mut requests)): Result<(_, Requests), _> = built else {
             // The connection tells why.

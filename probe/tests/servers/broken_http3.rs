@@ -139,10 +139,10 @@ pub(crate) fn cuts_its_response() -> SocketAddr {
     })
 }
 
-/// Sends an interim response and another one at once, and reads the upload.
-fn responds(response: &'static [u8]) -> SocketAddr {
-    serve(move |mut request| async move {
-        let both = [EARLY_HINTS, response].concat();
+/// Sends an interim response before its refusal. Has no fault.
+pub(crate) fn responds_in_pieces() -> SocketAddr {
+    serve(|mut request| async move {
+        let both = [EARLY_HINTS, PIECES].concat();
         request.send.write_all(&both).await?;
         let _ = request.send.finish();
         request.read_everything().await;
@@ -150,13 +150,14 @@ fn responds(response: &'static [u8]) -> SocketAddr {
     })
 }
 
-/// Has no fault.
-pub(crate) fn responds_in_pieces() -> SocketAddr {
-    responds(PIECES)
-}
-
+/// Sends an interim response before one that is malformed, and does not end it.
 pub(crate) fn responds_malformed() -> SocketAddr {
-    responds(MALFORMED_REFUSAL)
+    serve(|mut request| async move {
+        let both = [EARLY_HINTS, MALFORMED_REFUSAL].concat();
+        request.send.write_all(&both).await?;
+        request.read_everything().await;
+        Ok(())
+    })
 }
 
 pub(crate) fn closes_the_connection() -> SocketAddr {
