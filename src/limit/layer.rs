@@ -522,10 +522,10 @@ impl<R, K> BodyGuardLayer<R, K> {
         R: Clone,
     {
         let settings = match limit {
-            None => Arc::clone(&self.settings),
-            Some(limit) => Arc::new(self.settings.with_limit(limit)),
+            None => Settings::clone(&self.settings),
+            Some(limit) => self.settings.with_limit(limit),
         };
-        BodyGuard::from_settings(inner, settings, response(self.respond.clone()))
+        BodyGuard::from_settings(inner, Arc::new(settings), response(self.respond.clone()))
     }
 }
 
@@ -543,7 +543,9 @@ impl<S, R: Clone> Layer<S> for BodyGuardLayer<R> {
     type Service = BodyGuard<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
+        // A copy, so that services of two connections do not count references to the same settings.
+        let settings = Arc::new(Settings::clone(&self.settings));
+        BodyGuard::from_settings(inner, settings, self.respond.clone())
     }
 }
 

@@ -59,6 +59,13 @@ impl<S, R> BodyGuard<S, R> {
     {
         BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
     }
+
+    /// Copies the settings for one connection. Each request counts a reference to them, and the
+    /// connections of two cores would contend for the count.
+    pub(crate) fn for_connection(mut self) -> Self {
+        self.settings = Arc::new(Settings::clone(&self.settings));
+        self
+    }
 }
 
 impl<S, R> BodyGuard<S, R> {

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use axum::{Router, routing::post};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{Empty, Full};
@@ -87,21 +88,26 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let rounds = effort.of(15, 1);
     let app = service_fn(read::<Full<Bytes>>);
     let tower_http = RequestBodyLimitLayer::new(LIMIT).layer(service_fn(read));
-    let limit = BodyGuardLayer::new(LIMIT as u64).layer(service_fn(read));
-    let guarded = BodyGuardLayer::new(LIMIT as u64).layer(service_fn(read));
+    let limit = BodyGuardLayer::new(LIMIT as u64);
+    let limit_of_axum = BodyGuardLayer::axum(LIMIT as u64);
     let linger = Linger::default();
-    let subjects: [(&str, &Connection<'_>); 4] = [
+    let router = Router::new().route("/", post(|body: Bytes| async move { drop(body) }));
+    let subjects: [(&str, &Connection<'_>); 6] = [
         ("the service alone", &|start| serve(app, times, start)),
         ("with tower-http's `RequestBodyLimitLayer`", &|start| {
             serve(tower_http, times, start)
         }),
         ("with the limit layer", &|start| {
-            serve(limit.clone(), times, start)
+            serve(limit.layer(service_fn(read)), times, start)
         }),
         ("with the limit layer and delivery, combined", &|start| {
             let (socket, _client) = tokio::io::duplex(1);
-            let (_io, service) = linger.wrap(socket, guarded.clone());
+            let (_io, service) = linger.wrap(socket, limit.layer(service_fn(read)));
             serve(service, times, start)
+        }),
+        ("an axum app", &|start| serve(router.clone(), times, start)),
+        ("an axum app with the limit layer around", &|start| {
+            serve(limit_of_axum.layer(router.clone()), times, start)
         }),
     ];
     let cores = Cores::find().map(|cores| [cores.server, cores.load]);

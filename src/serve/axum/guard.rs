@@ -286,7 +286,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let app = ready!(this.app.poll(cx))?;
-        Poll::Ready(Ok(AxumGuard(this.guard.around(AxumBodies(app)))))
+        let guard = this.guard.around(AxumBodies(app));
+        Poll::Ready(Ok(AxumGuard(guard.for_connection())))
     }
 }
 
