@@ -11,7 +11,8 @@
 //! # Three independent parts
 //!
 //! - [`BodyGuardLayer`] is a tower layer that limits request bodies, by their declared length
-//!   and while they stream. It responds with 413, no matter how the handler treats the error.
+//!   and while they stream. It responds with 413, no matter how the handler treats the error, unless
+//!   it panics.
 //! - [`Linger`] wraps the socket and does a lingering close: it closes the sending side,
 //!   discards the bytes that still arrive, and only then closes the socket. It delivers any
 //!   early response of an existing app, and works with any limits that the app has.

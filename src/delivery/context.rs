@@ -6,8 +6,8 @@ use super::{config::RequestKey, handle::DeliveryHandle};
 use crate::shared::{connection::Connection, peer::Peer};
 
 /// The state that all requests of a connection share, or all requests of a service if the
-/// connection is not known. Each request takes a reference to it, and nothing that other
-/// connections count as well.
+/// connection is not known. Each request clones one `Arc`. No other connection changes its count if
+/// the service was made for one connection.
 #[derive(Debug)]
 pub(super) struct DeliveryContext {
     pub(super) handle: Arc<DeliveryHandle>,

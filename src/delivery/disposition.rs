@@ -25,8 +25,8 @@ pub(super) struct Disposition {
     pub(super) context: Arc<DeliveryContext>,
     /// The client whose slots a drain takes: see [`DeliveryContext::with_key`].
     pub(super) key: Option<u64>,
-    /// Whether to hold the write gate of the connection, if it is combined. Set for HTTP/2 if the
-    /// length of the body is known.
+    /// Whether to hold the write gate of the connection, if it is combined. Set for streams
+    /// whose body has a known length.
     pub(super) is_gated: bool,
     /// Set for HTTP/2 and HTTP/3, where a stream can end while its connection goes on.
     pub(super) multiplexed: Option<Multiplexed>,

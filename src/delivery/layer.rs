@@ -80,7 +80,7 @@ impl DeliveryLayer {
 
     /// Makes all requests count for this client.
     pub(crate) fn with_peer(mut self, peer: Peer) -> Self {
-        self.peer_key = RequestKey::One(peer);
+        self.peer_key = RequestKey::One(peer.identified());
         self
     }
 

@@ -159,3 +159,21 @@ impl<S> Delivery<S> {
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DeliveryLayer, shared::peer::Peer};
+
+    #[test]
+    fn requests_of_a_connection_count_for_one_client_without_a_key() {
+        let unknown = DeliveryLayer::default();
+        let connection = unknown.clone().with_peer(Peer::keyed(None));
+        let are_one = |layer: DeliveryLayer| {
+            let service = layer.with_connection((), None);
+            let [one, other] = [(); 2].map(|()| service.context.peer(None).id());
+            one == other
+        };
+        assert!(are_one(connection));
+        assert!(!are_one(unknown));
+    }
+}

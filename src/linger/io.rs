@@ -110,10 +110,8 @@ pub struct LingerIo<T> {
 /// Returns whether a type of socket is a [`LingerIo`]. Compares the type's name, because any type
 /// may be inside.
 pub(crate) fn is_wrapped<T>() -> bool {
-    let wrapper = type_name::<LingerIo<()>>().trim_end_matches("<()>");
-    type_name::<T>()
-        .strip_prefix(wrapper)
-        .is_some_and(|rest| rest.starts_with('<'))
+    let wrapper = type_name::<LingerIo<()>>().strip_suffix("()>");
+    wrapper.is_some_and(|wrapper| type_name::<T>().starts_with(wrapper))
 }
 
 /// Panics if the sockets of a listener or a server are wrapped already.

@@ -74,8 +74,11 @@ pub struct Discarded {
     pub lasted: Duration,
     /// The reason why it stopped.
     pub reason: StopReason,
-    /// The address of the client. `None` if the connection is no TCP connection, or if a
-    /// [`DeliveryLayer`](crate::DeliveryLayer) has no connection.
+    /// The address of the client.
+    ///
+    /// `None` if the connection is not known, as for a [`DeliveryLayer`](crate::DeliveryLayer)
+    /// alone. `None` also if the socket has no address or is of a custom type, as in
+    /// [`LingerConfig::peer_key`](crate::LingerConfig::peer_key).
     pub peer: Option<SocketAddr>,
 }
 

@@ -8,7 +8,7 @@ use std::{
 /// The client of a connection or of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Peer {
-    /// `None` if the client is not known, and has no other connection.
+    /// `None` if the client is not known. Each of its slots is then another client's.
     id: Option<PeerId>,
     addr: Option<SocketAddr>,
 }
@@ -37,13 +37,14 @@ impl Peer {
         self
     }
 
-    /// Makes all slots of a peer that is not known count as one client's.
+    /// Gives a peer that is not known an identity, so that all of its slots count for one client.
     pub(crate) fn identified(mut self) -> Self {
         self.id = Some(self.id());
         self
     }
 
-    /// Returns the client whose slots the peer takes. One that is not known is another each time.
+    /// Returns the client whose slots the peer takes. For a peer that is not known, each call
+    /// returns a new client.
     pub(crate) fn id(&self) -> PeerId {
         self.id.unwrap_or_else(PeerId::alone)
     }

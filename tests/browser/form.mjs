@@ -5,8 +5,8 @@
 //
 // `--list --tls` lists the scenarios that are worth repeating over HTTPS. `--list --nginx` lists
 // the scenarios that need a form behind an nginx with a smaller limit. No list has
-// `no-js-refusal-400`: its form needs `--status 400`, and its own `--plain` is the URL of a form
-// with `--plain`.
+// `no-js-refusal-400`: it needs a form with `--status 400`, and in `--plain URL` the same form
+// without this crate.
 //
 // Exit status 0: passed. 1: failed; prints the expected and the actual value. 2: wrong usage.
 import { mkdtemp, mkdir, rm } from 'node:fs/promises';

@@ -1,5 +1,6 @@
 //! Compares the CPU time of an accepted request on one core with that on two at the same time. A
-//! lock or a cache line that all connections write to shows as a difference.
+//! lock or a cache line that all connections write to shows as a difference from the service alone,
+//! whose own ratio is that of the machine: two cores may be two threads of one.
 
 use std::{
     convert::Infallible,
@@ -92,7 +93,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
     let limit_of_axum = BodyGuardLayer::axum(LIMIT as u64);
     let linger = Linger::default();
     let router = Router::new().route("/", post(|body: Bytes| async move { drop(body) }));
-    let subjects: [(&str, &Connection<'_>); 6] = [
+    let inside = router.clone().layer(limit_of_axum.clone());
+    let subjects: [(&str, &Connection<'_>); 7] = [
         ("the service alone", &|start| serve(app, times, start)),
         ("with tower-http's `RequestBodyLimitLayer`", &|start| {
             serve(tower_http, times, start)
@@ -109,11 +111,15 @@ pub(crate) fn measure(effort: Effort) -> Section {
         ("an axum app with the limit layer around", &|start| {
             serve(limit_of_axum.layer(router.clone()), times, start)
         }),
+        (
+            "an axum app with the limit layer by `Router::layer`",
+            &|start| serve(inside.clone(), times, start),
+        ),
     ];
     let cores = Cores::find().map(|cores| [cores.server, cores.load]);
     let rows = subjects.map(|(name, subject)| {
         let Some(both) = cores else {
-            let one = on_cores(&[0], subject);
+            let one = subject(&Barrier::new(1));
             return vec![
                 name.to_owned(),
                 format!("{one:.0}"),
@@ -140,8 +146,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
         title: "Accepted requests on two cores",
         how: format!(
             "CPU time in nanoseconds for each POST of 1 KiB, in process, with one connection on \
-             one core and with one on each of two cores. The connections share the layers. \
-             {times} requests, median of {rounds} rounds in turn; the ratio with its spread. The \
+             one core and with one on each of two cores. The connections share the layers and the \
+             app, and have services of their own. {times} requests, median of {rounds} rounds in turn; the ratio with its spread. The \
              service is cloned for each request, as hyper and axum do."
         ),
         head: &["", "one core", "two cores", "ratio"],

@@ -192,8 +192,9 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     /// for at most the [shutdown timeout](crate::LingerConfig::shutdown_timeout). Then the server
     /// waits for lingering connections for as long again, and closes those that are left.
     ///
-    /// A slow handler, or a client that reads its response slowly, is not limited here. To limit
-    /// it, wrap the future in `tokio::time::timeout`.
+    /// A slow handler, or a client that sends or reads slowly, is not limited here. To limit the
+    /// shutdown, drop the future some time after the signal, as the recipe "Graceful shutdown" in
+    /// [`guide::recipes`](crate::guide::recipes) does.
     ///
     /// ```no_run
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {

@@ -47,8 +47,8 @@ fn lingering(socket: &mut TcpStream) -> u64 {
 }
 
 /// Takes all file descriptors that the server has left, when it has no more than `descriptors` open.
-/// A connection that the test has closed holds one until the server closes it, too. Released later,
-/// that one would spare the next connection an eviction.
+/// A connection that the test has closed holds one until the server closes it, too. If that happened
+/// later, the next connection would need one eviction less.
 fn hold_the_others(server: &Subject, kept: &mut TcpStream, descriptors: usize) {
     let start = Instant::now();
     while server.descriptors() > descriptors {
@@ -78,7 +78,7 @@ pub(crate) fn emfile() {
         all = all.max(server.descriptors());
         assert_eq!(get(addr, "/").status, 200);
         let now = lingering(&mut kept);
-        // The listener may look again after the measurement of the round before, which evicts a third.
+        // An eviction after the last measurement counts here, so there may be three.
         assert!((1..=3).contains(&(left - now)), "{now} of {left}");
         descriptors = all - (held_beside - now) as usize;
         left = now;
