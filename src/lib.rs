@@ -152,8 +152,11 @@ pub const GIB: u64 = 1024 * MIB;
 /// others to the source of the package (`docs/links.html`).
 #[cfg(all(any(doc, doctest), feature = "axum"))]
 pub mod guide {
-    // The recipe for metrics compiles with the feature `metrics` only.
-    #[cfg(any(not(doctest), feature = "metrics"))]
+    // Some recipes compile with these features only.
+    #[cfg(any(
+        not(doctest),
+        all(feature = "axum-server", feature = "metrics", feature = "tracing")
+    ))]
     #[doc = include_str!("../docs/RECIPES.md")]
     pub mod recipes {}
     #[doc = include_str!("../docs/MIGRATING.md")]

@@ -193,8 +193,8 @@ impl<L: Listener, M, S, F> Serve<L, M, S, F> {
     /// waits for lingering connections for as long again, and closes those that are left.
     ///
     /// A slow handler, or a client that sends or reads slowly, is not limited here. To limit the
-    /// shutdown, drop the future some time after the signal, as the recipe "Graceful shutdown" in
-    /// [`guide::recipes`](crate::guide::recipes) does.
+    /// shutdown, drop the future some time after the signal, as
+    /// [the recipe for a graceful shutdown](crate::guide::recipes#graceful-shutdown) does.
     ///
     /// ```no_run
     /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
