@@ -8,6 +8,7 @@ use h2::{
     Reason, RecvStream, SendStream,
     client::{ResponseFuture, handshake},
 };
+use http::Request;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     join, select,
@@ -18,7 +19,7 @@ use tokio::{
 use crate::{
     body::{Body, Pace},
     connection::{Connection, Properties},
-    context::{Context, idle, milliseconds},
+    context::{Context, idle, milliseconds, unsent},
     observation::{Observation, Received},
     socket::Log,
 };
@@ -69,18 +70,20 @@ async fn greet(mut connection: Connection) -> io::Result<bool> {
     Ok(frame[3] == SETTINGS)
 }
 
-/// Uploads once.
-pub(crate) async fn run(client: Http2, context: &Context) -> Observation {
+/// Uploads once, or returns why the request cannot be sent.
+pub(crate) async fn run(client: Http2, context: &Context) -> Result<Observation, String> {
+    let body = Body::new(&context.options);
+    let request = context.request(&body)?;
     let connection = match context.connector.connect(PROPERTIES).await {
         Ok(connection) => connection,
-        Err(error) => return unconnected(&error.to_string()),
+        Err(error) => return Ok(unconnected(&error.to_string())),
     };
     let log = connection.log.clone();
     let start = Instant::now();
-    let mut upload = Upload::new(context, log.clone());
+    let mut upload = Upload::new(context, log.clone(), body);
     let stalled = select! {
         biased;
-        played = upload.play(client, context, connection) => {
+        played = upload.play(client, request, connection) => {
             if let Err(error) = played {
                 upload.sending.fail(&error);
             }
@@ -88,7 +91,10 @@ pub(crate) async fn run(client: Http2, context: &Context) -> Observation {
         }
         () = idle(&log, context.options.timeout) => true,
     };
-    upload.observe(client, start, stalled)
+    match upload.sending.unsent.take() {
+        Some(why) => Err(why),
+        None => Ok(upload.observe(client, start, stalled)),
+    }
 }
 
 fn unconnected(error: &str) -> Observation {
@@ -112,6 +118,8 @@ struct Sending {
     finished_at: Option<Instant>,
     /// The code with which the server reset the stream before the body was sent.
     reset: Option<Reason>,
+    /// Why h2 refused the request.
+    unsent: Option<String>,
 }
 
 /// The response.
@@ -125,15 +133,16 @@ struct Download {
 }
 
 impl Upload {
-    fn new(context: &Context, log: Log) -> Self {
+    fn new(context: &Context, log: Log, body: Body) -> Self {
         Self {
             sending: Sending {
                 log,
-                body: Body::new(&context.options),
+                body,
                 pace: Pace::new(context.options.rate),
                 sent: 0,
                 finished_at: None,
                 reset: None,
+                unsent: None,
             },
             download: Download::default(),
         }
@@ -142,7 +151,7 @@ impl Upload {
     async fn play(
         &mut self,
         client: Http2,
-        context: &Context,
+        request: Request<()>,
         connection: Connection,
     ) -> Result<(), h2::Error> {
         let (requests, connection) = handshake(connection.stream).await?;
@@ -152,8 +161,15 @@ impl Upload {
             // The streams report the error, too.
             let _ = connection.await;
         });
-        let request = context.request(&self.sending.body);
-        let (response, mut stream) = requests.ready().await?.send_request(request, false)?;
+        let mut requests = requests.ready().await?;
+        let (response, mut stream) = match requests.send_request(request, false) {
+            Ok(streams) => streams,
+            Err(error) if is_local(&error) => {
+                self.sending.unsent = Some(unsent(error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let Self { sending, download } = self;
         let log = sending.log.clone();
         match client {
@@ -217,6 +233,11 @@ impl Upload {
         }
         seen
     }
+}
+
+/// Returns whether h2 refused to send, whatever the server does.
+fn is_local(error: &h2::Error) -> bool {
+    !(error.is_io() || error.is_go_away() || error.is_reset())
 }
 
 impl Sending {
@@ -291,5 +312,29 @@ impl Download {
     async fn whole(&mut self, response: ResponseFuture, log: &Log) -> Result<(), h2::Error> {
         self.head(response).await?;
         self.rest(log).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_refused_request_is_a_local_error() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+        let (requests, connection) = handshake(ours).await.unwrap();
+        let mut requests: h2::client::SendRequest<Bytes> = requests.ready().await.unwrap();
+        let mut request = Request::new(());
+        let close = "close".parse().unwrap();
+        request.headers_mut().insert("connection", close);
+        let error = requests.send_request(request, true).unwrap_err();
+        assert!(is_local(&error), "{error}");
+
+        theirs
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        let error = connection.await.unwrap_err();
+        assert!(!is_local(&error), "{error}");
     }
 }

@@ -137,7 +137,7 @@ async fn run(client: Client, context: &Context, volume: &Volume, report: &mut Cl
         return skip();
     }
     let seen = match client.protocol() {
-        Protocol::Http1(plan) => http1::run(plan, context).await,
+        Protocol::Http1(plan) => Ok(http1::run(plan, context).await),
         Protocol::Http2(http2) => http2::run(http2, context).await,
         Protocol::Http3(http3) => http3::run(http3, context).await,
     };
@@ -145,8 +145,13 @@ async fn run(client: Client, context: &Context, volume: &Volume, report: &mut Cl
     if http3.is_ok_and(|endpoint| endpoint.volume_is_used_up()) {
         return skip();
     }
-    let run = Run::new(seen, options.expected_status, client);
-    report.runs.push(run);
+    match seen {
+        Ok(seen) => {
+            let run = Run::new(seen, options.expected_status, client);
+            report.runs.push(run);
+        }
+        Err(why) => report.skipped = Some(why),
+    }
 }
 
 const VOLUME_IS_USED_UP: &str = "--max-volume is used up";

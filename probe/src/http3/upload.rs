@@ -8,7 +8,7 @@ use h3::{
     error::{Code, StreamError},
 };
 use h3_quinn::SendStream;
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use quinn::{Connection, ConnectionError};
 use tokio::{
     join, select,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     body::{Body, Pace},
-    context::{Context, idle, milliseconds},
+    context::{Context, idle, milliseconds, unsent},
     observation::{Observation, Received},
     socket::Log,
 };
@@ -49,8 +49,10 @@ type Requests = client::SendRequest<OpenStreams, Bytes>;
 type SendHalf = client::RequestStream<SendStream<Bytes>, Bytes>;
 type ReceiveHalf = client::RequestStream<RecvStream, Bytes>;
 
-/// Uploads once.
-pub(crate) async fn run(client: Http3, context: &Context) -> Observation {
+/// Uploads once, or returns why the request cannot be sent.
+pub(crate) async fn run(client: Http3, context: &Context) -> Result<Observation, String> {
+    let body = Body::new(&context.options);
+    let request = context.request(&body)?;
     let connection = match &context.http3 {
         Ok(endpoint) => endpoint.connect().await,
         Err(why) => Err(why.clone()),
@@ -58,21 +60,24 @@ pub(crate) async fn run(client: Http3, context: &Context) -> Observation {
     let connection = match connection {
         Ok(connection) => connection,
         Err(error) => {
-            return Observation {
+            return Ok(Observation {
                 no_connection: Some(error),
                 ..Observation::default()
-            };
+            });
         }
     };
     let start = Instant::now();
-    let mut upload = Upload::new(context, &connection);
+    let mut upload = Upload::new(context, &connection, body);
     let log = upload.sending.log.clone();
     let is_idle = select! {
         biased;
-        () = upload.play(client, context) => false,
+        () = upload.play(client, request) => false,
         () = idle(&log, context.options.timeout) => true,
     };
-    let seen = upload.observe(client, start, is_idle);
+    let seen = match upload.sending.unsent.take() {
+        Some(why) => Err(why),
+        None => Ok(upload.observe(client, start, is_idle)),
+    };
     close(&connection);
     seen
 }
@@ -92,6 +97,8 @@ struct Sending {
     finished_at: Option<Instant>,
     /// The code with which the server asked to stop before the body was sent.
     stopped: Option<Code>,
+    /// Why h3 refused the request.
+    unsent: Option<String>,
 }
 
 /// The response.
@@ -112,17 +119,18 @@ struct Download {
 }
 
 impl Upload {
-    fn new(context: &Context, connection: &Connection) -> Self {
+    fn new(context: &Context, connection: &Connection, body: Body) -> Self {
         let log = Log::new();
         Self {
             connection: connection.clone(),
             sending: Sending {
                 log: log.clone(),
-                body: Body::new(&context.options),
+                body,
                 pace: Pace::new(context.options.rate),
                 sent: 0,
                 finished_at: None,
                 stopped: None,
+                unsent: None,
             },
             download: Download {
                 log,
@@ -140,7 +148,7 @@ impl Upload {
         }
     }
 
-    async fn play(&mut self, client: Http3, context: &Context) {
+    async fn play(&mut self, client: Http3, request: Request<()>) {
         let quic = quic::Connection::new(self.connection.clone());
         let built = client::builder().send_grease(false).build(quic).await;
         let Ok((mut driver, mut requests)): Result<(_, Requests), _> = built else {
@@ -153,9 +161,13 @@ impl Upload {
             // The streams report the error, too.
             driver.wait_idle().await;
         });
-        let request = context.request(&self.sending.body);
         let stream = match requests.send_request(request).await {
             Ok(stream) => stream,
+            // With an authority and no Host, h3 has no other reason of its own.
+            Err(error @ StreamError::HeaderTooBig { .. }) => {
+                self.sending.unsent = Some(unsent(error));
+                return;
+            }
             Err(error) => return self.sending.fail(&error),
         };
         let (mut send, mut receive) = stream.split();

@@ -17,7 +17,7 @@ use testkit::{
 
 use crate::{
     broken_http3::{self, H3_NO_ERROR, H3_REQUEST_CANCELLED},
-    stage::{LIMIT, Server, found, http3_options, options, run},
+    stage::{LIMIT, Server, found, http3_options, options, run, with_http1_headers},
 };
 
 const CLIENTS: [Client; 3] = [Client::H3Stops, Client::H3SendsAll, Client::H3SendsFirst];
@@ -32,6 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("all_responses_of_the_good_server_arrive", good),
         test("form_reaches_the_server", form),
+        test("headers_of_http1_are_not_sent", http1_headers),
+        test("malformed_host_is_not_sent", malformed_host),
         test("h3_axum_loses_responses", stock),
         test(
             "stopped_upload_is_lost_by_a_client_that_sends_first",
@@ -88,6 +90,31 @@ fn form() {
     let report = run(&url(&server), &options);
     assert_eq!(found(&report), [Finding::NotEarly], "{report:#?}");
     assert!(report.clients[0].runs[0].seen.body_sent > options.size);
+}
+
+fn http1_headers() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let report = run(&url(&server), &with_http1_headers(http3_options(&CLIENTS)));
+    assert_eq!(found(&report), [], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Whole; 3]);
+}
+
+fn malformed_host() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let mut options = http3_options(&CLIENTS);
+    options
+        .headers
+        .insert("host", "not a host".parse().unwrap());
+    let report = run(&url(&server), &options);
+    assert_eq!(found(&report), [], "{report:#?}");
+    for client in &report.clients {
+        let skipped = client.skipped.as_deref().unwrap();
+        assert!(skipped.starts_with("the request could not be sent"));
+        assert!(
+            client.runs.is_empty() && skipped.contains("Host"),
+            "{skipped}"
+        );
+    }
 }
 
 fn stock() {

@@ -10,7 +10,7 @@ use testkit::{
 
 use crate::{
     broken, programs,
-    stage::{Server, found, options, run},
+    stage::{Server, found, options, run, with_http1_headers},
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -31,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_good(&run(&url, &all()), 18);
         }),
         test("form_fields_and_headers_reach_the_server", form_and_headers),
+        test("headers_of_http1_are_not_sent_over_http2", http1_headers),
         test("kept_connection_is_reused", kept),
         test("facts_of_the_clients_are_right", facts),
         test("stock_server_loses_responses", stock_loses),
@@ -89,6 +90,17 @@ fn form_and_headers() {
     // The upload is within the limit, so that there is no early response to judge.
     assert_eq!(found(&report), [Finding::NotEarly], "{report:#?}");
     assert!(!report.judged);
+}
+
+fn http1_headers() {
+    let server = Server::good();
+    let clients = [
+        Client::H2Stops,
+        Client::H2SendsAll,
+        Client::H2WaitsForWindow,
+    ];
+    let options = with_http1_headers(options(&clients));
+    assert_good(&run(&format!("http://{}/", server.addr), &options), 3);
 }
 
 fn kept() {

@@ -201,6 +201,22 @@ pub(crate) fn http3_options(clients: &[Client]) -> Options {
     }
 }
 
+/// Adds the headers that HTTP/1.1 has and HTTP/2 and HTTP/3 lack.
+pub(crate) fn with_http1_headers(mut options: Options) -> Options {
+    for (name, value) in [
+        ("host", "other.example"),
+        ("connection", "close"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-connection", "close"),
+        ("te", "gzip"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+    ] {
+        options.headers.insert(name, value.parse().unwrap());
+    }
+    options
+}
+
 pub(crate) fn run(url: &str, options: &Options) -> Report {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(async {
