@@ -2,6 +2,7 @@
 
 mod alt_svc;
 mod endpoint;
+mod frames;
 mod quic;
 mod upload;
 

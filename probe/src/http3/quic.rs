@@ -1,9 +1,12 @@
-//! The streams of h3-quinn for h3. They may be stopped at any time.
+//! The streams of h3-quinn for h3. They may be stopped at any time, and their frames are counted.
 //!
 //! h3-quinn 0.0.10 panics if a stream is stopped while a read is pending. h3 0.0.8 does that when a
 //! malformed response follows another frame.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h3::{
@@ -15,12 +18,31 @@ use h3::{
 };
 use h3_quinn::SendStream;
 
-/// A connection, whose streams may be stopped.
-pub(super) struct Connection(h3_quinn::Connection);
+use super::frames::Frames;
+
+/// A connection for one request, whose streams may be stopped.
+pub(super) struct Connection {
+    connection: h3_quinn::Connection,
+    response: SharedFrames,
+}
 
 impl Connection {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
-        Self(h3_quinn::Connection::new(connection))
+    /// `response` gets the frames of the response.
+    pub(super) fn new(connection: quinn::Connection, response: &SharedFrames) -> Self {
+        Self {
+            connection: h3_quinn::Connection::new(connection),
+            response: response.clone(),
+        }
+    }
+}
+
+/// The frames of a stream, shared with its reader.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedFrames(Arc<Mutex<Frames>>);
+
+impl SharedFrames {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Frames> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -32,19 +54,23 @@ impl quic::Connection<Bytes> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let accepted = quic::Connection::<Bytes>::poll_accept_recv(&mut self.0, cx);
-        accepted.map_ok(RecvStream::new)
+        let accepted = quic::Connection::<Bytes>::poll_accept_recv(&mut self.connection, cx);
+        accepted.map_ok(|stream| RecvStream::new(stream, SharedFrames::default()))
     }
 
     fn poll_accept_bidi(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
-        self.0.poll_accept_bidi(cx).map_ok(BidiStream::new)
+        let accepted = self.connection.poll_accept_bidi(cx);
+        accepted.map_ok(|stream| BidiStream::new(stream, SharedFrames::default()))
     }
 
     fn opener(&self) -> OpenStreams {
-        OpenStreams(quic::Connection::<Bytes>::opener(&self.0))
+        OpenStreams {
+            streams: quic::Connection::<Bytes>::opener(&self.connection),
+            response: self.response.clone(),
+        }
     }
 }
 
@@ -56,23 +82,27 @@ impl quic::OpenStreams<Bytes> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        self.0.poll_open_bidi(cx).map_ok(BidiStream::new)
+        let opened = self.connection.poll_open_bidi(cx);
+        opened.map_ok(|stream| BidiStream::new(stream, self.response.clone()))
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream<Bytes>, StreamErrorIncoming>> {
-        self.0.poll_open_send(cx)
+        self.connection.poll_open_send(cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        quic::OpenStreams::<Bytes>::close(&mut self.0, code, reason);
+        quic::OpenStreams::<Bytes>::close(&mut self.connection, code, reason);
     }
 }
 
 /// Opens the streams of a connection.
-pub(super) struct OpenStreams(h3_quinn::OpenStreams);
+pub(super) struct OpenStreams {
+    streams: h3_quinn::OpenStreams,
+    response: SharedFrames,
+}
 
 impl quic::OpenStreams<Bytes> for OpenStreams {
     type BidiStream = BidiStream;
@@ -82,18 +112,19 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        self.0.poll_open_bidi(cx).map_ok(BidiStream::new)
+        let opened = self.streams.poll_open_bidi(cx);
+        opened.map_ok(|stream| BidiStream::new(stream, self.response.clone()))
     }
 
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream<Bytes>, StreamErrorIncoming>> {
-        self.0.poll_open_send(cx)
+        self.streams.poll_open_send(cx)
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
-        quic::OpenStreams::<Bytes>::close(&mut self.0, code, reason);
+        quic::OpenStreams::<Bytes>::close(&mut self.streams, code, reason);
     }
 }
 
@@ -104,11 +135,11 @@ pub(super) struct BidiStream {
 }
 
 impl BidiStream {
-    fn new(stream: h3_quinn::BidiStream<Bytes>) -> Self {
+    fn new(stream: h3_quinn::BidiStream<Bytes>, frames: SharedFrames) -> Self {
         let (send, receive) = stream.split();
         Self {
             send,
-            receive: RecvStream::new(receive),
+            receive: RecvStream::new(receive, frames),
         }
     }
 }
@@ -168,14 +199,16 @@ pub(super) struct RecvStream {
     stream: h3_quinn::RecvStream,
     id: StreamId,
     is_pending: bool,
+    frames: SharedFrames,
 }
 
 impl RecvStream {
-    fn new(stream: h3_quinn::RecvStream) -> Self {
+    fn new(stream: h3_quinn::RecvStream, frames: SharedFrames) -> Self {
         Self {
             id: stream.recv_id(),
             stream,
             is_pending: false,
+            frames,
         }
     }
 }
@@ -190,6 +223,11 @@ impl quic::RecvStream for RecvStream {
         self.is_pending = true;
         let data = ready!(self.stream.poll_data(cx));
         self.is_pending = false;
+        match &data {
+            Ok(Some(bytes)) => self.frames.lock().read(bytes),
+            Ok(None) => self.frames.lock().end(),
+            Err(_) => {}
+        }
         Poll::Ready(data)
     }
 

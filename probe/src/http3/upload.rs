@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     endpoint::close,
-    quic::{self, OpenStreams, RecvStream},
+    quic::{self, OpenStreams, RecvStream, SharedFrames},
 };
 use crate::{
     body::{Body, Pace},
@@ -109,6 +109,7 @@ struct Download {
     status: Option<u16>,
     interim_100: bool,
     received: Received,
+    frames: SharedFrames,
     /// The declared length of the body.
     length: Option<u64>,
     first_byte: Option<Instant>,
@@ -139,6 +140,7 @@ impl Upload {
                 status: None,
                 interim_100: false,
                 received: Received::Nothing,
+                frames: SharedFrames::default(),
                 length: None,
                 first_byte: None,
                 failed_before_whole: false,
@@ -149,7 +151,7 @@ impl Upload {
     }
 
     async fn play(&mut self, client: Http3, request: Request<()>) {
-        let quic = quic::Connection::new(self.connection.clone());
+        let quic = quic::Connection::new(self.connection.clone(), &self.download.frames);
         let built = client::builder().send_grease(false).build(quic).await;
         let Ok((mut driver, mut requests)): Result<(_, Requests), _> = built else {
             // The connection tells why.
@@ -354,17 +356,21 @@ impl Download {
 
     async fn read_rest(&mut self, stream: &mut ReceiveHalf) -> Result<(), StreamError> {
         let mut length = 0;
-        let mut ends = 0;
-        // h3 takes an empty `DATA` frame for an end. A real end comes again.
-        while ends < 2 {
-            match stream.recv_data().await? {
-                Some(data) => {
-                    length += data.remaining() as u64;
-                    ends = 0;
-                }
-                None => ends += 1,
-            }
+        loop {
+            let data = stream.recv_data().await?;
             self.log.note_movement();
+            if let Some(data) = data {
+                length += data.remaining() as u64;
+                continue;
+            }
+            let frames = self.frames.lock();
+            if frames.is_cut() {
+                return Ok(());
+            }
+            // Otherwise it is an empty frame, or trailers.
+            if frames.has_ended() && frames.data() == length {
+                break;
+            }
         }
         // RFC 9114 §4.1.2: another length makes the response malformed.
         if self.length.is_none_or(|declared| declared == length) {

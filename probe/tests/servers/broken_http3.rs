@@ -26,6 +26,10 @@ const CUT_REFUSAL: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x019\0\x05short";
 const EARLY_HINTS: &[u8] = b"\x01\x08\0\0\x5f\x09\x03103";
 /// The refusal with a `Content-Length` of 5, an empty `DATA` frame, another one, and trailers.
 const PIECES: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x015\0\0\0\x05large\x01\x06\0\0\x21x\x011";
+/// The refusal with a `Content-Length` of 5, and two empty `DATA` frames before the body.
+const EMPTY_FRAMES_AND_BODY: &[u8] = b"\x01\x0b\0\0\x5f\x09\x03413\x54\x015\0\0\0\0\0\x05large";
+/// Two empty `DATA` frames.
+const EMPTY_FRAMES: &[u8] = b"\0\0\0\0";
 /// The refusal with a field whose name has an upper-case letter (RFC 9114 §4.2).
 const MALFORMED_REFUSAL: &[u8] = b"\x01\x0c\0\0\x5f\x09\x03413\x21X\x011";
 
@@ -147,6 +151,26 @@ pub(crate) fn responds_in_pieces() -> SocketAddr {
         let _ = request.send.finish();
         request.read_everything().await;
         Ok(())
+    })
+}
+
+/// Sends empty `DATA` frames before its body. Has no fault.
+pub(crate) fn responds_with_empty_frames() -> SocketAddr {
+    serve(|mut request| async move {
+        request.send.write_all(EMPTY_FRAMES_AND_BODY).await?;
+        let _ = request.send.finish();
+        request.read_everything().await;
+        Ok(())
+    })
+}
+
+/// Sends a head and empty `DATA` frames, and does not end its response.
+pub(crate) fn never_ends_behind_empty_frames() -> SocketAddr {
+    serve(|mut request| async move {
+        let both = [REFUSAL, EMPTY_FRAMES].concat();
+        request.send.write_all(&both).await?;
+        request.read_everything().await;
+        pending().await
     })
 }
 

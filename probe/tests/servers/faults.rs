@@ -1,6 +1,6 @@
 //! Each finding is given for a server with that fault, and for no good server.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use early_response_probe::{Client, Finding, Options, Severity};
 use h2::Reason;
@@ -12,7 +12,7 @@ use testkit::{
 use crate::{
     broken,
     broken_http3::{self, H3_NO_ERROR},
-    stage::{Server, found, http3_options, options, run},
+    stage::{IMPATIENCE, Server, found, http3_options, options, run},
 };
 
 /// A server with one fault, and the client that sees it.
@@ -92,9 +92,7 @@ fn found_and_not_elsewhere(finding: Finding) {
     let impatient = Options {
         // Only these servers make the client wait.
         timeout: match finding {
-            Finding::Stalled | Finding::UploadUnread | Finding::ResponseUnended => {
-                Duration::from_secs(1)
-            }
+            Finding::Stalled | Finding::UploadUnread | Finding::ResponseUnended => IMPATIENCE,
             _ => probed.timeout,
         },
         ..probed.clone()

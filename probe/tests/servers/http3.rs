@@ -17,7 +17,7 @@ use testkit::{
 
 use crate::{
     broken_http3::{self, H3_NO_ERROR, H3_REQUEST_CANCELLED},
-    stage::{LIMIT, Server, found, http3_options, options, run, with_http1_headers},
+    stage::{IMPATIENCE, LIMIT, Server, found, http3_options, options, run, with_http1_headers},
 };
 
 const CLIENTS: [Client; 3] = [Client::H3Stops, Client::H3SendsAll, Client::H3SendsFirst];
@@ -40,6 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             stopped,
         ),
         test("response_in_pieces_is_whole", pieces),
+        test("empty_frames_do_not_end_a_response", empty_frames),
         test("malformed_response_is_incomplete", malformed),
         test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
@@ -143,6 +144,27 @@ fn pieces() {
     let report = run(&url, &http3_options(&CLIENTS));
     assert_eq!(found(&report), [], "{report:#?}");
     assert_eq!(outcomes(&report.clients), [Outcome::Whole; 3]);
+}
+
+fn empty_frames() {
+    let server = broken_http3::responds_with_empty_frames();
+    let url = format!("https://localhost:{}/", server.port());
+    let report = run(&url, &http3_options(&CLIENTS));
+    assert_eq!(
+        outcomes(&report.clients),
+        [Outcome::Whole; 3],
+        "{report:#?}"
+    );
+
+    let server = broken_http3::never_ends_behind_empty_frames();
+    let url = format!("https://localhost:{}/", server.port());
+    let options = Options {
+        timeout: IMPATIENCE,
+        ..http3_options(&CLIENTS)
+    };
+    let report = run(&url, &options);
+    assert_eq!(found(&report), [Finding::ResponseUnended], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Stalled; 3]);
 }
 
 fn malformed() {

@@ -4,6 +4,7 @@ use std::{
     future::{Future, ready},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -23,6 +24,10 @@ use tokio::{
     runtime::{self, Runtime},
 };
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, MIB, StreamLinger};
+
+/// How long the clients wait for a server that never sends. It suffices for the handshake of QUIC
+/// if the first packet is lost: quinn repeats it after 1 s.
+pub(crate) const IMPATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) const LIMIT: u64 = 4 * MIB;
 
