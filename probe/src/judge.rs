@@ -51,7 +51,7 @@ pub fn findings(seen: &Observation, expected: Option<u16>, client: Client) -> Ve
     }
     let mut findings = Vec::new();
     findings.extend(match client.is_http3() {
-        true => delivery_over_http3(seen),
+        true => delivery_over_http3(seen, client),
         false => delivery(seen, client.is_http2()),
     });
     if seen.unsolicited_responses > 0 {
@@ -94,7 +94,7 @@ fn delivery(seen: &Observation, http2: bool) -> Option<Finding> {
     }
 }
 
-fn delivery_over_http3(seen: &Observation) -> Option<Finding> {
+fn delivery_over_http3(seen: &Observation, client: Client) -> Option<Finding> {
     let outcome = Outcome::of(seen);
     if outcome == Outcome::Whole {
         return None;
@@ -110,7 +110,9 @@ fn delivery_over_http3(seen: &Observation) -> Option<Finding> {
         (Outcome::AfterReset, _) => Finding::UploadAborted,
         // Not stopped, and not sent either: the window is full.
         (Outcome::Stalled, None)
-            if seen.received == Received::Nothing && seen.early == Some(true) =>
+            if client == Client::H3SendsFirst
+                && seen.received == Received::Nothing
+                && seen.early == Some(true) =>
         {
             Finding::UploadUnread
         }
@@ -259,6 +261,9 @@ mod tests {
             ..refused()
         };
         assert_http3(&unread, &[Finding::UploadUnread]);
+        for reads in [Client::H3Stops, Client::H3SendsAll] {
+            assert_eq!(findings(&unread, None, reads), [Finding::ResponseUnended]);
+        }
         let part = Observation {
             received: Received::Part,
             ..unread.clone()

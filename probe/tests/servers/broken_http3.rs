@@ -198,6 +198,13 @@ pub(crate) fn neither_reads_nor_stops() -> SocketAddr {
     })
 }
 
+pub(crate) fn neither_reads_nor_responds() -> SocketAddr {
+    serve(|request| async move {
+        let _open = request;
+        pending().await
+    })
+}
+
 pub(crate) fn never_ends_its_response() -> SocketAddr {
     serve(|mut request| async move {
         request.send.write_all(REFUSAL).await?;

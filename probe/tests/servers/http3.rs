@@ -41,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         test("response_in_pieces_is_whole", pieces),
         test("empty_frames_do_not_end_a_response", empty_frames),
+        test("unread_upload_blocks_a_client_that_sends_first", unread),
         test("malformed_response_is_incomplete", malformed),
         test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
@@ -164,6 +165,21 @@ fn empty_frames() {
     };
     let report = run(&url, &options);
     assert_eq!(found(&report), [Finding::ResponseUnended], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Stalled; 3]);
+}
+
+fn unread() {
+    let server = broken_http3::neither_reads_nor_responds();
+    let url = format!("https://localhost:{}/", server.port());
+    let options = Options {
+        timeout: IMPATIENCE,
+        ..http3_options(&CLIENTS)
+    };
+    let report = run(&url, &options);
+    let findings = report.clients.iter().map(|client| &client.runs[0].findings);
+    let findings: Vec<_> = findings.flatten().copied().collect();
+    let of_readers = Finding::ResponseUnended;
+    assert_eq!(findings, [of_readers, of_readers, Finding::UploadUnread]);
     assert_eq!(outcomes(&report.clients), [Outcome::Stalled; 3]);
 }
 
