@@ -74,11 +74,6 @@ impl Log {
         self.lock().failed_write.get_or_insert(error.into());
     }
 
-    /// Notes a byte that moved above the socket, on a stream of HTTP/3.
-    pub(crate) fn note_movement(&self) {
-        self.lock().moved_at = Instant::now();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Notes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     body::{Body, Pace},
-    context::{Context, idle, milliseconds, unsent},
+    context::{Context, milliseconds, unsent},
     observation::{Observation, Received},
     socket::Log,
 };
@@ -68,11 +68,10 @@ pub(crate) async fn run(client: Http3, context: &Context) -> Result<Observation,
     };
     let start = Instant::now();
     let mut upload = Upload::new(context, &connection, body);
-    let log = upload.sending.log.clone();
     let is_idle = select! {
         biased;
         () = upload.play(client, request) => false,
-        () = idle(&log, context.options.timeout) => true,
+        () = idle(&connection, context.options.timeout) => true,
     };
     let seen = match upload.sending.unsent.take() {
         Some(why) => Err(why),
@@ -80,6 +79,27 @@ pub(crate) async fn run(client: Http3, context: &Context) -> Result<Observation,
     };
     close(&connection);
     seen
+}
+
+/// Completes when nothing has moved on the streams for `timeout`, or for an eighth longer.
+async fn idle(connection: &Connection, timeout: Duration) {
+    // quinn has no event for it.
+    const LOOKS: u32 = 8;
+    let mut moved = movements(connection);
+    let mut still = 0;
+    while still < LOOKS {
+        sleep(timeout / LOOKS).await;
+        let now = movements(connection);
+        still = if now == moved { still + 1 } else { 0 };
+        moved = now;
+    }
+}
+
+/// Counts what arrives: a part of the response, or the receipt for a part of the upload. quinn
+/// accepts up to 10 MB that it has yet to send, and a `PING` of the server moves no byte.
+fn movements(connection: &Connection) -> u64 {
+    let frames = connection.stats().frame_rx;
+    frames.stream + frames.acks
 }
 
 struct Upload {
@@ -103,7 +123,6 @@ struct Sending {
 
 /// The response.
 struct Download {
-    log: Log,
     connection: Connection,
     to_head: bool,
     status: Option<u16>,
@@ -121,11 +140,10 @@ struct Download {
 
 impl Upload {
     fn new(context: &Context, connection: &Connection, body: Body) -> Self {
-        let log = Log::new();
         Self {
             connection: connection.clone(),
             sending: Sending {
-                log: log.clone(),
+                log: Log::new(),
                 body,
                 pace: Pace::new(context.options.rate),
                 sent: 0,
@@ -134,7 +152,6 @@ impl Upload {
                 unsent: None,
             },
             download: Download {
-                log,
                 connection: connection.clone(),
                 to_head: context.options.method == Method::HEAD,
                 status: None,
@@ -286,7 +303,6 @@ impl Sending {
                 if let Err(error) = stream.send_data(part).await {
                     return self.fail(&error);
                 }
-                self.log.note_movement();
                 self.sent += length;
             }
         }
@@ -333,7 +349,6 @@ impl Download {
     async fn read_head(&mut self, stream: &mut ReceiveHalf) -> Result<(), StreamError> {
         let response = loop {
             let response = stream.recv_response().await?;
-            self.log.note_movement();
             if !response.status().is_informational() {
                 break response;
             }
@@ -358,7 +373,6 @@ impl Download {
         let mut length = 0;
         loop {
             let data = stream.recv_data().await?;
-            self.log.note_movement();
             if let Some(data) = data {
                 length += data.remaining() as u64;
                 continue;

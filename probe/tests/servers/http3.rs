@@ -17,7 +17,9 @@ use testkit::{
 
 use crate::{
     broken_http3::{self, H3_NO_ERROR, H3_REQUEST_CANCELLED},
-    stage::{IMPATIENCE, LIMIT, Server, found, http3_options, options, run, with_http1_headers},
+    stage::{
+        self, IMPATIENCE, LIMIT, Server, found, http3_options, options, run, with_http1_headers,
+    },
 };
 
 const CLIENTS: [Client; 3] = [Client::H3Stops, Client::H3SendsAll, Client::H3SendsFirst];
@@ -42,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("response_in_pieces_is_whole", pieces),
         test("empty_frames_do_not_end_a_response", empty_frames),
         test("unread_upload_blocks_a_client_that_sends_first", unread),
+        test("upload_in_quinns_buffer_is_not_idle", slow_uplink),
         test("malformed_response_is_incomplete", malformed),
         test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
@@ -181,6 +184,20 @@ fn unread() {
     let of_readers = Finding::ResponseUnended;
     assert_eq!(findings, [of_readers, of_readers, Finding::UploadUnread]);
     assert_eq!(outcomes(&report.clients), [Outcome::Stalled; 3]);
+}
+
+fn slow_uplink() {
+    let server = Server::good_with_http3(&Certificate::new());
+    let uplink = stage::slow_uplink(server.addr);
+    let options = Options {
+        // quinn accepts all of it at once, and sends it for more than 3 s.
+        size: 1 << 20,
+        timeout: Duration::from_secs(2),
+        ..http3_options(&[Client::H3SendsAll])
+    };
+    let report = run(&format!("https://localhost:{}/", uplink.port()), &options);
+    assert_eq!(found(&report), [Finding::NotEarly], "{report:#?}");
+    assert_eq!(outcomes(&report.clients), [Outcome::Whole]);
 }
 
 fn malformed() {

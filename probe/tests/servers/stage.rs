@@ -2,8 +2,9 @@
 
 use std::{
     future::{Future, ready},
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -168,6 +169,34 @@ pub(crate) fn quic(certificate: &Certificate) -> Endpoint {
     let tls = QuicServerConfig::try_from(tls).unwrap();
     let config = ServerConfig::with_crypto(Arc::new(tls));
     Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+}
+
+/// Relays datagrams of one client to the server, at most one in 5 ms, and all replies.
+pub(crate) fn slow_uplink(server: SocketAddr) -> SocketAddr {
+    let bind = || Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+    let (front, back) = (bind(), bind());
+    back.connect(server).unwrap();
+    let addr = front.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 1 << 16];
+        let (length, client) = front.recv_from(&mut buffer).unwrap();
+        back.send(&buffer[..length]).unwrap();
+        thread::spawn({
+            let (front, back) = (Arc::clone(&front), Arc::clone(&back));
+            move || {
+                let mut buffer = [0; 1 << 16];
+                while let Ok(length) = back.recv(&mut buffer) {
+                    front.send_to(&buffer[..length], client).unwrap();
+                }
+            }
+        });
+        while let Ok(length) = front.recv(&mut buffer) {
+            thread::sleep(Duration::from_millis(5));
+            // The server may have gone.
+            let _ = back.send(&buffer[..length]);
+        }
+    });
+    addr
 }
 
 /// Returns a handle without a time in which an upload has to end: a test may run on a busy machine.
