@@ -25,6 +25,20 @@ impl Volume {
         self.most.saturating_sub(self.sent())
     }
 
+    /// Takes the bytes of a datagram, if they are left.
+    pub(crate) fn reserve(&self, bytes: u64) -> bool {
+        let take = |sent: u64| {
+            let sent = sent.checked_add(bytes)?;
+            (sent <= self.most).then_some(sent)
+        };
+        self.sent.fetch_update(Relaxed, Relaxed, take).is_ok()
+    }
+
+    /// Returns the reserved bytes of a datagram that was not sent.
+    pub(crate) fn give_back(&self, bytes: u64) {
+        self.sent.fetch_sub(bytes, Relaxed);
+    }
+
     pub(crate) fn spend(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Relaxed);
     }
@@ -41,5 +55,15 @@ mod tests {
         assert_eq!((volume.sent(), volume.left()), (4, 6));
         volume.spend(8);
         assert_eq!(volume.left(), 0);
+    }
+
+    #[test]
+    fn only_bytes_that_are_left_are_reserved() {
+        let volume = Volume::new(10);
+        assert!(volume.reserve(8));
+        assert!(!volume.reserve(3) && !volume.reserve(u64::MAX));
+        assert!(volume.reserve(2));
+        volume.give_back(8);
+        assert_eq!((volume.sent(), volume.left()), (2, 8));
     }
 }

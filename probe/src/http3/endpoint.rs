@@ -121,13 +121,15 @@ impl AsyncUdpSocket for Metered {
     /// Sends, or drops what would exceed the volume: an error would leave quinn without a driver.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let length = transmit.contents.len() as u64;
-        if length > self.volume.left() {
+        if !self.volume.reserve(length) {
             self.is_used_up.store(true, Relaxed);
             return Ok(());
         }
-        self.socket.try_send(transmit)?;
-        self.volume.spend(length);
-        Ok(())
+        let sent = self.socket.try_send(transmit);
+        if sent.is_err() {
+            self.volume.give_back(length);
+        }
+        sent
     }
 
     fn poll_recv(
@@ -198,5 +200,50 @@ mod tests {
             let length = receiver.recv(&mut buffer).await.unwrap();
             assert_eq!(&buffer[..length], expected);
         }
+    }
+
+    /// A socket whose buffer is full.
+    #[derive(Debug)]
+    struct Full;
+
+    impl AsyncUdpSocket for Full {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            unimplemented!("the test does not wait")
+        }
+
+        fn try_send(&self, _: &Transmit<'_>) -> io::Result<()> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn poll_recv(
+            &self,
+            _: &mut Task<'_>,
+            _: &mut [IoSliceMut<'_>],
+            _: &mut [RecvMeta],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok((Ipv4Addr::LOCALHOST, 0).into())
+        }
+    }
+
+    #[test]
+    fn datagram_that_is_not_sent_costs_no_volume() {
+        let metered = Metered {
+            socket: Arc::new(Full),
+            volume: Arc::new(Volume::new(5)),
+            is_used_up: Arc::default(),
+        };
+        let transmit = Transmit {
+            destination: metered.local_addr().unwrap(),
+            ecn: None,
+            contents: b"abc",
+            segment_size: None,
+            src_ip: None,
+        };
+        assert!(metered.try_send(&transmit).is_err());
+        assert_eq!(metered.volume.left(), 5);
     }
 }
