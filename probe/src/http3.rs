@@ -19,9 +19,9 @@ pub(crate) async fn offer(context: &Context) -> Result<Endpoint, String> {
         return Err("HTTP/3 needs https://".to_owned());
     }
     let port = match alt_svc::port(context).await {
-        Some(port) => port,
-        None if context.options.http3_without_alt_svc => context.target.addr().port(),
-        None => return Err("no Alt-Svc names h3; --only tries it nevertheless".to_owned()),
+        Ok(port) => port,
+        Err(_) if context.options.http3_without_alt_svc => context.target.addr().port(),
+        Err(why) => return Err(format!("{why}; --only tries it nevertheless")),
     };
     let endpoint = Endpoint::new(context, port).map_err(|error| error.to_string())?;
     let connection = endpoint.connect().await?;

@@ -14,22 +14,30 @@ use crate::{connection::Properties, context::Context, http1};
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 128;
 
-/// Returns the UDP port for h3 on the same host, if the response to a GET names one.
+/// Returns the UDP port for h3 on the same host that the response to a GET names, or why none is
+/// known.
 ///
 /// Asks for the URL, and then for `/`: some servers send `Alt-Svc` only with a success.
-pub(super) async fn port(context: &Context) -> Option<u16> {
+pub(super) async fn port(context: &Context) -> Result<u16, String> {
     let path = context.target.path();
     let root = Some("/").filter(|root| *root != path);
+    let mut why = "no Alt-Svc names h3".to_owned();
     for path in [Some(path), root].into_iter().flatten() {
-        let values = timeout(context.options.timeout, ask(context, path)).await;
-        let Ok(Ok(values)) = values else { continue };
+        let asked = timeout(context.options.timeout, ask(context, path)).await;
+        let values = match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(values) => values,
+            Err(error) => {
+                why = format!("Alt-Svc could not be read from {path}: {error}");
+                continue;
+            }
+        };
         let host = context.target.url().host_str().unwrap_or_default();
         let mut ports = values.iter().filter_map(|value| h3_port(value, host));
         if let Some(port) = ports.next() {
-            return Some(port);
+            return Ok(port);
         }
     }
-    None
+    Err(why)
 }
 
 /// Sends a GET. Returns the values of `Alt-Svc` in its response.
@@ -44,8 +52,11 @@ async fn ask(context: &Context, path: &str) -> io::Result<Vec<String>> {
             return Ok(values);
         }
         let read = connection.stream.read_buf(&mut bytes).await?;
-        if read == 0 || bytes.len() > MAX_HEAD {
-            return Err(io::ErrorKind::InvalidData.into());
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if bytes.len() > MAX_HEAD {
+            return Err(io::Error::other("the response head is too long"));
         }
     }
 }

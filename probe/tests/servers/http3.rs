@@ -49,6 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("client_that_stops_cancels_its_request", cancelled),
         test("port_in_alt_svc_is_probed", advertised),
         test("server_without_alt_svc_is_not_probed", not_advertised),
+        test("failed_get_is_the_reason_not_to_probe", failed_get),
         test("server_without_tls_is_not_probed", without_tls),
         test("closed_udp_port_is_not_probed", closed_port),
         test("certificate_is_checked", certificate),
@@ -248,6 +249,15 @@ fn not_advertised() {
         let server = Server::good_with_certificate(&certificate, alt_svc);
         assert_skipped(&url(&server), &[Client::Stops, Client::H3Stops], "Alt-Svc");
     }
+}
+
+fn failed_get() {
+    // No TCP socket has its port.
+    let server = Server::good_with_http3(&Certificate::new());
+    let error = stage::try_run(&url(&server), &options(&[Client::H3Stops])).unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains("Alt-Svc could not be read"), "{words}");
+    assert!(words.contains("refused"), "{words}");
 }
 
 fn without_tls() {

@@ -17,7 +17,7 @@ use axum::{
     routing::any,
 };
 use axum_server::tls_rustls::RustlsConfig;
-use early_response_probe::{Client, Finding, Options, Report, Target, probe};
+use early_response_probe::{Client, Finding, Options, ProbeError, Report, Target, probe};
 use quinn::{Endpoint, Incoming, ServerConfig, crypto::rustls::QuicServerConfig};
 use testkit::{client::PATIENCE, tls::Certificate};
 use tokio::{
@@ -252,10 +252,14 @@ pub(crate) fn with_http1_headers(mut options: Options) -> Options {
 }
 
 pub(crate) fn run(url: &str, options: &Options) -> Report {
+    try_run(url, options).unwrap()
+}
+
+pub(crate) fn try_run(url: &str, options: &Options) -> Result<Report, ProbeError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(async {
         let target = Target::new(url).await.unwrap();
-        probe(&target, options, |_| {}).await.unwrap()
+        probe(&target, options, |_| {}).await
     })
 }
 
