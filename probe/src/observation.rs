@@ -49,7 +49,9 @@ pub struct Observation {
     /// it.
     pub reset: Option<String>,
     /// Whether a write had failed, or a reset had arrived, before the client had read the whole
-    /// response. Linux keeps the unread bytes, other systems discard them.
+    /// response. Linux keeps the unread bytes, other systems discard them. Over HTTP/2 and HTTP/3,
+    /// whether the server had stopped the upload in a way that is a failure for this client, or had
+    /// closed the connection.
     pub reset_before_whole: bool,
     /// The error code with which the server reset the stream: over HTTP/2 before the upload was
     /// sent, over HTTP/3 before the response ended.
