@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::{Bytes, BytesMut};
+use http::header::HOST;
 use tokio::{
     io::{AsyncWriteExt, WriteHalf},
     time::Instant,
@@ -153,17 +154,48 @@ pub(crate) fn get(context: &Context, path: &str) -> Vec<u8> {
 }
 
 fn start(context: &Context, method: &str, path: &str, version: &str) -> Vec<u8> {
-    let mut head = format!(
-        "{method} {path} HTTP/{version}\r\nHost: {}\r\nUser-Agent: {}\r\nAccept: */*\r\n",
-        context.target.authority(),
-        crate::USER_AGENT
-    )
-    .into_bytes();
-    for (name, value) in &context.options.headers {
+    let headers = &context.options.headers;
+    let agent = crate::USER_AGENT;
+    let mut head =
+        format!("{method} {path} HTTP/{version}\r\nUser-Agent: {agent}\r\nAccept: */*\r\n")
+            .into_bytes();
+    if !headers.contains_key(HOST) {
+        head.extend(format!("Host: {}\r\n", context.target.authority()).into_bytes());
+    }
+    for (name, value) in headers {
         head.extend(name.as_str().bytes());
         head.extend(b": ");
         head.extend(value.as_bytes());
         head.extend(b"\r\n");
     }
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{connection::Connector, options::Options, target::Target, volume::Volume};
+
+    #[tokio::test]
+    async fn host_of_the_user_is_the_only_one() {
+        let target = Target::new("http://127.0.0.1:1/").await.unwrap();
+        let volume = Arc::new(Volume::new(0));
+        let mut context = Context {
+            connector: Connector::new(&target, Duration::ZERO, &volume, false),
+            target,
+            options: Options::default(),
+            http3: Err("not selected".to_owned()),
+        };
+        let hosts = |context: &Context| {
+            let head = String::from_utf8(get(context, "/")).unwrap().to_lowercase();
+            let lines = head.lines().filter(|line| line.starts_with("host:"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&context), ["host: 127.0.0.1:1"]);
+        let other = "other.example".parse().unwrap();
+        context.options.headers.insert("host", other);
+        assert_eq!(hosts(&context), ["host: other.example"]);
+    }
 }
