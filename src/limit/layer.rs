@@ -12,8 +12,8 @@ use crate::{budget::Least, observe::Observer};
 ///
 /// - `Content-Length` over the limit: 413 immediately. The service is not called.
 /// - More bytes than the limit while the body streams: 413, no matter how the service treats the
-///   error at the end of its body, unless it panics. The service runs to its end, and its response is dropped. A
-///   response that has begun is [aborted](super::ResponseAborted).
+///   error at the end of its body, unless it panics. The service runs to its end, and its response
+///   is dropped. A response that has begun is [aborted](super::ResponseAborted).
 /// - A `Content-Length` that is not a number, or several that differ: 400.
 /// - No length, if one is [required](Self::require_content_length): 411.
 /// - A body slower than the [minimum rate](Self::min_rate), silent for longer than the

@@ -206,9 +206,15 @@ mod tests {
     #[derive(Debug)]
     struct Full;
 
+    impl UdpPoller for Full {
+        fn poll_writable(self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
     impl AsyncUdpSocket for Full {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-            unimplemented!("the test does not wait")
+            Box::pin(Self)
         }
 
         fn try_send(&self, _: &Transmit<'_>) -> io::Result<()> {
