@@ -45,10 +45,14 @@ impl Paced {
         let upload = SendFirst::post(path, Framing::ContentLength, length);
         let upload = upload.header("Connection: close");
         let mut socket = connect_from(self.from, addr).expect("the server listens");
+        // The first piece leaves with the head. Otherwise the server may find a newcomer that has
+        // sent nothing, and evict it for the next one.
+        let mut piece = upload.head().into_bytes();
         let mut write = || {
-            socket.write_all(upload.head().as_bytes())?;
             for _ in 0..self.pieces {
-                socket.write_all(&vec![0; self.piece])?;
+                piece.resize(piece.len() + self.piece, 0);
+                socket.write_all(&piece)?;
+                piece.clear();
                 thread::sleep(self.pause);
             }
             Ok(())
