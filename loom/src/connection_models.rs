@@ -70,6 +70,22 @@ fn a_late_end_says_nothing_of_the_next_request() {
     });
 }
 
+/// The end of an earlier body does not undo a later request without a body, which is at its end.
+#[test]
+fn a_late_end_does_not_undo_a_request_without_a_body() {
+    model(|| {
+        let connection = Arc::new(Connection::default());
+        let first = connection.begin();
+        let late = with(&connection, move |connection| connection.finish(first));
+        connection.begin_bodiless();
+        assert!(connection.is_finished());
+        late.join().unwrap();
+        assert!(connection.is_finished());
+        connection.begin();
+        assert!(!connection.is_finished());
+    });
+}
+
 /// The connection itself asserts this in `is_finished`.
 #[test]
 fn end_is_not_seen_before_its_beginning() {

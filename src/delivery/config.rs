@@ -360,7 +360,8 @@ impl Default for StreamLinger {
     }
 }
 
-type Key = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
+/// Finds the key of a request's client in its head.
+pub(super) type KeyOfHead = dyn Fn(&Parts) -> Option<u64> + Send + Sync;
 
 /// Finds the client whose slots a request takes.
 #[derive(Clone, Default)]
@@ -369,7 +370,7 @@ pub(crate) enum RequestKey {
     #[default]
     Each,
     /// The key of the client is a function of the request's head.
-    Head(Arc<Key>),
+    Head(Arc<KeyOfHead>),
     /// All requests are of one client.
     One(Peer),
 }

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use http::Request;
-
-use super::{config::RequestKey, handle::DeliveryHandle};
+use super::{
+    config::{KeyOfHead, RequestKey},
+    handle::DeliveryHandle,
+};
 use crate::shared::{connection::Connection, peer::Peer};
 
 /// The state that all requests of a connection share, or all requests of a service if the
@@ -17,20 +18,17 @@ pub(super) struct DeliveryContext {
 }
 
 impl DeliveryContext {
-    /// Returns the request, and the key of its client if the user's closure finds it.
+    /// Returns the user's closure that finds the key of a request's client, if it is needed.
     #[inline]
-    pub(super) fn with_key<B>(&self, request: Request<B>) -> (Request<B>, Option<u64>) {
+    pub(super) fn key_of_head(&self) -> Option<&KeyOfHead> {
         match (&self.connection, &self.peer_key) {
-            (None, RequestKey::Head(key)) => {
-                let (head, body) = request.into_parts();
-                let key = key(&head);
-                (Request::from_parts(head, body), key)
-            }
-            _ => (request, None),
+            (None, RequestKey::Head(key)) => Some(&**key),
+            _ => None,
         }
     }
 
-    /// Returns the client of a request with this [key](Self::with_key).
+    /// Returns the client of a request with this key, which [`key_of_head`](Self::key_of_head)
+    /// finds.
     pub(super) fn peer(&self, key: Option<u64>) -> Peer {
         match (&self.connection, &self.peer_key) {
             (Some(connection), _) => connection.peer(),

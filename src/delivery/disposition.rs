@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Disposition {
     pub(super) context: Arc<DeliveryContext>,
-    /// The client whose slots a drain takes: see [`DeliveryContext::with_key`].
+    /// The client whose slots a drain takes: see [`DeliveryContext::key_of_head`].
     pub(super) key: Option<u64>,
     /// Whether to hold the write gate of the connection, if it is combined. Set for streams
     /// whose body has a known length.

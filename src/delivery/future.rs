@@ -78,6 +78,8 @@ struct InlineDrain<ReqB, ResB> {
     handoff: BodyHandoff<ReqB, Disposition>,
     disposition: Disposition,
     discarding: Discarding,
+    /// The time at which the response was ready.
+    ready: std::time::Instant,
     /// Whether the part of the body that has not arrived is drained. If not, the connection closes.
     drains: bool,
     turns: u8,
@@ -206,17 +208,21 @@ impl<B: Body + Unpin + Send + 'static> UnreadWatch<B> {
         let facts = rest.facts(is_too_large(&response), disposition.persistent);
         let action = facts.action(disposition.handle().drain.budget());
         match action {
-            BodyAction::Drain | BodyAction::TakeOrClose => Judged::Take(Box::new(InlineDrain {
-                response,
-                rest,
-                handoff,
-                disposition,
-                discarding: Discarding::new(Instant::now().into_std()),
-                drains: action == BodyAction::Drain,
-                turns: 0,
-                held: None,
-                over: None,
-            })),
+            BodyAction::Drain | BodyAction::TakeOrClose => {
+                let ready = Instant::now().into_std();
+                Judged::Take(Box::new(InlineDrain {
+                    response,
+                    rest,
+                    handoff,
+                    disposition,
+                    discarding: Discarding::new(ready),
+                    ready,
+                    drains: action == BodyAction::Drain,
+                    turns: 0,
+                    held: None,
+                    over: None,
+                }))
+            }
             BodyAction::Close | BodyAction::CloseUnasked => {
                 say_close(&mut response);
                 disposition.close(rest, &handoff, action == BodyAction::Close);
@@ -251,7 +257,10 @@ where
             true => (self.disposition.handle().drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
-        let now = Instant::now().into_std();
+        let now = match self.turns {
+            0 => self.ready,
+            _ => Instant::now().into_std(),
+        };
         let mut came = false;
         for _ in 0..FRAMES_PER_TURN {
             if self.rest.is_end_stream() {

@@ -86,7 +86,7 @@ where
     #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         if !request.body().is_end_stream() {
-            return self.follow(request);
+            return self.follow(request, |body| body);
         }
         self.note_bodiless(&request);
         self.pass(|inner| inner.call(request.map(TrackedBody::untracked)))
@@ -116,17 +116,39 @@ impl<S> Delivery<S> {
         ResponseFuture::new(call(&mut self.inner), None)
     }
 
-    /// Calls the service with a request, and tracks its body.
-    #[inline(never)]
-    fn follow<ReqB, ResB>(
+    /// Calls the service with a request, and tracks its body. `convert` makes the body that the
+    /// service takes.
+    #[inline]
+    pub(crate) fn follow<ReqB, B, ResB>(
         &mut self,
         request: Request<ReqB>,
+        convert: impl FnOnce(TrackedBody<ReqB>) -> B,
     ) -> ResponseFuture<S::Future, ReqB, ResB>
     where
-        S: Service<Request<TrackedBody<ReqB>>, Response = Response<ResB>>,
+        S: Service<Request<B>, Response = Response<ResB>>,
         ReqB: Body + Unpin + Send + 'static,
     {
-        let (request, key) = self.context.with_key(request);
+        match self.context.key_of_head() {
+            None => self.track(request, None, convert),
+            Some(key_of) => {
+                let (head, body) = request.into_parts();
+                let key = key_of(&head);
+                self.track(Request::from_parts(head, body), key, convert)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn track<ReqB, B, ResB>(
+        &mut self,
+        request: Request<ReqB>,
+        key: Option<u64>,
+        convert: impl FnOnce(TrackedBody<ReqB>) -> B,
+    ) -> ResponseFuture<S::Future, ReqB, ResB>
+    where
+        S: Service<Request<B>, Response = Response<ResB>>,
+        ReqB: Body + Unpin + Send + 'static,
+    {
         let (version, headers) = (request.version(), request.headers());
         let http1 = version <= Version::HTTP_11;
         let length = request.body().size_hint().exact();
@@ -154,7 +176,7 @@ impl<S> Delivery<S> {
         };
         let request = request.map(|body| {
             let rest = UnreadBody::new(body, expects_continue, numbered);
-            TrackedBody::tracked(rest, handoff, unread)
+            convert(TrackedBody::tracked(rest, handoff, unread))
         });
         ResponseFuture::new(self.inner.call(request), Some(watch))
     }

@@ -71,15 +71,6 @@ impl<B> TrackedBody<B> {
             rest.end(progress);
         }
     }
-
-    /// Returns the inner body if it is not tracked. Otherwise returns `self` as the error.
-    #[cfg(feature = "axum")]
-    pub(crate) fn into_untracked(self) -> Result<B, Self> {
-        match self.0 {
-            Inner::Untracked(body) => Ok(body),
-            tracked @ Inner::Tracked(_) => Err(Self(tracked)),
-        }
-    }
 }
 
 impl<B: Body + Unpin> Body for TrackedBody<B> {

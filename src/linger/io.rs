@@ -2,6 +2,7 @@ use std::{
     any::type_name,
     fmt,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -17,6 +18,7 @@ use tokio::{
 use super::{
     Linger,
     discard::{CHUNKS_PER_TURN, Found, poll_discard, write_past_readiness},
+    gather::{GATHERED, gather},
     half_close::HalfCloseHold,
     handle::ClosingGuard,
     handoff::{HalfClosed, LingerHandoff, Owes, Written, poll_write_all},
@@ -445,6 +447,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> AsyncWrite for LingerIo<T> {
             return self.poll_write(cx, buf);
         }
         ready!(self.poll_write_close_notify(cx))?;
+        let mut buffer = [const { MaybeUninit::uninit() }; GATHERED];
+        let mut buffer = ReadBuf::uninit(&mut buffer);
+        if gather(bufs, &mut buffer) {
+            let write = self.as_mut().socket().poll_write(cx, buffer.filled());
+            return self.after_write(cx, write, buffer.filled());
+        }
         let write = self.as_mut().socket().poll_write_vectored(cx, bufs);
         let begin = bufs.iter().find(|buf| !buf.is_empty());
         self.after_write(cx, write, begin.map_or(&[], |buf| buf))

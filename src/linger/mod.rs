@@ -12,6 +12,7 @@
 pub(crate) mod config;
 mod discard;
 mod fd_limit;
+mod gather;
 mod half_close;
 pub(crate) mod handle;
 mod handoff;

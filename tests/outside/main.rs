@@ -14,7 +14,9 @@ mod grpc_clients;
 mod proxies;
 
 fn main() {
+    // The browsers take longest, so they begin first.
     testkit::outside::run(&[
+        ("browsers", browsers::trials),
         ("form", form::trials),
         ("clients", clients::trials),
         #[cfg(feature = "tonic")]
@@ -22,6 +24,5 @@ fn main() {
         ("proxies", proxies::trials),
         ("differential", differential::trials),
         ("cors", cors::trials),
-        ("browsers", browsers::trials),
     ]);
 }

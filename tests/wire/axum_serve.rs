@@ -9,7 +9,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     time::Duration,
@@ -90,6 +90,50 @@ fn everything_that_axum_serves_is_served() {
             assert_eq!(ask(&mut socket), "hello");
         }
     }
+}
+
+/// Counts how often a route is wrapped in it.
+#[derive(Clone, Default)]
+struct Counts(Arc<AtomicUsize>);
+
+impl<S> Layer<S> for Counts {
+    type Service = S;
+
+    fn layer(&self, route: S) -> S {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        route
+    }
+}
+
+/// Returns how many routes are made for each of two connections.
+fn routes_made<F>(start: impl FnOnce(TcpListener, Router) -> F) -> [usize; 2]
+where
+    F: IntoFuture<Output = io::Result<()>, IntoFuture: Send + 'static>,
+{
+    let made = Counts::default();
+    let app = app().layer(made.clone());
+    let server = server(|listener| start(listener, app));
+    [(); 2].map(|()| {
+        assert_eq!(ask(&mut connect(server.addr)), "hello");
+        made.0.swap(0, Ordering::SeqCst)
+    })
+}
+
+/// axum makes them for each connection, unless `Router::into_make_service` has made them.
+#[test]
+fn routes_of_a_router_are_made_once() {
+    let guarded = || BodyGuardLayer::axum(MIB);
+    for [first, second] in [
+        routes_made(serve),
+        routes_made(|listener, app| serve(listener, guarded().layer(app))),
+        routes_made(|listener, app| axum::serve(listener, guarded().layer(app))),
+        routes_made(|listener, app| axum::serve(listener, app.into_make_service())),
+    ] {
+        assert!(first > 0);
+        assert_eq!(second, 0);
+    }
+    let [_, second] = routes_made(|listener, app| axum::serve(listener, app));
+    assert!(second > 0);
 }
 
 #[test]

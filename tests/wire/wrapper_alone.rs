@@ -219,13 +219,18 @@ impl AsyncWrite for Writes {
 }
 
 #[tokio::test]
-async fn vectored_writes_pass_through() {
+async fn vectored_writes_pass_and_small_ones_leave_as_one() {
     let mut io = LingerIo::new(Writes::default(), &Linger::default());
     assert!(io.is_write_vectored());
+    let content = vec![0; 4096];
+    let bufs = [IoSlice::new(b"one"), IoSlice::new(&content)];
+    assert_eq!(io.write_vectored(&bufs).await.unwrap(), 3 + 4096);
+    assert_eq!((io.get_ref().vectored, io.get_ref().plain), (1, 0));
     let bufs = [IoSlice::new(b"one"), IoSlice::new(b"two")];
     assert_eq!(io.write_vectored(&bufs).await.unwrap(), 6);
-    io.write_all(b"three").await.unwrap();
     assert_eq!((io.get_ref().vectored, io.get_ref().plain), (1, 1));
+    io.write_all(b"three").await.unwrap();
+    assert_eq!((io.get_ref().vectored, io.get_ref().plain), (1, 2));
     io.shutdown().await.unwrap();
     assert!(io.get_ref().flushed_before_shutdown);
 }

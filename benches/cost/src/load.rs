@@ -1,25 +1,30 @@
-//! Clients that send the next request as soon as they have a response.
+//! Clients that take turns with a server on one core.
+//!
+//! 32 clients send a request each, then read the responses. The server runs while they wait, and
+//! they run while the server has nothing to do. So its CPU time has no part of a core that sleeps
+//! and wakes, or of another thread that uses the same core. It wakes up once for 32 requests, so
+//! each request costs less, and a difference between two servers is a larger share of it.
 
 use std::{
-    io,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
-
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::Duration,
 };
 
 use crate::{
     Effort,
+    estimate::Estimate,
     measure::{Runs, rounds_of},
-    process::{Cores, on_core},
+    process::{Cores, on_core, take_turns},
     servers::Server,
 };
 
-/// The number of concurrent clients. They keep a server busy all the time.
+/// The number of clients that send before one of them reads.
 pub(crate) const CLIENTS: usize = 32;
+
+/// The time in which the server finishes what it does after its last response.
+const REST: Duration = Duration::from_millis(1);
 
 /// The request that is sent repeatedly.
 #[derive(Clone, Debug)]
@@ -39,182 +44,168 @@ pub(crate) enum Connections {
     Left,
 }
 
-/// The result of one run.
-#[derive(Clone, Copy, Debug)]
-struct Ran {
-    per_second: f64,
+/// The result of one round.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
     /// The server's CPU time per response, in microseconds.
     cpu: f64,
-    /// The share of a core that the server used.
-    busy: f64,
-    answered: u64,
+    /// How often the server went to sleep, per response.
+    sleeps: f64,
+    tally: Tally,
+}
+
+/// The outcomes of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) answered: u64,
     /// Responses that did not arrive, or not whole.
-    lost: u64,
+    pub(crate) lost: u64,
     /// Connections that the server closed after a response.
     closed: u64,
 }
 
-/// The results of all runs with one server and one load, round by round.
-pub(crate) struct Rounds(Vec<Ran>);
+/// The rounds of one server and one load: a list for each start of the server.
+pub(crate) struct Rounds(Vec<Vec<Round>>);
 
 impl Rounds {
-    fn figures(&self, figure: impl Fn(&Ran) -> f64) -> Vec<f64> {
-        self.0.iter().map(figure).collect()
+    /// Returns the server's CPU time per response, in microseconds.
+    pub(crate) fn cpu(&self) -> Estimate {
+        let medians = self.0.iter().map(|rounds| {
+            let cpu = rounds.iter().map(|round| round.cpu);
+            Runs::new(cpu.collect()).median()
+        });
+        Estimate::of(&medians.collect::<Vec<_>>())
     }
 
-    pub(crate) fn per_second(&self) -> Runs {
-        Runs::new(self.figures(|ran| ran.per_second))
+    /// Returns the ratio of the CPU times. Both servers were started together, and had their rounds
+    /// in turn.
+    pub(crate) fn against(&self, other: &Self) -> Estimate {
+        let starts = self.0.iter().zip(&other.0).map(|(one, other)| {
+            let figures = |rounds: &[Round]| rounds.iter().map(|round| round.cpu).collect();
+            let (one, other): (Vec<_>, Vec<_>) = (figures(one), figures(other));
+            Runs::ratios(&one, &other).median()
+        });
+        Estimate::of_ratios(&starts.collect::<Vec<_>>())
     }
 
-    pub(crate) fn cpu(&self) -> Runs {
-        Runs::new(self.figures(|ran| ran.cpu))
+    fn all(&self) -> impl Iterator<Item = &Round> {
+        self.0.iter().flatten()
     }
 
-    pub(crate) fn busy(&self) -> Runs {
-        Runs::new(self.figures(|ran| ran.busy))
+    fn sum(&self, count: impl Fn(&Tally) -> u64) -> f64 {
+        self.all().map(|round| count(&round.tally)).sum::<u64>() as f64
     }
 
-    pub(crate) fn per_second_against(&self, other: &Self) -> Runs {
-        let per_second = |ran: &Ran| ran.per_second;
-        Runs::ratios(&self.figures(per_second), &other.figures(per_second))
-    }
-
-    pub(crate) fn cpu_against(&self, other: &Self) -> Runs {
-        let cpu = |ran: &Ran| ran.cpu;
-        Runs::ratios(&self.figures(cpu), &other.figures(cpu))
+    /// Returns how often the server went to sleep, per response.
+    pub(crate) fn sleeps(&self) -> f64 {
+        Runs::new(self.all().map(|round| round.sleeps).collect()).median()
     }
 
     /// Returns the share of lost responses.
     pub(crate) fn lost(&self) -> f64 {
-        let lost: u64 = self.0.iter().map(|ran| ran.lost).sum();
-        let answered: u64 = self.0.iter().map(|ran| ran.answered).sum();
-        lost as f64 / (lost + answered) as f64
+        let lost = self.sum(|tally| tally.lost);
+        lost / (lost + self.sum(|tally| tally.answered))
     }
 
     /// Returns the share of responses after which a connection was closed instead of kept.
     pub(crate) fn closed(&self) -> f64 {
-        let closed: u64 = self.0.iter().map(|ran| ran.closed).sum();
-        let answered: u64 = self.0.iter().map(|ran| ran.answered).sum();
-        closed as f64 / answered as f64
+        self.sum(|tally| tally.closed) / self.sum(|tally| tally.answered)
     }
 }
 
-/// Describes the runs for the page.
-pub(crate) fn in_words(effort: Effort, cores: Option<Cores>) -> String {
-    let Plan {
-        sets,
-        rounds,
-        lasts,
-    } = Plan::of(effort);
-    format!(
-        "{CLIENTS} clients send requests without pause; {}, both with one worker thread. {} rounds \
-         of {} ms in turn, with the servers restarted {sets} times. A ratio is the median of the \
-         ratios within each round.",
-        Cores::in_words(cores),
-        sets * rounds,
-        lasts.as_millis(),
-    )
-}
-
-struct Plan {
-    /// How often the servers are restarted, because the memory layout of a process affects its
-    /// speed.
-    sets: usize,
+/// The number of requests for a figure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// How often the servers are started, because the memory layout of a process affects its
+    /// speed. The confidence intervals are those of the starts.
+    starts: usize,
     /// The rounds with the same processes.
     rounds: usize,
-    lasts: Duration,
+    /// The requests of a client in a round.
+    each: usize,
 }
 
 impl Plan {
-    fn of(effort: Effort) -> Self {
+    pub(crate) fn of(effort: Effort) -> Self {
         Self {
-            sets: effort.of(6, 1),
-            rounds: effort.of(20, 3),
-            lasts: Duration::from_millis(effort.of(120, 100)),
+            starts: effort.of(32, 3),
+            rounds: effort.of(64, 3),
+            each: 32,
         }
+    }
+
+    /// Describes the method for the page.
+    pub(crate) fn in_words(self) -> String {
+        let Self {
+            starts,
+            rounds,
+            each,
+        } = self;
+        let requests = (starts * rounds * each * CLIENTS) as f64 / 1e6;
+        format!(
+            "CPU time of the server's process, user and system, per request. {CLIENTS} clients \
+             send a request each and then read, so the server and its clients take turns on one \
+             core. {requests:.1} million requests for each row: {starts} starts of the servers, \
+             each with {rounds} rounds of {} requests, the rows in turn. A ratio is the mean over \
+             the starts of the median ratio of two neighbouring rounds, with its 95 % confidence \
+             interval (Student's t, of the logarithms).",
+            each * CLIENTS
+        )
     }
 }
 
 /// Runs each load with its server, all of them in turn.
 pub(crate) fn compare(
-    effort: Effort,
-    cores: Option<Cores>,
+    plan: Plan,
     starts: &[&dyn Fn() -> Server],
     loads: &[(usize, Load)],
 ) -> Vec<Rounds> {
-    let Plan {
-        sets,
-        rounds,
-        lasts,
-    } = Plan::of(effort);
     let mut all: Vec<_> = loads.iter().map(|_| Rounds(Vec::new())).collect();
-    for _ in 0..sets {
+    for _ in 0..plan.starts {
         let servers: Vec<_> = starts.iter().map(|start| start()).collect();
-        let mut runs: Vec<_> = loads
+        servers
             .iter()
-            .map(|(server, load)| {
-                let server = &servers[*server];
-                move || load.run(server, lasts, cores)
-            })
-            .collect();
-        // The first run of each warms it up.
-        for run in &mut runs {
-            run();
-        }
-        let mut runs: Vec<_> = runs
-            .iter_mut()
-            .map(|run| run as &mut dyn FnMut() -> Ran)
-            .collect();
-        for (all, ran) in all.iter_mut().zip(rounds_of(rounds, &mut runs)) {
-            all.0.extend(ran);
-        }
+            .for_each(|server| take_turns(Some(&server.process)));
+        on_core(Cores::shared().map(|cores| cores.load), || {
+            take_turns(None);
+            let mut clients: Vec<_> = loads
+                .iter()
+                .map(|(server, load)| Clients::new(load, servers[*server].addr))
+                .collect();
+            let mut runs: Vec<_> = loads
+                .iter()
+                .zip(&mut clients)
+                .map(|((server, _), clients)| {
+                    let server = &servers[*server];
+                    move || clients.round(server, plan.each)
+                })
+                .collect();
+            // The first round of each warms it up.
+            for run in &mut runs {
+                run();
+            }
+            let mut runs: Vec<_> = runs
+                .iter_mut()
+                .map(|run| run as &mut dyn FnMut() -> Round)
+                .collect();
+            for (all, rounds) in all.iter_mut().zip(rounds_of(plan.rounds, &mut runs)) {
+                all.0.push(rounds);
+            }
+        });
     }
     all
 }
 
-impl Load {
-    fn run(&self, server: &Server, lasts: Duration, cores: Option<Cores>) -> Ran {
-        on_core(cores.map(|cores| cores.load), || {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_io().build().expect("a runtime");
-            let before = server.process.cpu();
-            let start = Instant::now();
-            let until = start + lasts;
-            let clients: Vec<_> = (0..CLIENTS)
-                .map(|_| runtime.spawn(Client::new(self.clone(), server.addr).ask_until(until)))
-                .collect();
-            let (mut answered, mut lost, mut closed) = (0, 0, 0);
-            for client in clients {
-                let client = runtime.block_on(client).expect("no client panics");
-                answered += client.answered;
-                lost += client.lost;
-                closed += client.closed;
-            }
-            let took = start.elapsed().as_secs_f64();
-            let cpu = (server.process.cpu() - before).as_secs_f64();
-            Ran {
-                per_second: answered as f64 / took,
-                cpu: cpu * 1e6 / answered as f64,
-                busy: cpu / took,
-                answered,
-                lost,
-                closed,
-            }
-        })
-    }
-}
-
-struct Client {
-    load: Load,
+/// The clients of one server.
+pub(crate) struct Clients<'a> {
+    load: &'a Load,
     addr: SocketAddr,
-    socket: Option<TcpStream>,
+    sockets: Vec<Option<TcpStream>>,
     /// The received part of a response.
-    buf: Vec<u8>,
+    buffer: Vec<u8>,
     /// The head of the latest response. The next response is usually as long.
     last: Option<Head>,
-    answered: u64,
-    lost: u64,
-    closed: u64,
+    tally: Tally,
 }
 
 /// The length of a response, and whether it closes the connection.
@@ -225,82 +216,114 @@ struct Head {
     closes: bool,
 }
 
-impl Client {
-    fn new(load: Load, addr: SocketAddr) -> Self {
+impl<'a> Clients<'a> {
+    pub(crate) fn new(load: &'a Load, addr: SocketAddr) -> Self {
         Self {
             load,
             addr,
-            socket: None,
-            buf: Vec::with_capacity(4096),
+            sockets: (0..CLIENTS).map(|_| None).collect(),
+            buffer: Vec::with_capacity(4096),
             last: None,
-            answered: 0,
-            lost: 0,
-            closed: 0,
+            tally: Tally::default(),
         }
     }
 
-    async fn ask_until(mut self, until: Instant) -> Self {
-        while Instant::now() < until {
-            match self.ask().await {
-                Ok(()) => self.answered += 1,
-                Err(_) => {
-                    self.socket = None;
-                    self.lost += 1;
+    fn round(&mut self, server: &Server, each: usize) -> Round {
+        thread::sleep(REST);
+        let (cpu, sleeps) = (server.process.cpu(), server.process.sleeps());
+        let tally = self.ask(each);
+        thread::sleep(REST);
+        let answered = tally.answered as f64;
+        Round {
+            cpu: (server.process.cpu() - cpu).as_secs_f64() * 1e6 / answered,
+            sleeps: (server.process.sleeps() - sleeps) as f64 / answered,
+            tally,
+        }
+    }
+
+    /// Sends this many requests from each client, and reads their responses.
+    pub(crate) fn ask(&mut self, each: usize) -> Tally {
+        self.tally = Tally::default();
+        for _ in 0..each {
+            for client in 0..CLIENTS {
+                if self.send(client).is_err() {
+                    self.sockets[client] = None;
+                }
+            }
+            for client in 0..CLIENTS {
+                match self.receive(client) {
+                    Ok(()) => self.tally.answered += 1,
+                    Err(_) => {
+                        self.sockets[client] = None;
+                        self.tally.lost += 1;
+                    }
                 }
             }
         }
-        self
+        self.tally
     }
 
-    async fn ask(&mut self) -> io::Result<()> {
-        let socket = match &mut self.socket {
+    fn send(&mut self, client: usize) -> io::Result<()> {
+        let socket = match &mut self.sockets[client] {
             Some(socket) => socket,
             none => {
-                let socket = TcpStream::connect(self.addr).await?;
+                let socket = TcpStream::connect(self.addr)?;
                 socket.set_nodelay(true)?;
                 none.insert(socket)
             }
         };
-        socket.write_all(&self.load.request).await?;
-        self.buf.clear();
+        socket.write_all(&self.load.request)
+    }
+
+    fn receive(&mut self, client: usize) -> io::Result<()> {
+        let Some(socket) = &mut self.sockets[client] else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        self.buffer.clear();
         let head = loop {
-            if socket.read_buf(&mut self.buf).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            read_some(socket, &mut self.buffer)?;
             match self.last {
-                Some(last) if last.length == self.buf.len() => break last,
+                Some(last) if last.length == self.buffer.len() => break last,
                 _ => {}
             }
-            if let Some(head) = Head::of(&self.buf).filter(|head| head.length <= self.buf.len()) {
+            let head = Head::of(&self.buffer);
+            if let Some(head) = head.filter(|head| head.length <= self.buffer.len()) {
                 break head;
             }
         };
-        let status = self.buf.get(9..12).unwrap_or_default();
-        assert_eq!(
-            status,
-            self.load.status.as_bytes(),
-            "{}",
-            self.buf.escape_ascii()
-        );
+        let status = self.buffer.get(9..12).unwrap_or_default();
+        let expected = self.load.status.as_bytes();
+        assert_eq!(status, expected, "{}", self.buffer.escape_ascii());
         self.last = Some(head);
         match self.load.connections {
             Connections::Kept if !head.closes => {}
             Connections::Kept => {
-                self.closed += 1;
-                self.socket = None;
+                self.tally.closed += 1;
+                self.sockets[client] = None;
             }
             Connections::Closed => {
-                self.buf.clear();
-                if socket.read_buf(&mut self.buf).await? != 0 {
+                if socket.read(&mut [0])? != 0 {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
-                self.socket = None;
+                self.sockets[client] = None;
             }
-            Connections::Left => self.socket = None,
+            Connections::Left => self.sockets[client] = None,
         }
         Ok(())
     }
 }
+
+fn read_some(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut chunk = [0; 4096];
+    match socket.read(&mut chunk)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => {
+            buffer.extend_from_slice(&chunk[..read]);
+            Ok(())
+        }
+    }
+}
+
 
 impl Head {
     /// Returns `None` if the head is incomplete.

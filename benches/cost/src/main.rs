@@ -1,13 +1,13 @@
 //! Measures the cost of refusals and the small cost of accepted requests. Each run compares ours
 //! with others. `cargo run --release` here measures everything and writes `../MEASUREMENTS.md`.
 
+mod accepted;
 mod capacity;
-mod closing;
 mod cores;
 mod discard;
 mod drained;
+mod estimate;
 mod growth;
-mod kept;
 mod latency;
 mod line;
 mod load;
@@ -25,6 +25,7 @@ mod servers;
 #[path = "../../../src/shared/mod.rs"]
 mod shared;
 mod slots;
+mod syscalls;
 
 use clap::{Parser, Subcommand};
 
@@ -74,9 +75,9 @@ impl Effort {
 }
 
 const MEASUREMENTS: &[Measurement] = &[
-    ("kept", kept::measure),
-    ("closing", closing::measure),
+    ("accepted", accepted::measure),
     ("refused", refused::measure),
+    ("syscalls", syscalls::measure),
     ("latency", latency::measure),
     ("discard", discard::measure),
     ("drained", drained::measure),

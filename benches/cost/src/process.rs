@@ -11,7 +11,7 @@ use std::{
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::resource::{Resource, getrlimit, setrlimit},
-    unistd::Pid,
+    unistd::{Pid, gettid},
 };
 
 /// A process that ends with its handle.
@@ -54,6 +54,24 @@ impl Process {
         Duration::from_nanos(nanoseconds.sum())
     }
 
+    /// Returns how often the running threads have gone to sleep.
+    pub(crate) fn sleeps(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id()))
+            .into_iter()
+            .flatten();
+        let sleeps = tasks.flatten().filter_map(|task| {
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            let mut lines = status.lines();
+            let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            sleeps.trim().parse::<u64>().ok()
+        });
+        sleeps.sum()
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_raw(self.0.id().try_into().expect("Linux counts them in an `i32`"))
+    }
+
     /// Returns the number of open files and sockets.
     pub(crate) fn descriptors(&self) -> usize {
         let open = fs::read_dir(format!("/proc/{}/fd", self.0.id()));
@@ -86,6 +104,15 @@ pub(crate) struct Cores {
 }
 
 impl Cores {
+    /// Returns the same core for both, so that they take turns.
+    pub(crate) fn shared() -> Option<Self> {
+        let server = Self::find()?.server;
+        Some(Self {
+            server,
+            load: server,
+        })
+    }
+
     /// Returns `None` if there is only one core, or no `taskset`.
     pub(crate) fn find() -> Option<Self> {
         let mut taskset = Command::new("taskset");
@@ -122,6 +149,22 @@ pub(crate) fn on_core<T: Send>(core: Option<usize>, run: impl FnOnce() -> T + Se
         run()
     };
     std::thread::scope(|scope| scope.spawn(pinned).join().expect("it does not panic"))
+}
+
+/// Lets the calling thread, or all threads of another process, run until they sleep. A thread that
+/// wakes up then does not preempt another (`SCHED_BATCH`, sched(7)).
+pub(crate) fn take_turns(other: Option<&Process>) {
+    let mut chrt = Command::new("chrt");
+    let process = match other {
+        Some(other) => {
+            chrt.arg("--all-tasks");
+            other.id()
+        }
+        None => gettid(),
+    };
+    let chrt = chrt.args(["--batch", "--pid", "0", &process.to_string()]);
+    let status = chrt.status().expect("`chrt` of util-linux");
+    assert!(status.success(), "{process}: {status}");
 }
 
 /// Raises the limit of file descriptors as far as the system allows.

@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::Path};
 
-use crate::process;
+use crate::{estimate::Estimate, process};
 
 /// The measurements of one run.
 pub(crate) struct Report {
@@ -32,50 +32,51 @@ pub(crate) struct Plot {
 
 /// A required value of a figure.
 pub(crate) struct Target {
-    pub(crate) what: String,
-    pub(crate) seen: f64,
-    pub(crate) bound: Bound,
+    what: String,
+    most: f64,
+    seen: Seen,
 }
 
-#[derive(Clone, Copy)]
-pub(crate) enum Bound {
-    AtMost(f64),
-    AtLeast(f64),
+enum Seen {
+    Figure(f64),
+    Estimate(Estimate),
 }
 
 impl Target {
-    pub(crate) fn at_most(bound: f64, what: impl Into<String>, seen: f64) -> Self {
+    pub(crate) fn at_most(most: f64, what: impl Into<String>, seen: f64) -> Self {
         Self {
             what: what.into(),
-            seen,
-            bound: Bound::AtMost(bound),
+            most,
+            seen: Seen::Figure(seen),
         }
     }
 
-    pub(crate) fn at_least(bound: f64, what: impl Into<String>, seen: f64) -> Self {
+    /// The interval decides: as a whole it is below the limit, or above, or the target is open.
+    pub(crate) fn estimated(most: f64, what: impl Into<String>, seen: Estimate) -> Self {
         Self {
             what: what.into(),
-            seen,
-            bound: Bound::AtLeast(bound),
-        }
-    }
-
-    fn is_met(&self) -> bool {
-        match self.bound {
-            Bound::AtMost(bound) => self.seen <= bound,
-            Bound::AtLeast(bound) => self.seen >= bound,
+            most,
+            seen: Seen::Estimate(seen),
         }
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bound = match self.bound {
-            Bound::AtMost(bound) => format!("≤ {bound}"),
-            Bound::AtLeast(bound) => format!("≥ {bound}"),
+        let Self { what, most, seen } = self;
+        let (low, high) = match seen {
+            Seen::Figure(seen) => (*seen, *seen),
+            Seen::Estimate(seen) => (seen.low, seen.high),
         };
-        let met = if self.is_met() { "met" } else { "**missed**" };
-        write!(f, "| {} | {bound} | {:.3} | {met} |", self.what, self.seen)
+        let verdict = match (low, high) {
+            (_, high) if high <= *most => "met",
+            (low, _) if low > *most => "**missed**",
+            _ => "open: the interval contains the limit",
+        };
+        match seen {
+            Seen::Figure(seen) => write!(f, "| {what} | ≤ {most} | {seen:.3} | {verdict} |"),
+            Seen::Estimate(seen) => write!(f, "| {what} | ≤ {most} | {seen} | {verdict} |"),
+        }
     }
 }
 

@@ -16,8 +16,9 @@ use testkit::outside::{Form, Need, Trial, repository, succeed, trial};
 use clients::{CLIENTS, Client, LOOPS, PATIENCE};
 use servers::Loop;
 
+/// The browsers, which take longest, begin first.
 fn main() {
-    testkit::outside::run(&[("clients", trials), ("controls", controls), ("form", form)]);
+    testkit::outside::run(&[("controls", controls), ("form", form), ("clients", trials)]);
 }
 
 fn tries() -> usize {
@@ -26,16 +27,19 @@ fn tries() -> usize {
 }
 
 fn trials() -> Vec<Trial> {
-    CLIENTS.into_iter().flat_map(trials_of).collect()
+    let (browsers, others): (Vec<_>, Vec<_>) =
+        CLIENTS.into_iter().partition(|client| client.is_browser());
+    let clients = browsers.into_iter().chain(others);
+    clients.flat_map(trials_of).collect()
 }
 
 /// Returns a trial for each scenario of a client. A browser plays all in one: its start takes long.
 fn trials_of(client: Client) -> Vec<Trial> {
     let needs = client.needs();
     let scenarios = client.scenarios();
-    let one_at_a_time = scenarios.chunks(match client {
-        Client::Chromium | Client::Firefox => usize::MAX,
-        _ => 1,
+    let one_at_a_time = scenarios.chunks(match client.is_browser() {
+        true => usize::MAX,
+        false => 1,
     });
     one_at_a_time
         .map(|scenarios| {
@@ -76,10 +80,10 @@ fn controls() -> Vec<Trial> {
         })
     };
     vec![
-        lost_and_kept(Client::H3, "413_declared"),
-        lost_and_kept(Client::Curl, "get"),
         lost_and_kept(Client::Chromium, "413_fetch_20MB"),
         lost_and_kept(Client::Firefox, "413_fetch_20MB"),
+        lost_and_kept(Client::H3, "413_declared"),
+        lost_and_kept(Client::Curl, "get"),
     ]
 }
 

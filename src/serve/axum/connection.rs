@@ -15,25 +15,21 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::bodies::{axum_body, own};
+use super::bodies::own;
 use crate::{
-    delivery::{DeliveredBody, Delivery, TrackedBody},
+    delivery::{DeliveredBody, Delivery, ResponseFuture},
     linger::{Linger, LingerIo},
 };
 
 /// A service that serves an app on one connection.
 #[derive(Clone, Debug)]
-pub(super) struct ConnectionService<S>(Delivery<App<S>>);
+pub(super) struct ConnectionService<S>(Delivery<S>);
 
 impl<S> ConnectionService<S> {
     /// Combines an app with the socket of its connection.
     pub(super) fn new<T>(app: S, linger: &Linger, io: &LingerIo<T>) -> Self {
         let connection = io.connection().cloned();
-        Self(
-            linger
-                .delivery_layer()
-                .with_connection(App(app), connection),
-        )
+        Self(linger.delivery_layer().with_connection(app, connection))
     }
 }
 
@@ -48,13 +44,13 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let Self(delivery) = self;
         if !request.body().is_end_stream() {
-            let oneshot = Oneshot::new(delivery.clone(), request);
+            let oneshot = Oneshot::new(Tracked(delivery.clone()), request);
             return ConnectionFuture::Delivered { oneshot };
         }
         // An empty body needs no delivery and no box.
         delivery.note_bodiless(&request);
-        let App(app) = delivery.get_ref();
-        let oneshot = Oneshot::new(app.clone(), request.map(|_| Body::empty()));
+        let app = delivery.get_ref().clone();
+        let oneshot = Oneshot::new(app, request.map(|_| Body::empty()));
         ConnectionFuture::Bodiless { oneshot }
     }
 }
@@ -72,7 +68,7 @@ pin_project! {
         },
         Delivered {
             #[pin]
-            oneshot: Oneshot<Delivery<App<S>>, Request<Incoming>>,
+            oneshot: Oneshot<Tracked<S>, Request<Incoming>>,
         },
     }
 }
@@ -135,24 +131,23 @@ impl<S: Service<R>, R> Future for Oneshot<S, R> {
     }
 }
 
-/// A service that passes an app axum's own body type.
+/// A service that tracks the body of a request, and passes it to an app as axum's own body type.
 #[derive(Clone, Debug)]
-pub(super) struct App<S>(S);
+pub(super) struct Tracked<S>(Delivery<S>);
 
-impl<S> Service<Request<TrackedBody<Incoming>>> for App<S>
+impl<S> Service<Request<Incoming>> for Tracked<S>
 where
-    S: Service<Request>,
+    S: Service<Request, Response = Response>,
 {
-    type Response = S::Response;
+    type Response = Response<DeliveredBody<Body>>;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = ResponseFuture<S::Future, Incoming, Body>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.0.get_mut().poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<TrackedBody<Incoming>>) -> Self::Future {
-        self.0
-            .call(request.map(|body| body.into_untracked().map_or_else(Body::new, axum_body)))
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        self.0.follow(request, Body::new)
     }
 }

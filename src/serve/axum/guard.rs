@@ -23,6 +23,7 @@ use super::{
     default_limit::lift_default_limit,
     refusal_response::AxumResponse,
     route_limit,
+    router::{prepare, service_of},
 };
 use crate::{
     BodyGuardLayer, BoxError, Limit,
@@ -143,7 +144,7 @@ where
             "around a whole app no route is known yet: a limit by route needs `Router::layer`"
         );
         let limit = route_limit::find(&inner, self.limit());
-        AxumGuard(self.guard(AxumBodies(inner), limit, AxumResponse))
+        AxumGuard(self.guard(AxumBodies(prepare(inner)), limit, AxumResponse))
     }
 }
 
@@ -215,13 +216,21 @@ impl<F, R> AxumGuardFuture<F, R> {
 
 impl<S, R: Clone> AxumGuard<S, R> {
     /// Makes the service of a connection around the one that the app makes.
-    fn make<T>(&mut self, stream: T) -> MakeAxumGuard<S::Future, R>
+    fn make<T>(&mut self, stream: T) -> MakeAxumGuard<S::Future, S::Response, R>
     where
-        S: Service<T>,
+        S: Service<T> + 'static,
+        S::Response: 'static,
     {
-        MakeAxumGuard {
-            app: self.get_mut().call(stream),
-            guard: self.0.around(()),
+        let guard = self.0.around(());
+        match service_of(self.get_ref()) {
+            Some(app) => {
+                let app = Some(app);
+                MakeAxumGuard::of(MakeState::Made { app }, guard)
+            }
+            None => {
+                let app = self.get_mut().call(stream);
+                MakeAxumGuard::of(MakeState::Making { app }, guard)
+            }
         }
     }
 }
@@ -230,12 +239,13 @@ impl<S, R: Clone> AxumGuard<S, R> {
 impl<'a, L, S, R> Service<IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
-    S: Service<IncomingStream<'a, L>>,
+    S: Service<IncomingStream<'a, L>> + 'static,
+    S::Response: 'static,
     R: Clone,
 {
     type Response = AxumGuard<S::Response, R>;
     type Error = S::Error;
-    type Future = MakeAxumGuard<S::Future, R>;
+    type Future = MakeAxumGuard<S::Future, S::Response, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.get_mut().poll_ready(cx)
@@ -250,12 +260,13 @@ where
 impl<'a, L, S, R> Service<serve::IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
-    S: Service<serve::IncomingStream<'a, L>>,
+    S: Service<serve::IncomingStream<'a, L>> + 'static,
+    S::Response: 'static,
     R: Clone,
 {
     type Response = AxumGuard<S::Response, R>;
     type Error = S::Error;
-    type Future = MakeAxumGuard<S::Future, R>;
+    type Future = MakeAxumGuard<S::Future, S::Response, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.get_mut().poll_ready(cx)
@@ -269,14 +280,33 @@ where
 pin_project! {
     /// The future that makes the [`AxumGuard`] of one connection.
     #[derive(Debug)]
-    pub struct MakeAxumGuard<F, R> {
+    pub struct MakeAxumGuard<F, S, R> {
         #[pin]
-        app: F,
+        state: MakeState<F, S>,
         guard: BodyGuard<(), AxumResponse<R>>,
     }
 }
 
-impl<F, S, E, R> Future for MakeAxumGuard<F, R>
+pin_project! {
+    #[derive(Debug)]
+    #[project = MakeStateProj]
+    enum MakeState<F, S> {
+        Making {
+            #[pin]
+            app: F,
+        },
+        // The app needs no work for a connection.
+        Made { app: Option<S> },
+    }
+}
+
+impl<F, S, R> MakeAxumGuard<F, S, R> {
+    fn of(state: MakeState<F, S>, guard: BodyGuard<(), AxumResponse<R>>) -> Self {
+        Self { state, guard }
+    }
+}
+
+impl<F, S, E, R> Future for MakeAxumGuard<F, S, R>
 where
     F: Future<Output = Result<S, E>>,
     R: Clone,
@@ -285,7 +315,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let app = ready!(this.app.poll(cx))?;
+        let app = match this.state.project() {
+            MakeStateProj::Making { app } => ready!(app.poll(cx))?,
+            MakeStateProj::Made { app } => app.take().expect("it is taken once"),
+        };
         let guard = this.guard.around(AxumBodies(app));
         Poll::Ready(Ok(AxumGuard(guard.for_connection())))
     }

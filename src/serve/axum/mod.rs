@@ -11,6 +11,7 @@ mod incoming;
 mod listener;
 mod refusal_response;
 mod route_limit;
+mod router;
 mod serve;
 
 pub use self::{

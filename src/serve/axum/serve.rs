@@ -23,6 +23,7 @@ use super::{
     accept::{accept, peer_addr},
     connection::ConnectionService,
     head_timeout::{EarlierTimer, HeadTimeout},
+    router::{prepare, service_of},
 };
 use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
@@ -50,6 +51,9 @@ use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 /// - On each connection, [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
 ///   combined. A small unread body is drained and the connection is kept. Otherwise the connection
 ///   closes in a way that lets the client read the response first.
+/// - The routes of a `Router` are made once, as by `Router::into_make_service`, and not again for each
+///   connection. So a layer that counts, such as tower's `ConcurrencyLimitLayer`, counts the requests
+///   of all connections together.
 /// - The first request of a connection has a [timeout](Serve::header_timeout) of 30 s.
 /// - [`Serve::http`] changes hyper's settings, and [`Serve::max_connections`] limits the
 ///   connections.
@@ -243,7 +247,7 @@ where
     async fn run(self) {
         let Self {
             mut listener,
-            mut make_service,
+            make_service,
             linger,
             http,
             header_timeout,
@@ -251,6 +255,7 @@ where
             signal,
             service: _,
         } = self;
+        let mut make_service = prepare(make_service);
         let linger = linger.child();
         linger.used();
         let http = Arc::new(http);
@@ -270,13 +275,18 @@ where
             let Some((slot, io, remote_addr)) = before(signal.as_mut(), accepting).await else {
                 break;
             };
-            never(poll_fn(|cx| make_service.poll_ready(cx)).await);
             let addr = peer_addr::<L>(&remote_addr);
-            let stream = IncomingStream {
-                io: &io,
-                remote_addr,
+            let app = match service_of(&make_service) {
+                Some(app) => app,
+                None => {
+                    never(poll_fn(|cx| make_service.poll_ready(cx)).await);
+                    let stream = IncomingStream {
+                        io: &io,
+                        remote_addr,
+                    };
+                    never(make_service.call(stream).await)
+                }
             };
-            let app = never(make_service.call(stream).await);
             let io = LingerIo::new(io, &linger).combined_from(addr);
             let service = ConnectionService::new(app, &linger, &io);
             earlier_timer.keep();

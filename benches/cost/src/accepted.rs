@@ -1,0 +1,196 @@
+//! The cost of an accepted request end to end.
+
+use crate::{
+    Effort,
+    load::{Connections, Load, Plan, Rounds, compare, request},
+    process::{Cores, version},
+    report::{Section, Target},
+    servers::{Around, Server},
+};
+
+pub(crate) const LIMIT: u64 = 16 << 10;
+
+/// On kept connections.
+const AROUND: [Around; 7] = [
+    Around::Nothing,
+    Around::Joined,
+    Around::TowerHttp,
+    Around::JoinedLayer,
+    Around::Identity,
+    Around::Guard,
+    Around::Hook,
+];
+
+/// On a connection for each request.
+const AROUND_EACH: [Around; 4] = [
+    Around::Nothing,
+    Around::Joined,
+    Around::TowerHttp,
+    Around::Hook,
+];
+
+/// A request, and the highest ratio that the combined parts are to have.
+struct Asked {
+    name: &'static str,
+    request: Vec<u8>,
+    most: f64,
+}
+
+impl Asked {
+    fn load(&self, connections: Connections) -> Load {
+        Load {
+            request: self.request.clone(),
+            status: "200",
+            connections,
+        }
+    }
+}
+
+fn on_kept() -> [Asked; 3] {
+    let mut chunked = request("POST /", &["transfer-encoding: chunked"], 0);
+    chunked.extend_from_slice(b"400\r\n");
+    chunked.resize(chunked.len() + 1024, b'x');
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    [
+        Asked {
+            name: "GET",
+            request: request("GET /", &[], 0),
+            most: 1.02,
+        },
+        Asked {
+            name: "POST of 1 KiB",
+            request: request("POST /", &["content-length: 1024"], 1024),
+            most: 1.05,
+        },
+        Asked {
+            name: "POST of 1 KiB, chunked",
+            request: chunked,
+            most: 1.06,
+        },
+    ]
+}
+
+fn on_each() -> [Asked; 1] {
+    [Asked {
+        name: "GET, a connection each",
+        request: request("GET /", &["connection: close"], 0),
+        most: 1.02,
+    }]
+}
+
+/// Returns each request with its name.
+pub(crate) fn loads() -> impl Iterator<Item = (&'static str, Load)> {
+    let kept = on_kept().map(|asked| (asked, Connections::Kept));
+    let each = on_each().map(|asked| (asked, Connections::Closed));
+    let loads = kept.into_iter().chain(each);
+    loads.map(|(asked, connections)| (asked.name, asked.load(connections)))
+}
+
+pub(crate) fn measure(effort: Effort) -> Section {
+    let plan = Plan::of(effort);
+    let mut part = Part {
+        plan,
+        rows: Vec::new(),
+        targets: Vec::new(),
+    };
+    for asked in on_kept() {
+        part.add(asked, &AROUND, Connections::Kept);
+    }
+    for asked in on_each() {
+        part.add(asked, &AROUND_EACH, Connections::Closed);
+    }
+    let Part { rows, targets, .. } = part;
+    Section {
+        title: "Accepted requests",
+        how: format!(
+            "An app of axum {} with axum's own `serve`, or with the layers that the table names. A \
+             GET has no body, and the handler of a POST reads its body. {}",
+            version("axum"),
+            plan.in_words()
+        ),
+        head: &[
+            "request",
+            "around the app",
+            "CPU, µs",
+            "against nothing",
+            "sleeps",
+        ],
+        rows,
+        targets,
+        notes: vec![
+            format!(
+                "`RequestBodyLimitLayer` is that of tower-http {}. All of them use hyper {} and \
+                 tokio {}.",
+                version("tower-http"),
+                version("hyper"),
+                version("tokio")
+            ),
+            "Sleeps are how often the server went to sleep, per request: once for 32 requests is \
+             0.03."
+                .to_owned(),
+            "A layer that does nothing is in the table because axum boxes a route's service and \
+             its future once more for any `.layer`. The limit layer of all parts combined is \
+             around the whole app, so it does not cause that."
+                .to_owned(),
+            "The socket wrapper alone does not know whether everything was read, so it always \
+             lingers when a connection closes."
+                .to_owned(),
+        ],
+        plots: Vec::new(),
+    }
+}
+
+struct Part {
+    plan: Plan,
+    rows: Vec<Vec<String>>,
+    targets: Vec<Target>,
+}
+
+impl Part {
+    /// Compares the app in each of `around` with the first of them. The second and the third are
+    /// all parts combined and tower-http.
+    fn add(&mut self, asked: Asked, around: &[Around], connections: Connections) {
+        let load = asked.load(connections);
+        let Asked { name, most, .. } = asked;
+        let start = |around: Around| move || Server::axum(around, LIMIT, Cores::shared());
+        let starts: Vec<_> = around.iter().map(|around| start(*around)).collect();
+        let starts: Vec<_> = starts
+            .iter()
+            .map(|start| start as &dyn Fn() -> Server)
+            .collect();
+        let loads: Vec<_> = (0..around.len())
+            .map(|server| (server, load.clone()))
+            .collect();
+        let all = compare(self.plan, &starts, &loads);
+        for (around, one) in around.iter().zip(&all) {
+            assert!(one.lost() == 0.0, "{name}: {around:?} loses responses");
+            let mut row = vec![name.to_owned(), around.in_words().to_owned()];
+            row.extend(figures(one, &all[0]));
+            self.rows.push(row);
+        }
+        let combined = &all[1];
+        self.targets.push(Target::estimated(
+            most,
+            format!("{name}: combined / nothing"),
+            combined.against(&all[0]),
+        ));
+        self.targets.push(Target::estimated(
+            1.0,
+            format!("{name}: combined / tower-http"),
+            combined.against(&all[2]),
+        ));
+    }
+}
+
+/// Returns the columns from the CPU time on.
+pub(crate) fn figures(one: &Rounds, base: &Rounds) -> [String; 3] {
+    let ratio = match std::ptr::eq(one, base) {
+        true => "1".to_owned(),
+        false => one.against(base).as_ratio(),
+    };
+    [
+        format!("{:.2}", one.cpu()),
+        ratio,
+        format!("{:.2}", one.sleeps()),
+    ]
+}
