@@ -121,13 +121,10 @@ impl Connection {
         self.finished.fetch_max(request, Ordering::AcqRel);
     }
 
-    /// Records that a request without a body has come. Its number is the largest yet, so a store
-    /// replaces the slower `fetch_max` of [`finish`](Self::finish): a drain that reports an earlier
-    /// request at the same time changes nothing.
+    /// Records that a request without a body has come.
     #[inline]
     pub(crate) fn begin_bodiless(&self) {
-        let request = self.begin();
-        self.finished.store(request, Ordering::Release);
+        self.finish(self.begin());
     }
 
     /// Records that the client sends no further request: it asked for `close`, or speaks

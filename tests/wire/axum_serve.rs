@@ -132,7 +132,7 @@ fn routes_of_a_router_are_made_once() {
         assert!(first > 0);
         assert_eq!(second, 0);
     }
-    let [_, second] = routes_made(|listener, app| axum::serve(listener, app));
+    let [_, second] = routes_made(axum::serve);
     assert!(second > 0);
 }
 

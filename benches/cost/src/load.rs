@@ -324,7 +324,6 @@ fn read_some(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-
 impl Head {
     /// Returns `None` if the head is incomplete.
     fn of(response: &[u8]) -> Option<Self> {

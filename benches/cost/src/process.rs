@@ -69,7 +69,12 @@ impl Process {
     }
 
     pub(crate) fn id(&self) -> Pid {
-        Pid::from_raw(self.0.id().try_into().expect("Linux counts them in an `i32`"))
+        Pid::from_raw(
+            self.0
+                .id()
+                .try_into()
+                .expect("Linux counts them in an `i32`"),
+        )
     }
 
     /// Returns the number of open files and sockets.

@@ -100,14 +100,22 @@ fn count(server: &Server, load: &Load, each: usize) -> Option<BTreeMap<String, f
 
     let tally = clients.ask(each);
     assert_eq!(tally.lost, 0, "no response is lost");
-    let id = Pid::from_raw(strace.id().try_into().expect("Linux counts them in an `i32`"));
+    let id = Pid::from_raw(
+        strace
+            .id()
+            .try_into()
+            .expect("Linux counts them in an `i32`"),
+    );
     kill(id, Signal::SIGINT).expect("strace is running");
     // It writes the summary when it has detached from the server.
     lines.for_each(drop);
     strace.wait().expect("it is a child of this process");
 
     let text = fs::read_to_string(summary).expect("strace wrote it");
-    let rows = text.lines().skip(2).take_while(|line| !line.starts_with('-'));
+    let rows = text
+        .lines()
+        .skip(2)
+        .take_while(|line| !line.starts_with('-'));
     let counts = rows.map(|row| {
         // Share of the time, seconds, microseconds of a call, calls, errors if any, name.
         let columns: Vec<_> = row.split_whitespace().collect();
