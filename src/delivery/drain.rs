@@ -171,8 +171,9 @@ pin_project! {
                 true => StopReason::Evicted,
                 false => StopReason::Shutdown,
             });
-            let drained = Event::Drained(Discarded::new(&this.discarding, end, this.peer.addr()));
-            this.observer.observe(&drained);
+            let (discarding, peer) = (&this.discarding, this.peer.addr());
+            this.observer
+                .observe_with(|| Event::Drained(Discarded::new(discarding, end, peer)));
         }
     }
 }

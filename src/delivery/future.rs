@@ -78,7 +78,8 @@ struct InlineDrain<ReqB, ResB> {
     handoff: BodyHandoff<ReqB, Disposition>,
     disposition: Disposition,
     discarding: Discarding,
-    /// The time at which the response was ready.
+    /// The time at which the response was ready, which counts for all turns: there is no wait between
+    /// them.
     ready: std::time::Instant,
     /// Whether the part of the body that has not arrived is drained. If not, the connection closes.
     drains: bool,
@@ -257,10 +258,6 @@ where
             true => (self.disposition.handle().drain.to_keep(), TURNS),
             false => (in_passing(), TURNS_IN_PASSING),
         };
-        let now = match self.turns {
-            0 => self.ready,
-            _ => Instant::now().into_std(),
-        };
         let mut came = false;
         for _ in 0..FRAMES_PER_TURN {
             if self.rest.is_end_stream() {
@@ -269,7 +266,7 @@ where
             match self.rest.poll_frame(cx) {
                 Poll::Ready(Some(Ok(bytes))) => {
                     came = true;
-                    self.over = self.discarding.received(bytes, now, &bounds);
+                    self.over = self.discarding.received(bytes, self.ready, &bounds);
                     if self.over.is_some() {
                         return Poll::Ready(());
                     }
@@ -309,11 +306,9 @@ where
         drop(held);
         let drained = |end| {
             if discarding.discarded() > 0 {
-                let drained = Discarded::new(&discarding, end, disposition.peer().addr());
-                disposition
-                    .handle()
-                    .observer
-                    .observe(&Event::Drained(drained));
+                let peer = disposition.peer().addr();
+                let observer = &disposition.handle().observer;
+                observer.observe_with(|| Event::Drained(Discarded::new(&discarding, end, peer)));
             }
         };
         if let Some(end) = rest.ended() {

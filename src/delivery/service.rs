@@ -86,7 +86,8 @@ where
     #[inline]
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
         if !request.body().is_end_stream() {
-            return self.follow(request, |body| body);
+            let context = Arc::clone(&self.context);
+            return track(&mut self.inner, context, request, |body| body);
         }
         self.note_bodiless(&request);
         self.pass(|inner| inner.call(request.map(TrackedBody::untracked)))
@@ -116,11 +117,12 @@ impl<S> Delivery<S> {
         ResponseFuture::new(call(&mut self.inner), None)
     }
 
-    /// Calls the service with a request, and tracks its body. `convert` makes the body that the
+    /// Calls the service once with a request, and tracks its body. `convert` makes the body that the
     /// service takes.
+    #[cfg(feature = "axum")]
     #[inline]
     pub(crate) fn follow<ReqB, B, ResB>(
-        &mut self,
+        mut self,
         request: Request<ReqB>,
         convert: impl FnOnce(TrackedBody<ReqB>) -> B,
     ) -> ResponseFuture<S::Future, ReqB, ResB>
@@ -128,58 +130,74 @@ impl<S> Delivery<S> {
         S: Service<Request<B>, Response = Response<ResB>>,
         ReqB: Body + Unpin + Send + 'static,
     {
-        match self.context.key_of_head() {
-            None => self.track(request, None, convert),
-            Some(key_of) => {
-                let (head, body) = request.into_parts();
-                let key = key_of(&head);
-                self.track(Request::from_parts(head, body), key, convert)
-            }
-        }
+        track(&mut self.inner, self.context, request, convert)
     }
+}
 
-    #[inline(never)]
-    fn track<ReqB, B, ResB>(
-        &mut self,
-        request: Request<ReqB>,
-        key: Option<u64>,
-        convert: impl FnOnce(TrackedBody<ReqB>) -> B,
-    ) -> ResponseFuture<S::Future, ReqB, ResB>
-    where
-        S: Service<Request<B>, Response = Response<ResB>>,
-        ReqB: Body + Unpin + Send + 'static,
-    {
-        let (version, headers) = (request.version(), request.headers());
-        let http1 = version <= Version::HTTP_11;
-        let length = request.body().size_hint().exact();
-        let expects_continue = has_token(headers, &EXPECT, "100-continue");
-        let connection = self.context.connection.as_ref();
-        let closes = closes(version, headers);
-        let numbered = connection.filter(|_| http1).map(|connection| {
-            if closes {
-                connection.client_closes();
-            }
-            (Arc::clone(connection), connection.begin())
-        });
-        let unread = connection.filter(|_| !http1).cloned().map(WindowHold::new);
-        let handoff = BodyHandoff::new();
-        let watch = UnreadWatch {
-            handoff: handoff.clone(),
-            disposition: Disposition {
-                context: Arc::clone(&self.context),
-                key,
-                is_gated: !http1 && length.is_some(),
-                multiplexed: Multiplexed::of(version),
-                persistent: http1 && !closes,
-                left: (version == Version::HTTP_11).then(|| LeftBody::of(length)),
-            },
-        };
-        let request = request.map(|body| {
-            let rest = UnreadBody::new(body, expects_continue, numbered);
-            convert(TrackedBody::tracked(rest, handoff, unread))
-        });
-        ResponseFuture::new(self.inner.call(request), Some(watch))
-    }
+/// Calls the service with a request whose body is tracked.
+#[inline]
+fn track<S, ReqB, B, ResB>(
+    service: &mut S,
+    context: Arc<DeliveryContext>,
+    request: Request<ReqB>,
+    convert: impl FnOnce(TrackedBody<ReqB>) -> B,
+) -> ResponseFuture<S::Future, ReqB, ResB>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ReqB: Body + Unpin + Send + 'static,
+{
+    let Some(key_of) = context.key_of_head() else {
+        return track_keyed(service, context, request, None, convert);
+    };
+    let (head, body) = request.into_parts();
+    let key = key_of(&head);
+    let request = Request::from_parts(head, body);
+    track_keyed(service, context, request, key, convert)
+}
+
+/// Does the same as [`track`], with the key of the client.
+#[inline(never)]
+fn track_keyed<S, ReqB, B, ResB>(
+    service: &mut S,
+    context: Arc<DeliveryContext>,
+    request: Request<ReqB>,
+    key: Option<u64>,
+    convert: impl FnOnce(TrackedBody<ReqB>) -> B,
+) -> ResponseFuture<S::Future, ReqB, ResB>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+    ReqB: Body + Unpin + Send + 'static,
+{
+    let (version, headers) = (request.version(), request.headers());
+    let http1 = version <= Version::HTTP_11;
+    let length = request.body().size_hint().exact();
+    let expects_continue = has_token(headers, &EXPECT, "100-continue");
+    let connection = context.connection.as_ref();
+    let closes = closes(version, headers);
+    let numbered = connection.filter(|_| http1).map(|connection| {
+        if closes {
+            connection.client_closes();
+        }
+        (Arc::clone(connection), connection.begin())
+    });
+    let unread = connection.filter(|_| !http1).cloned().map(WindowHold::new);
+    let handoff = BodyHandoff::new();
+    let watch = UnreadWatch {
+        handoff: handoff.clone(),
+        disposition: Disposition {
+            context,
+            key,
+            is_gated: !http1 && length.is_some(),
+            multiplexed: Multiplexed::of(version),
+            persistent: http1 && !closes,
+            left: (version == Version::HTTP_11).then(|| LeftBody::of(length)),
+        },
+    };
+    let request = request.map(|body| {
+        let rest = UnreadBody::new(body, expects_continue, numbered);
+        convert(TrackedBody::tracked(rest, handoff, unread))
+    });
+    ResponseFuture::new(service.call(request), Some(watch))
 }
 
 #[cfg(test)]

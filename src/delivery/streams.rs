@@ -91,8 +91,8 @@ pub(super) fn linger<B>(
 }
 
 fn observe(handle: &DeliveryHandle, discarding: &Discarding, end: StopReason, peer: &Peer) {
-    let lingered = Event::StreamLingered(Discarded::new(discarding, end, peer.addr()));
-    handle.observer.observe(&lingered);
+    let lingered = || Event::StreamLingered(Discarded::new(discarding, end, peer.addr()));
+    handle.observer.observe_with(lingered);
 }
 
 enum Phase {

@@ -349,12 +349,8 @@ impl Linger {
         for linger in self.family() {
             linger.0.counters.ended(end, discarding.discarded());
         }
-        let discarded = Discarded::new(discarding, end, peer.addr());
-        self.0
-            .config
-            .delivery
-            .observer
-            .observe(&Event::Lingered(discarded));
+        let observer = &self.0.config.delivery.observer;
+        observer.observe_with(|| Event::Lingered(Discarded::new(discarding, end, peer.addr())));
     }
 
     fn of(

@@ -144,6 +144,13 @@ impl Observer {
             let _ = catch_unwind(AssertUnwindSafe(|| observe(event)));
         }
     }
+
+    /// Makes the event only if it is observed. It may read the clock.
+    pub(crate) fn observe_with<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if self.0.is_some() {
+            self.observe(&event());
+        }
+    }
 }
 
 impl fmt::Debug for Observer {

@@ -10,43 +10,29 @@ use crate::{
 
 pub(crate) const LIMIT: u64 = 16 << 10;
 
-/// On kept connections.
-const AROUND: [Around; 7] = [
-    Around::Nothing,
-    Around::Joined,
-    Around::TowerHttp,
-    Around::JoinedLayer,
-    Around::Identity,
-    Around::Guard,
-    Around::Hook,
-];
-
-/// On a connection for each request.
-const AROUND_EACH: [Around; 4] = [
-    Around::Nothing,
-    Around::Joined,
-    Around::TowerHttp,
-    Around::Hook,
-];
-
-/// A request, and the highest ratio that the combined parts are to have.
+/// A request, what is around the app that gets it, and the highest ratio that the combined parts
+/// are to have.
 struct Asked {
     name: &'static str,
     request: Vec<u8>,
+    connections: Connections,
+    /// The others are compared with the first. The second and the third are all parts combined and
+    /// tower-http.
+    around: &'static [Around],
     most: f64,
 }
 
 impl Asked {
-    fn load(&self, connections: Connections) -> Load {
+    fn load(&self) -> Load {
         Load {
             request: self.request.clone(),
             status: "200",
-            connections,
+            connections: self.connections,
         }
     }
 }
 
-fn on_kept() -> [Asked; 3] {
+fn all() -> [Asked; 4] {
     let mut chunked = request("POST /", &["transfer-encoding: chunked"], 0);
     chunked.extend_from_slice(b"400\r\n");
     chunked.resize(chunked.len() + 1024, b'x');
@@ -55,35 +41,55 @@ fn on_kept() -> [Asked; 3] {
         Asked {
             name: "GET",
             request: request("GET /", &[], 0),
+            connections: Connections::Kept,
+            around: &[
+                Around::Nothing,
+                Around::Joined,
+                Around::TowerHttp,
+                Around::JoinedLayer,
+                Around::Identity,
+                Around::Guard,
+                Around::Hook,
+            ],
             most: 1.02,
         },
         Asked {
             name: "POST of 1 KiB",
             request: request("POST /", &["content-length: 1024"], 1024),
+            connections: Connections::Kept,
+            around: &[
+                Around::Nothing,
+                Around::Joined,
+                Around::TowerHttp,
+                Around::JoinedLayer,
+            ],
             most: 1.05,
         },
         Asked {
             name: "POST of 1 KiB, chunked",
             request: chunked,
+            connections: Connections::Kept,
+            around: &[Around::Nothing, Around::Joined, Around::TowerHttp],
             most: 1.06,
+        },
+        Asked {
+            name: "GET, a connection each",
+            request: request("GET /", &["connection: close"], 0),
+            connections: Connections::Closed,
+            around: &[
+                Around::Nothing,
+                Around::Joined,
+                Around::TowerHttp,
+                Around::Hook,
+            ],
+            most: 1.02,
         },
     ]
 }
 
-fn on_each() -> [Asked; 1] {
-    [Asked {
-        name: "GET, a connection each",
-        request: request("GET /", &["connection: close"], 0),
-        most: 1.02,
-    }]
-}
-
 /// Returns each request with its name.
 pub(crate) fn loads() -> impl Iterator<Item = (&'static str, Load)> {
-    let kept = on_kept().map(|asked| (asked, Connections::Kept));
-    let each = on_each().map(|asked| (asked, Connections::Closed));
-    let loads = kept.into_iter().chain(each);
-    loads.map(|(asked, connections)| (asked.name, asked.load(connections)))
+    all().into_iter().map(|asked| (asked.name, asked.load()))
 }
 
 pub(crate) fn measure(effort: Effort) -> Section {
@@ -93,11 +99,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
         rows: Vec::new(),
         targets: Vec::new(),
     };
-    for asked in on_kept() {
-        part.add(asked, &AROUND, Connections::Kept);
-    }
-    for asked in on_each() {
-        part.add(asked, &AROUND_EACH, Connections::Closed);
+    for asked in all() {
+        part.add(&asked);
     }
     let Part { rows, targets, .. } = part;
     Section {
@@ -147,11 +150,11 @@ struct Part {
 }
 
 impl Part {
-    /// Compares the app in each of `around` with the first of them. The second and the third are
-    /// all parts combined and tower-http.
-    fn add(&mut self, asked: Asked, around: &[Around], connections: Connections) {
-        let load = asked.load(connections);
-        let Asked { name, most, .. } = asked;
+    fn add(&mut self, asked: &Asked) {
+        let Asked {
+            name, around, most, ..
+        } = *asked;
+        let load = asked.load();
         let start = |around: Around| move || Server::axum(around, LIMIT, Cores::shared());
         let starts: Vec<_> = around.iter().map(|around| start(*around)).collect();
         let starts: Vec<_> = starts

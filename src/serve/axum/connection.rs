@@ -44,7 +44,7 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let Self(delivery) = self;
         if !request.body().is_end_stream() {
-            let oneshot = Oneshot::new(Tracked(delivery.clone()), request);
+            let oneshot = Oneshot::new(Tracked(Some(delivery.clone())), request);
             return ConnectionFuture::Delivered { oneshot };
         }
         // An empty body needs no delivery and no box.
@@ -131,9 +131,13 @@ impl<S: Service<R>, R> Future for Oneshot<S, R> {
     }
 }
 
-/// A service that tracks the body of a request, and passes it to an app as axum's own body type.
-#[derive(Clone, Debug)]
-pub(super) struct Tracked<S>(Delivery<S>);
+/// A service for one request. It tracks the body, and passes it to an app as axum's own body type.
+#[derive(Debug)]
+pub(super) struct Tracked<S>(Option<Delivery<S>>);
+
+impl<S> Tracked<S> {
+    const ONCE: &str = "it serves one request";
+}
 
 impl<S> Service<Request<Incoming>> for Tracked<S>
 where
@@ -144,10 +148,12 @@ where
     type Future = ResponseFuture<S::Future, Incoming, Body>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.get_mut().poll_ready(cx)
+        let delivery = self.0.as_mut().expect(Self::ONCE);
+        delivery.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        self.0.follow(request, Body::new)
+        let delivery = self.0.take().expect(Self::ONCE);
+        delivery.follow(request, Body::new)
     }
 }
