@@ -13,7 +13,7 @@ use tokio::runtime;
 
 use self::flags::{Flags, Format};
 
-/// A response was lost, or the server misread a connection.
+/// A client met a fault, or the status is not the expected one.
 const FAULTY: u8 = 1;
 /// The server cannot be probed. clap exits with this status, too.
 const UNUSABLE: u8 = 2;

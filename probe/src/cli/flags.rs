@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 const AFTER_HELP: &str = "\
 Exit status:
-  0  every early response arrived
-  1  a response was lost, or the server misread a connection
-  2  the server cannot be probed
+  0  each response arrived
+  1  a client met a fault, or the status is not that of --expect-status
+  2  the server cannot be probed, or a flag is wrong
   3  no response was early, or --max-volume did not suffice";
 
 /// Tells whether clients receive the early responses of an HTTP server
