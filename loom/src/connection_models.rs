@@ -70,7 +70,7 @@ fn a_late_end_says_nothing_of_the_next_request() {
     });
 }
 
-/// The end of an earlier body does not undo a later request without a body, which is at its end.
+/// The end of an earlier body does not undo a later request without a body, which has ended.
 #[test]
 fn a_late_end_does_not_undo_a_request_without_a_body() {
     model(|| {

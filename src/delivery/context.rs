@@ -27,8 +27,8 @@ impl DeliveryContext {
         }
     }
 
-    /// Returns the client of a request with this key, which [`key_of_head`](Self::key_of_head)
-    /// finds.
+    /// Returns the client of a request. `key` is what the closure of
+    /// [`key_of_head`](Self::key_of_head) has found.
     pub(super) fn peer(&self, key: Option<u64>) -> Peer {
         match (&self.connection, &self.peer_key) {
             (Some(connection), _) => connection.peer(),

@@ -78,8 +78,8 @@ struct InlineDrain<ReqB, ResB> {
     handoff: BodyHandoff<ReqB, Disposition>,
     disposition: Disposition,
     discarding: Discarding,
-    /// The time at which the response was ready, which counts for all turns: there is no wait between
-    /// them.
+    /// The time at which the response was ready. All turns use it, because the drain does not wait
+    /// for the client between them.
     ready: std::time::Instant,
     /// Whether the part of the body that has not arrived is drained. If not, the connection closes.
     drains: bool,

@@ -89,8 +89,10 @@ where
             let context = Arc::clone(&self.context);
             return track(&mut self.inner, context, request, |body| body);
         }
+        // It needs no tracking.
         self.note_bodiless(&request);
-        self.pass(|inner| inner.call(request.map(TrackedBody::untracked)))
+        let called = self.inner.call(request.map(TrackedBody::untracked));
+        ResponseFuture::new(called, None)
     }
 }
 
@@ -108,17 +110,8 @@ impl<S> Delivery<S> {
         }
     }
 
-    /// Calls the service with a request without a body, which needs no tracking.
-    #[inline]
-    fn pass<F, ReqB, ResB>(
-        &mut self,
-        call: impl FnOnce(&mut S) -> F,
-    ) -> ResponseFuture<F, ReqB, ResB> {
-        ResponseFuture::new(call(&mut self.inner), None)
-    }
-
-    /// Calls the service once with a request, and tracks its body. `convert` makes the body that the
-    /// service takes.
+    /// Calls the service once with a request, and tracks its body. `convert` makes the body that
+    /// the service takes.
     #[cfg(feature = "axum")]
     #[inline]
     pub(crate) fn follow<ReqB, B, ResB>(
@@ -155,7 +148,7 @@ where
     track_keyed(service, context, request, key, convert)
 }
 
-/// Does the same as [`track`], with the key of the client.
+/// Tracks the body of a request whose client's key is known, or is not needed.
 #[inline(never)]
 fn track_keyed<S, ReqB, B, ResB>(
     service: &mut S,

@@ -10,16 +10,15 @@ use tokio::io::ReadBuf;
 /// A copy of this length takes a tenth of that.
 pub(super) const GATHERED: usize = 1024;
 
-/// Copies the parts of a write into `buffer`, as far as they fit. Returns whether they did.
+/// Copies the parts of a write into `buffer`. Returns false if they do not fit.
 #[inline]
 pub(super) fn gather(parts: &[IoSlice<'_>], buffer: &mut ReadBuf<'_>) -> bool {
-    parts.iter().all(|part| {
-        let fits = part.len() <= buffer.remaining();
-        if fits {
-            buffer.put_slice(part);
-        }
-        fits
-    })
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let fits = length <= buffer.remaining();
+    if fits {
+        parts.iter().for_each(|part| buffer.put_slice(part));
+    }
+    fits
 }
 
 #[cfg(test)]

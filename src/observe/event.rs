@@ -145,7 +145,7 @@ impl Observer {
         }
     }
 
-    /// Makes the event only if it is observed. It may read the clock.
+    /// Notifies the observer, if there is one. `event`, which may read the clock, is called only then.
     pub(crate) fn observe_with<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if self.0.is_some() {
             self.observe(&event());

@@ -109,7 +109,7 @@ impl Connection {
     /// begins at the same time, so a load and a store replace the slower `fetch_add`.
     #[inline]
     pub(crate) fn begin(&self) -> u64 {
-        let request = self.begun.load(Ordering::Acquire) + 1;
+        let request = self.begun.load(Ordering::Relaxed) + 1;
         self.begun.store(request, Ordering::Release);
         request
     }

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -31,7 +32,7 @@ use tokio::{
     sync::{mpsc as channel, oneshot},
     time::{Instant, timeout},
 };
-use tower::{Layer, service_fn};
+use tower::{Layer, Service, service_fn};
 use tower_bodyguard::{
     BodyGuardLayer, Linger, MIB,
     axum::{IncomingStream, serve},
@@ -92,48 +93,102 @@ fn everything_that_axum_serves_is_served() {
     }
 }
 
-/// Counts how often a route is wrapped in it.
+/// Counts how often a route is wrapped in it, and how often such a route is cloned.
 #[derive(Clone, Default)]
-struct Counts(Arc<AtomicUsize>);
+struct Counts {
+    made: Arc<AtomicUsize>,
+    cloned: Arc<AtomicUsize>,
+}
+
+struct Counted<S> {
+    route: S,
+    cloned: Arc<AtomicUsize>,
+}
 
 impl<S> Layer<S> for Counts {
-    type Service = S;
+    type Service = Counted<S>;
 
-    fn layer(&self, route: S) -> S {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        route
+    fn layer(&self, route: S) -> Counted<S> {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        let cloned = Arc::clone(&self.cloned);
+        Counted { route, cloned }
     }
 }
 
-/// Returns how many routes are made for each of two connections.
-fn routes_made<F>(start: impl FnOnce(TcpListener, Router) -> F) -> [usize; 2]
+impl<S: Clone> Clone for Counted<S> {
+    fn clone(&self) -> Self {
+        self.cloned.fetch_add(1, Ordering::SeqCst);
+        Self {
+            route: self.route.clone(),
+            cloned: Arc::clone(&self.cloned),
+        }
+    }
+}
+
+impl<S: Service<Request>> Service<Request> for Counted<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.route.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> S::Future {
+        self.route.call(request)
+    }
+}
+
+const ROUTES: usize = 20;
+
+/// Returns how many routes are made, and how many are cloned, by the second connection and its
+/// request.
+fn routes_of_a_connection<F>(start: impl FnOnce(TcpListener, Router) -> F) -> [usize; 2]
 where
     F: IntoFuture<Output = io::Result<()>, IntoFuture: Send + 'static>,
 {
-    let made = Counts::default();
-    let app = app().layer(made.clone());
+    let counts = Counts::default();
+    let routes = (0..ROUTES).fold(app(), |app, number| {
+        app.route(&format!("/{number}"), get(hello))
+    });
+    let app = routes.layer(counts.clone());
     let server = server(|listener| start(listener, app));
-    [(); 2].map(|()| {
+    let seen = [(); 2].map(|()| {
         assert_eq!(ask(&mut connect(server.addr)), "hello");
-        made.0.swap(0, Ordering::SeqCst)
-    })
+        [&counts.made, &counts.cloned].map(|count| count.swap(0, Ordering::SeqCst))
+    });
+    seen[1]
 }
 
-/// axum makes them for each connection, unless `Router::into_make_service` has made them.
 #[test]
-fn routes_of_a_router_are_made_once() {
-    let guarded = || BodyGuardLayer::axum(MIB);
-    for [first, second] in [
-        routes_made(serve),
-        routes_made(|listener, app| serve(listener, guarded().layer(app))),
-        routes_made(|listener, app| axum::serve(listener, guarded().layer(app))),
-        routes_made(|listener, app| axum::serve(listener, app.into_make_service())),
+fn connections_share_the_routes_of_a_router() {
+    for [made, cloned] in [
+        routes_of_a_connection(serve),
+        routes_of_a_connection(|listener, app| {
+            serve(listener, BodyGuardLayer::axum(MIB).layer(app))
+        }),
     ] {
-        assert!(first > 0);
-        assert_eq!(second, 0);
+        assert_eq!(made, 0);
+        // A request clones its own route.
+        assert!(cloned < ROUTES, "{cloned}");
     }
-    let [_, second] = routes_made(axum::serve);
-    assert!(second > 0);
+}
+
+/// axum makes the routes for each connection. So does this crate, if a route has a limit layer.
+#[test]
+fn routes_with_a_limit_layer_are_made_for_each_connection() {
+    for [made, _] in [
+        routes_of_a_connection(axum::serve),
+        routes_of_a_connection(|listener, app| {
+            serve(listener, app.layer(BodyGuardLayer::axum(MIB)))
+        }),
+        routes_of_a_connection(|listener, app| {
+            let app = app.layer(BodyGuardLayer::axum(MIB));
+            serve(listener, BodyGuardLayer::axum(MIB).layer(app))
+        }),
+    ] {
+        assert!(made >= ROUTES, "{made}");
+    }
 }
 
 #[test]

@@ -16,8 +16,10 @@ struct Asked {
     name: &'static str,
     request: Vec<u8>,
     connections: Connections,
-    /// The others are compared with the first. The second and the third are all parts combined and
-    /// tower-http.
+    /// 1. The app alone, with which the others are compared.
+    /// 2. All parts combined.
+    /// 3. tower-http.
+    /// 4. The others.
     around: &'static [Around],
     most: f64,
 }

@@ -34,18 +34,13 @@ impl Estimate {
         }
     }
 
-    /// Returns whether a ratio differs from 1 by more than its interval is wide to either side.
-    fn tells_apart(&self) -> bool {
-        !(self.low..=self.high).contains(&1.0)
-    }
-
-    /// Formats a ratio for the page. A ratio that the interval does not tell from 1 is not printed.
+    /// Formats a ratio for the page. If the interval contains 1, the ratio itself is not printed.
     pub(crate) fn as_ratio(&self) -> String {
-        if self.tells_apart() {
+        if !(self.low..=self.high).contains(&1.0) {
             return self.to_string();
         }
         let within = (self.high - 1.0).max(1.0 - self.low) * 100.0;
-        format!("none found, within ± {within:.1} %")
+        format!("no difference found (within ± {within:.1} %)")
     }
 }
 

@@ -1,9 +1,9 @@
 //! Clients that take turns with a server on one core.
 //!
 //! 32 clients send a request each, then read the responses. The server runs while they wait, and
-//! they run while the server has nothing to do. So its CPU time has no part of a core that sleeps
-//! and wakes, or of another thread that uses the same core. It wakes up once for 32 requests, so
-//! each request costs less, and a difference between two servers is a larger share of it.
+//! they run while the server has nothing to do. So neither a sleeping core nor another thread on
+//! the same core affects its CPU time. The server wakes up once for 32 requests. Each request costs
+//! less then, and a difference between two servers is a larger share of it.
 
 use std::{
     io::{self, Read, Write},
@@ -146,9 +146,9 @@ impl Plan {
             "CPU time of the server's process, user and system, per request. {CLIENTS} clients \
              send a request each and then read, so the server and its clients take turns on one \
              core. {requests:.1} million requests for each row: {starts} starts of the servers, \
-             each with {rounds} rounds of {} requests, the rows in turn. A ratio is the mean over \
-             the starts of the median ratio of two neighbouring rounds, with its 95 % confidence \
-             interval (Student's t, of the logarithms).",
+             each with {rounds} rounds of {} requests, the rows in turn. A ratio is the geometric \
+             mean, over the starts, of the median ratio within a round. It has its 95 % confidence \
+             interval (Student's t). One interval in twenty does not contain the true ratio.",
             each * CLIENTS
         )
     }

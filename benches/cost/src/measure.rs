@@ -47,7 +47,7 @@ impl fmt::Display for Runs {
 }
 
 /// Runs each of `subjects` in turn, `rounds` times. A disturbance of one run then affects its
-/// neighbours, too. The order reverses with each round.
+/// neighbours, too. The order reverses with each round, and another one begins after two rounds.
 pub(crate) fn in_turn<const N: usize>(
     rounds: usize,
     mut subjects: [&mut dyn FnMut() -> f64; N],
@@ -65,7 +65,11 @@ pub(crate) fn rounds_of<T>(rounds: usize, subjects: &mut [&mut dyn FnMut() -> T]
         .collect();
     for round in 0..rounds {
         for turn in 0..subjects.len() {
-            let subject = (round + turn) % subjects.len();
+            let turn = match round % 2 {
+                0 => turn,
+                _ => subjects.len() - 1 - turn,
+            };
+            let subject = (round / 2 + turn) % subjects.len();
             figures[subject].push(subjects[subject]());
         }
     }

@@ -156,8 +156,8 @@ pub(crate) fn on_core<T: Send>(core: Option<usize>, run: impl FnOnce() -> T + Se
     std::thread::scope(|scope| scope.spawn(pinned).join().expect("it does not panic"))
 }
 
-/// Lets the calling thread, or all threads of another process, run until they sleep. A thread that
-/// wakes up then does not preempt another (`SCHED_BATCH`, sched(7)).
+/// Keeps the calling thread, or all threads of another process, from preempting another thread when
+/// they wake up (`SCHED_BATCH`, sched(7)).
 pub(crate) fn take_turns(other: Option<&Process>) {
     let mut chrt = Command::new("chrt");
     let process = match other {

@@ -51,7 +51,8 @@ impl Target {
         }
     }
 
-    /// The interval decides: as a whole it is below the limit, or above, or the target is open.
+    /// Creates a target that is met if the whole interval is below the limit, missed if it is
+    /// above, and open otherwise.
     pub(crate) fn estimated(most: f64, what: impl Into<String>, seen: Estimate) -> Self {
         Self {
             what: what.into(),

@@ -68,7 +68,7 @@ fn count(subject: &Subject) -> u64 {
 }
 
 /// Keeps glibc from copying with `rep movsb`, which callgrind counts as one instruction per byte.
-/// Whether the buffer of a connection is copied when it grows depends on what lies behind it.
+/// When the buffer of a connection grows, glibc copies it only if the memory behind it is in use.
 const COPIES: (&str, &str) = (
     "GLIBC_TUNABLES",
     "glibc.cpu.x86_rep_movsb_threshold=1000000000",

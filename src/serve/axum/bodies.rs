@@ -5,7 +5,7 @@ use crate::BoxError;
 
 /// Converts a request body to axum's own type. A body that is at its end, by both `is_end_stream`
 /// and its size hint, becomes an empty body. An empty body needs no box and no byte counter.
-pub(super) fn axum_body<B>(body: B) -> Body
+fn axum_body<B>(body: B) -> Body
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

@@ -131,7 +131,7 @@ impl<S: Service<R>, R> Future for Oneshot<S, R> {
     }
 }
 
-/// A service for one request. It tracks the body, and passes it to an app as axum's own body type.
+/// A service for one request that tracks the body, and passes it to an app as axum's own body type.
 #[derive(Debug)]
 pub(super) struct Tracked<S>(Option<Delivery<S>>);
 

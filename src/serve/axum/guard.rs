@@ -23,7 +23,7 @@ use super::{
     default_limit::lift_default_limit,
     refusal_response::AxumResponse,
     route_limit,
-    router::{prepare, service_of},
+    router::{connection_of, note_guard, share_routes},
 };
 use crate::{
     BodyGuardLayer, BoxError, Limit,
@@ -143,8 +143,9 @@ where
             !self.is_by_route() || !is_router::<S>(),
             "around a whole app no route is known yet: a limit by route needs `Router::layer`"
         );
+        note_guard();
         let limit = route_limit::find(&inner, self.limit());
-        AxumGuard(self.guard(AxumBodies(prepare(inner)), limit, AxumResponse))
+        AxumGuard(self.guard(AxumBodies::new(inner), limit, AxumResponse))
     }
 }
 
@@ -161,17 +162,20 @@ pub struct AxumGuard<S, R = PlainText>(BodyGuard<AxumBodies<S>, AxumResponse<R>>
 impl<S, R> AxumGuard<S, R> {
     /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
-        &self.0.get_ref().0
+        &self.0.get_ref().app
     }
 
     /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
-        &mut self.0.get_mut().0
+        let bodies = self.0.get_mut();
+        // It may be replaced by another app.
+        bodies.routes = Routes::Unknown;
+        &mut bodies.app
     }
 
     /// Returns the inner service, without the limit.
     pub fn into_inner(self) -> S {
-        self.0.into_inner().0
+        self.0.into_inner().app
     }
 }
 
@@ -189,7 +193,7 @@ where
     type Future = AxumGuardFuture<S::Future, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.get_mut().poll_ready(cx)
+        self.app().poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<ReqB>) -> Self::Future {
@@ -203,7 +207,7 @@ where
             false if is_empty(request.body()) => request.map(|_| Body::empty()),
             _ => axum_request(request, |body| GuardedBody::bounded(body, limit)),
         };
-        let response = self.get_mut().call(request);
+        let response = self.app().call(request);
         AxumGuardFuture::of(AxumGuardState::Passed { response })
     }
 }
@@ -214,23 +218,18 @@ impl<F, R> AxumGuardFuture<F, R> {
     }
 }
 
+impl<S, R> AxumGuard<S, R> {
+    fn app(&mut self) -> &mut S {
+        &mut self.0.get_mut().app
+    }
+}
+
 impl<S, R: Clone> AxumGuard<S, R> {
     /// Makes the service of a connection around the one that the app makes.
-    fn make<T>(&mut self, stream: T) -> MakeAxumGuard<S::Future, S::Response, R>
-    where
-        S: Service<T> + 'static,
-        S::Response: 'static,
-    {
-        let guard = self.0.around(());
-        match service_of(self.get_ref()) {
-            Some(app) => {
-                let app = Some(app);
-                MakeAxumGuard::of(MakeState::Made { app }, guard)
-            }
-            None => {
-                let app = self.get_mut().call(stream);
-                MakeAxumGuard::of(MakeState::Making { app }, guard)
-            }
+    fn make<F, T>(&self, app: MakeState<F, T>) -> MakeAxumGuard<F, T, R> {
+        MakeAxumGuard {
+            state: app,
+            guard: self.0.around(()),
         }
     }
 }
@@ -248,11 +247,18 @@ where
     type Future = MakeAxumGuard<S::Future, S::Response, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.get_mut().poll_ready(cx)
+        self.app().poll_ready(cx)
     }
 
     fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
-        self.make(stream)
+        let app = match self.0.get_mut().connection() {
+            Some(app) => MakeState::Made { app: Some(app) },
+            None => {
+                let app = self.app().call(stream);
+                MakeState::Making { app }
+            }
+        };
+        self.make(app)
     }
 }
 
@@ -260,8 +266,7 @@ where
 impl<'a, L, S, R> Service<serve::IncomingStream<'a, L>> for AxumGuard<S, R>
 where
     L: Listener,
-    S: Service<serve::IncomingStream<'a, L>> + 'static,
-    S::Response: 'static,
+    S: Service<serve::IncomingStream<'a, L>>,
     R: Clone,
 {
     type Response = AxumGuard<S::Response, R>;
@@ -269,11 +274,12 @@ where
     type Future = MakeAxumGuard<S::Future, S::Response, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.get_mut().poll_ready(cx)
+        self.app().poll_ready(cx)
     }
 
     fn call(&mut self, stream: serve::IncomingStream<'a, L>) -> Self::Future {
-        self.make(stream)
+        let app = self.app().call(stream);
+        self.make(MakeState::Making { app })
     }
 }
 
@@ -300,12 +306,6 @@ pin_project! {
     }
 }
 
-impl<F, S, R> MakeAxumGuard<F, S, R> {
-    fn of(state: MakeState<F, S>, guard: BodyGuard<(), AxumResponse<R>>) -> Self {
-        Self { state, guard }
-    }
-}
-
 impl<F, S, E, R> Future for MakeAxumGuard<F, S, R>
 where
     F: Future<Output = Result<S, E>>,
@@ -319,7 +319,7 @@ where
             MakeStateProj::Making { app } => ready!(app.poll(cx))?,
             MakeStateProj::Made { app } => app.take().expect("it is taken once"),
         };
-        let guard = this.guard.around(AxumBodies(app));
+        let guard = this.guard.around(AxumBodies::new(app));
         Poll::Ready(Ok(AxumGuard(guard.for_connection())))
     }
 }
@@ -373,7 +373,44 @@ where
 /// A service that passes an axum app its own body type without axum's default limit, and converts
 /// the app's responses to that type.
 #[derive(Clone, Debug)]
-struct AxumBodies<S>(S);
+struct AxumBodies<S> {
+    app: S,
+    routes: Routes,
+}
+
+/// Whether the connections of an app share its routes: see [`share_routes`].
+#[derive(Clone, Copy, Debug)]
+enum Routes {
+    /// The app has made no service of a connection yet.
+    Unknown,
+    Shared,
+    Separate,
+}
+
+impl<S> AxumBodies<S> {
+    fn new(app: S) -> Self {
+        let routes = Routes::Unknown;
+        Self { app, routes }
+    }
+
+    /// Returns the service of a connection, if the app is a router whose connections share its
+    /// routes.
+    fn connection<T: 'static>(&mut self) -> Option<T>
+    where
+        S: 'static,
+    {
+        if let Routes::Unknown = self.routes {
+            self.routes = match share_routes(&mut self.app) {
+                true => Routes::Shared,
+                false => Routes::Separate,
+            };
+        }
+        match self.routes {
+            Routes::Shared => connection_of(&self.app),
+            Routes::Unknown | Routes::Separate => None,
+        }
+    }
+}
 
 impl<S, ReqB, ResB> Service<Request<GuardedBody<ReqB>>> for AxumBodies<S>
 where
@@ -388,11 +425,11 @@ where
     type Future = AxumBody<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.app.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<GuardedBody<ReqB>>) -> Self::Future {
-        let response = self.0.call(axum_request(request, |body| body));
+        let response = self.app.call(axum_request(request, |body| body));
         AxumBody { response }
     }
 }

@@ -12,6 +12,8 @@ use axum::{
 };
 use tower_service::Service;
 
+use super::router::ConnectionRouter;
+
 /// A connection that [`serve`](super::serve) has accepted.
 ///
 /// A service that makes a service for each connection is called with it, and a custom [`Connected`]
@@ -74,9 +76,9 @@ impl<L: Listener<Addr = Self>> Connected<IncomingStream<'_, L>> for SocketAddr {
 }
 
 impl<L: Listener> Service<IncomingStream<'_, L>> for Router<()> {
-    type Response = Self;
+    type Response = ConnectionRouter;
     type Error = Infallible;
-    type Future = Ready<Result<Self, Infallible>>;
+    type Future = Ready<Result<ConnectionRouter, Infallible>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -84,7 +86,8 @@ impl<L: Listener> Service<IncomingStream<'_, L>> for Router<()> {
 
     /// Gives the router its state, because it makes its layers anew for each request otherwise.
     fn call(&mut self, _stream: IncomingStream<'_, L>) -> Self::Future {
-        ready(Ok(self.clone().with_state(())))
+        let router = self.clone().with_state(());
+        ready(Ok(ConnectionRouter::new(router)))
     }
 }
 

@@ -20,5 +20,6 @@ pub use self::{
     listener::{LingerListener, TappedListener},
     refusal_response::{AxumResponse, RefusalIntoResponse},
     route_limit::{RouteLimit, RouteLimited},
+    router::ConnectionRouter,
     serve::{Serve, ServeFuture, serve},
 };

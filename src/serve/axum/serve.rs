@@ -23,7 +23,7 @@ use super::{
     accept::{accept, peer_addr},
     connection::ConnectionService,
     head_timeout::{EarlierTimer, HeadTimeout},
-    router::{prepare, service_of},
+    router::{connection_of, share_routes},
 };
 use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 
@@ -51,9 +51,10 @@ use crate::linger::{Linger, LingerIo, assert_not_wrapped};
 /// - On each connection, [delivery](crate::Delivery) and the [socket wrapper](LingerIo) are
 ///   combined. A small unread body is drained and the connection is kept. Otherwise the connection
 ///   closes in a way that lets the client read the response first.
-/// - The routes of a `Router` are made once, as by `Router::into_make_service`, and not again for each
-///   connection. So a layer that counts, such as tower's `ConcurrencyLimitLayer`, counts the requests
-///   of all connections together.
+/// - The routes of a `Router` are made once, as by `Router::into_make_service`, and not again for
+///   each connection. A layer of a route that counts, such as tower's `ConcurrencyLimitLayer`, then
+///   counts the requests of all connections. If a route has a limit layer, all routes are made for
+///   each connection.
 /// - The first request of a connection has a [timeout](Serve::header_timeout) of 30 s.
 /// - [`Serve::http`] changes hyper's settings, and [`Serve::max_connections`] limits the
 ///   connections.
@@ -247,7 +248,7 @@ where
     async fn run(self) {
         let Self {
             mut listener,
-            make_service,
+            mut make_service,
             linger,
             http,
             header_timeout,
@@ -255,7 +256,7 @@ where
             signal,
             service: _,
         } = self;
-        let mut make_service = prepare(make_service);
+        let shares_routes = share_routes(&mut make_service);
         let linger = linger.child();
         linger.used();
         let http = Arc::new(http);
@@ -276,7 +277,8 @@ where
                 break;
             };
             let addr = peer_addr::<L>(&remote_addr);
-            let app = match service_of(&make_service) {
+            let shared = shares_routes.then(|| connection_of(&make_service));
+            let app = match shared.flatten() {
                 Some(app) => app,
                 None => {
                     never(poll_fn(|cx| make_service.poll_ready(cx)).await);
