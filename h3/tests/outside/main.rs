@@ -26,9 +26,13 @@ fn tries() -> usize {
     tries.map_or(3, |tries| tries.parse().expect("TRIES is a number"))
 }
 
+fn is_browser(client: Client) -> bool {
+    matches!(client, Client::Chromium | Client::Firefox)
+}
+
 fn trials() -> Vec<Trial> {
     let (browsers, others): (Vec<_>, Vec<_>) =
-        CLIENTS.into_iter().partition(|client| client.is_browser());
+        CLIENTS.into_iter().partition(|client| is_browser(*client));
     let clients = browsers.into_iter().chain(others);
     clients.flat_map(trials_of).collect()
 }
@@ -37,7 +41,7 @@ fn trials() -> Vec<Trial> {
 fn trials_of(client: Client) -> Vec<Trial> {
     let needs = client.needs();
     let scenarios = client.scenarios();
-    let one_at_a_time = scenarios.chunks(match client.is_browser() {
+    let one_at_a_time = scenarios.chunks(match is_browser(client) {
         true => usize::MAX,
         false => 1,
     });

@@ -136,10 +136,6 @@ impl Client {
         }
     }
 
-    pub(crate) fn is_browser(self) -> bool {
-        matches!(self, Self::Chromium | Self::Firefox)
-    }
-
     pub(crate) fn scenarios(self) -> Vec<&'static str> {
         match self {
             Self::Chromium => [OF_BROWSERS, &[OF_CHROMIUM_ALONE]].concat(),
