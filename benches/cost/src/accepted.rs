@@ -95,9 +95,8 @@ pub(crate) fn loads() -> impl Iterator<Item = (&'static str, Load)> {
 }
 
 pub(crate) fn measure(effort: Effort) -> Section {
-    let plan = Plan::of(effort);
     let mut part = Part {
-        plan,
+        effort,
         rows: Vec::new(),
         targets: Vec::new(),
     };
@@ -111,7 +110,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "An app of axum {} with axum's own `serve`, or with the layers that the table names. A \
              GET has no body, and the handler of a POST reads its body. {}",
             version("axum"),
-            plan.in_words()
+            Plan::in_words(effort)
         ),
         head: &[
             "request",
@@ -146,7 +145,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
 }
 
 struct Part {
-    plan: Plan,
+    effort: Effort,
     rows: Vec<Vec<String>>,
     targets: Vec<Target>,
 }
@@ -166,7 +165,7 @@ impl Part {
         let loads: Vec<_> = (0..around.len())
             .map(|server| (server, load.clone()))
             .collect();
-        let all = compare(self.plan, &starts, &loads);
+        let all = compare(self.effort, &starts, &loads);
         for (around, one) in around.iter().zip(&all) {
             assert!(one.lost() == 0.0, "{name}: {around:?} loses responses");
             let mut row = vec![name.to_owned(), around.in_words().to_owned()];

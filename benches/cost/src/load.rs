@@ -126,27 +126,32 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn of(effort: Effort) -> Self {
+    /// Requests on new connections take several times as long, so there are half as many.
+    fn of(effort: Effort, connections: Connections) -> Self {
         Self {
             starts: effort.of(32, 3),
             rounds: effort.of(64, 3),
-            each: 32,
+            each: match connections {
+                Connections::Kept => 32,
+                Connections::Closed | Connections::Left => 16,
+            },
         }
     }
 
     /// Describes the method for the page.
-    pub(crate) fn in_words(self) -> String {
+    pub(crate) fn in_words(effort: Effort) -> String {
         let Self {
             starts,
             rounds,
             each,
-        } = self;
+        } = Self::of(effort, Connections::Kept);
         let requests = (starts * rounds * each * CLIENTS) as f64 / 1e6;
         format!(
             "CPU time of the server's process, user and system, per request. {CLIENTS} clients \
              send a request each and then read, so the server and its clients take turns on one \
-             core. {requests:.1} million requests for each row: {starts} starts of the servers, \
-             each with {rounds} rounds of {} requests, the rows in turn. A ratio is the geometric \
+             core. {requests:.1} million requests for each row on kept connections, and half as \
+             many on new ones: {starts} starts of the servers, each with {rounds} rounds of {} \
+             requests or half as many, the rows in turn. A ratio is the geometric \
              mean, over the starts, of the median ratio within a round. It has its 95 % confidence \
              interval (Student's t). One interval in twenty does not contain the true ratio.",
             each * CLIENTS
@@ -156,10 +161,12 @@ impl Plan {
 
 /// Runs each load with its server, all of them in turn.
 pub(crate) fn compare(
-    plan: Plan,
+    effort: Effort,
     starts: &[&dyn Fn() -> Server],
     loads: &[(usize, Load)],
 ) -> Vec<Rounds> {
+    let connections = loads[0].1.connections;
+    let plan = Plan::of(effort, connections);
     let mut all: Vec<_> = loads.iter().map(|_| Rounds(Vec::new())).collect();
     for _ in 0..plan.starts {
         let servers: Vec<_> = starts.iter().map(|start| start()).collect();

@@ -33,10 +33,10 @@ use crate::report::{Report, Section};
 
 #[derive(Parser)]
 struct Flags {
-    /// Measure only these and print them; the page stays unchanged
+    /// Measure only these; the other sections of the page stay unchanged
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Fewer and shorter runs, as a test of the benchmark itself
+    /// Fewer and shorter runs, as a test of the benchmark itself; the page stays unchanged
     #[arg(long)]
     quick: bool,
     #[command(subcommand)]
@@ -111,15 +111,14 @@ fn main() {
         assert!(known, "there is no measurement {name}");
     }
     let asked = |name: &str| flags.only.is_empty() || flags.only.iter().any(|only| only == name);
-    let mut report = Report::begin();
+    let mut report = Report::read();
     for (name, measure) in MEASUREMENTS {
         if asked(name) {
             eprintln!("{name} …");
             report.add(measure(effort));
         }
     }
-    println!("{report}");
-    if flags.only.is_empty() && effort == Effort::Full {
+    if effort == Effort::Full {
         report.write();
     }
 }

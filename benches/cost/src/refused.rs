@@ -81,10 +81,9 @@ pub(crate) fn of_2_kib(path: &str) -> Load {
 }
 
 pub(crate) fn measure(effort: Effort) -> Section {
-    let plan = Plan::of(effort);
     let mut notes = Vec::new();
     let mut part = Part {
-        plan,
+        effort,
         rows: Vec::new(),
     };
 
@@ -121,7 +120,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
              ones by a limit of {} KiB. {}",
             LIMIT >> 10,
             SMALL_LIMIT >> 10,
-            plan.in_words()
+            Plan::in_words(effort)
         ),
         head: &[
             "connections",
@@ -150,7 +149,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
 }
 
 struct Part {
-    plan: Plan,
+    effort: Effort,
     rows: Vec<Vec<String>>,
 }
 
@@ -176,7 +175,7 @@ impl Part {
             .enumerate()
             .map(|(at, server)| (at, load(server.path)))
             .collect();
-        let all = compare(self.plan, &starts, &loads);
+        let all = compare(self.effort, &starts, &loads);
         for (server, one) in servers.iter().zip(&all) {
             let connections = match one.closed() {
                 0.0 => name.to_owned(),

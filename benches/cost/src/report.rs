@@ -1,13 +1,18 @@
 //! The page that a run writes.
 
-use std::{fmt, fs, path::Path};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{estimate::Estimate, process};
 
-/// The measurements of one run.
+/// The page, with the measurements of this run and of earlier ones.
 pub(crate) struct Report {
     machine: String,
-    sections: Vec<Section>,
+    /// The text of each section, from its heading on.
+    sections: Vec<String>,
+    plots: Vec<Plot>,
 }
 
 /// The section of one measurement.
@@ -113,28 +118,45 @@ impl fmt::Display for Section {
 }
 
 impl Report {
-    pub(crate) fn begin() -> Self {
+    /// Reads the page of earlier runs.
+    pub(crate) fn read() -> Self {
+        let page = fs::read_to_string(benches().join(PAGE)).unwrap_or_default();
+        let sections = page.split("\n## ").skip(1);
         Self {
             machine: process::machine(),
-            sections: Vec::new(),
+            sections: sections.map(|text| format!("## {text}")).collect(),
+            plots: Vec::new(),
         }
     }
 
+    /// Replaces the section of that title, or adds it.
     pub(crate) fn add(&mut self, section: Section) {
-        eprintln!("{section}");
-        self.sections.push(section);
+        let text = format!("{section}\nMeasured on {}.\n", self.machine);
+        eprintln!("{text}");
+        let heading = format!("## {}\n", section.title);
+        let before = self.sections.iter_mut();
+        match before.into_iter().find(|text| text.starts_with(&heading)) {
+            Some(before) => *before = text,
+            None => self.sections.push(text),
+        }
+        self.plots.extend(section.plots);
     }
 
     /// Writes the page to `benches/`, beside this package.
     pub(crate) fn write(&self) {
-        let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let plots = benches.join("plots");
+        let plots = benches().join("plots");
         fs::create_dir_all(&plots).expect("a folder for the plots");
-        for plot in self.sections.iter().flat_map(|section| &section.plots) {
+        for plot in &self.plots {
             fs::write(plots.join(plot.file), &plot.svg).expect("a plot is written");
         }
-        fs::write(benches.join("MEASUREMENTS.md"), self.to_string()).expect("the page is written");
+        fs::write(benches().join(PAGE), self.to_string()).expect("the page is written");
     }
+}
+
+const PAGE: &str = "MEASUREMENTS.md";
+
+fn benches() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 impl fmt::Display for Report {
@@ -144,13 +166,12 @@ impl fmt::Display for Report {
             "# Measurements\n\n\
              [README.md](README.md) has the figures for users. This page is written by \
              `cargo run --release --manifest-path benches/cost/Cargo.toml`, which measures \
-             each figure beside what it is compared with, in one run. \
-             Look at the ratios: the absolute figures are those of this machine, \
-             {}.\n",
-            self.machine
+             each figure beside what it is compared with, in one run. `--only` measures some of the \
+             sections again. Look at the ratios: the absolute figures are those of the machine that \
+             the section names."
         )?;
         for section in &self.sections {
-            writeln!(f, "{section}")?;
+            write!(f, "\n{}\n", section.trim_end())?;
         }
         Ok(())
     }
