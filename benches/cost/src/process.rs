@@ -44,28 +44,31 @@ impl Process {
 
     /// Returns the CPU time of all running threads.
     pub(crate) fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id()))
-            .into_iter()
-            .flatten();
-        let nanoseconds = tasks.flatten().filter_map(|task| {
-            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            times.split_whitespace().next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanoseconds.sum())
+        Duration::from_nanos(
+            self.sum_of_threads("schedstat", |times| times.split_whitespace().next()),
+        )
     }
 
     /// Returns how often the running threads have gone to sleep.
     pub(crate) fn sleeps(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id()))
-            .into_iter()
-            .flatten();
-        let sleeps = tasks.flatten().filter_map(|task| {
-            let status = fs::read_to_string(task.path().join("status")).ok()?;
+        self.sum_of_threads("status", |status| {
             let mut lines = status.lines();
-            let sleeps = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-            sleeps.trim().parse::<u64>().ok()
-        });
-        sleeps.sum()
+            lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+        })
+    }
+
+    /// Sums a number that the system has in a file of each running thread (proc(5)).
+    fn sum_of_threads(&self, file: &str, find: fn(&str) -> Option<&str>) -> u64 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id()));
+        let numbers = threads
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|thread| {
+                let text = fs::read_to_string(thread.path().join(file)).ok()?;
+                find(&text)?.trim().parse::<u64>().ok()
+            });
+        numbers.sum()
     }
 
     pub(crate) fn id(&self) -> Pid {

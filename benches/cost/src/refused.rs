@@ -134,7 +134,7 @@ pub(crate) fn measure(effort: Effort) -> Section {
         targets: vec![
             Target::estimated(
                 1.02,
-                "new: combined / tower-http (0.02 is one system call)",
+                "new: combined / tower-http (0.02 is allowed for a system call)",
                 of_new[1].against(&of_new[0]),
             ),
             Target::estimated(
