@@ -110,6 +110,12 @@ impl<S> Delivery<S> {
         }
     }
 
+    /// Wraps another service, with the same state of the connection.
+    #[cfg(feature = "axum")]
+    pub(crate) fn around<T>(&self, inner: T) -> Delivery<T> {
+        Delivery::from_context(inner, Arc::clone(&self.context))
+    }
+
     /// Calls the service once with a request, and tracks its body. `convert` makes the body that
     /// the service takes.
     #[cfg(feature = "axum")]

@@ -57,7 +57,16 @@ impl<S, R> BodyGuard<S, R> {
     where
         R: Clone,
     {
-        BodyGuard::from_settings(inner, Arc::clone(&self.settings), self.respond.clone())
+        self.around_with(inner, R::clone)
+    }
+
+    /// Wraps another service with the same settings and another type of refusal response.
+    pub(crate) fn around_with<T, O>(
+        &self,
+        inner: T,
+        convert: impl FnOnce(&R) -> O,
+    ) -> BodyGuard<T, O> {
+        BodyGuard::from_settings(inner, Arc::clone(&self.settings), convert(&self.respond))
     }
 
     /// Copies the settings for one connection. Each request counts a reference to them, and the
@@ -74,6 +83,14 @@ impl<S, R> BodyGuard<S, R> {
     #[inline]
     pub(crate) fn passes<B>(&self, request: &Request<B>, promised: &SizeHint) -> Option<u64> {
         self.settings.passes(request.headers(), promised)
+    }
+
+    /// Returns the limit of a request whose [`Incoming`](hyper::body::Incoming) has a length within
+    /// it. Does not check `Content-Length`, because hyper has.
+    #[cfg(feature = "axum")]
+    #[inline]
+    pub(crate) fn passes_by_body(&self, promised: &SizeHint) -> Option<u64> {
+        self.settings.passes_by_body(promised)
     }
 }
 
@@ -107,17 +124,17 @@ impl<S, R: Clone> BodyGuard<S, R> {
         }
     }
 
-    /// Checks the whole head, then refuses the request or calls the service.
+    /// Checks the whole head, then refuses the request or calls the service. `convert` makes the
+    /// request that the service takes.
     #[inline(never)]
-    pub(crate) fn inspect<ReqB>(
+    pub(crate) fn inspect<ReqB, B>(
         &mut self,
         request: Request<ReqB>,
         promised: &SizeHint,
+        convert: impl FnOnce(Parts, GuardedBody<ReqB>) -> Request<B>,
     ) -> ResponseFuture<S::Future, R>
     where
-        S: Service<Request<GuardedBody<ReqB>>>,
-        ReqB: Body,
-        ReqB::Error: Into<BoxError>,
+        S: Service<Request<B>>,
     {
         let (mut parts, body) = request.into_parts();
         let Decision { max, limit, client } = match self.settings.decide(&parts, promised) {
@@ -159,7 +176,7 @@ impl<S, R: Clone> BodyGuard<S, R> {
             None => GuardedBody::bounded(body, most),
         };
         let announcement = self.settings.announcement(&parts.method, limit);
-        let request = Request::from_parts(parts, body);
+        let request = convert(parts, body);
         let holding = watch.as_ref().and_then(|watch| watch.upload.hold_room());
         let future = self.inner.call(request);
         drop(holding);
@@ -195,7 +212,7 @@ where
                 let request = request.map(|body| GuardedBody::bounded(body, limit));
                 ResponseFuture::called(self.inner.call(request), None)
             }
-            None => self.inspect(request, &promised),
+            None => self.inspect(request, &promised, Request::from_parts),
         }
     }
 }

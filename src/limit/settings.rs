@@ -131,6 +131,15 @@ impl Settings {
     /// whole head decides.
     #[inline]
     pub(super) fn passes(&self, headers: &HeaderMap, promised: &SizeHint) -> Option<u64> {
+        let most = self.passes_by_body(promised)?;
+        let declared = content_length(headers).ok()?;
+        declared.is_none_or(|length| length <= most).then_some(most)
+    }
+
+    /// Returns the limit if the size hint alone lets the request pass. The caller checks
+    /// `Content-Length`, or knows that hyper has.
+    #[inline]
+    pub(super) fn passes_by_body(&self, promised: &SizeHint) -> Option<u64> {
         let limit = self.limit.fixed()?;
         if self.keep_handler_response || self.announces_on_options {
             return None;
@@ -142,9 +151,7 @@ impl Settings {
                 return None;
             }
         }
-        let most = limit.unwrap_or(NO_LIMIT);
-        let declared = content_length(headers).ok()?;
-        declared.is_none_or(|length| length <= most).then_some(most)
+        Some(limit.unwrap_or(NO_LIMIT))
     }
 
     /// Returns the header that announces the limit in the response to an OPTIONS request.

@@ -30,6 +30,7 @@ use testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::mpsc,
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
@@ -286,7 +287,7 @@ async fn connect_http2(server: &Server) -> (SendRequest<Bytes>, JoinHandle<Optio
     (client, ended)
 }
 
-async fn by_hyper_http2(app: fn() -> Router) -> Server {
+async fn by_hyper_http2(app: impl Fn() -> Router + Send + Sync + 'static) -> Server {
     let start = move || {
         by_hyper(move |io| {
             let service = TowerToHyperService::new(app());
@@ -295,6 +296,52 @@ async fn by_hyper_http2(app: fn() -> Router) -> Server {
         })
     };
     spawn_blocking(start).await.unwrap()
+}
+
+/// `serve` hands such a body to a router without counting it.
+#[tokio::test]
+async fn hyper_body_yields_no_more_than_its_content_length() {
+    let (seen, mut bodies) = mpsc::unbounded_channel();
+    let app = move || {
+        let seen = seen.clone();
+        let count = |mut body: Body| async move {
+            let mut received = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                received += frame.data_ref().map_or(0, Bytes::len);
+            }
+            seen.send(received).unwrap();
+        };
+        Router::new().route("/", post(count))
+    };
+
+    let served = app.clone();
+    let start = move || {
+        by_hyper(move |io| {
+            let service = TowerToHyperService::new(served());
+            tokio::spawn(http1::Builder::new().serve_connection(io, service));
+        })
+    };
+    let server = spawn_blocking(start).await.unwrap();
+    let mut socket = TcpStream::connect(server.addr).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n";
+    let longer = format!("{head}{}", "0".repeat(15));
+    socket.write_all(longer.as_bytes()).await.unwrap();
+    let received = timeout(PATIENCE, bodies.recv()).await.expect("it ends");
+    assert_eq!(received, Some(10));
+
+    for frames in [&[10, 5][..], &[15], &[5, 10]] {
+        let server = by_hyper_http2(app.clone()).await;
+        let (client, _ended) = connect_http2(&server).await;
+        let declared = Request::post("http://test/").header("content-length", 10);
+        let mut client = client.ready().await.unwrap();
+        let sent = client.send_request(declared.body(()).unwrap(), false);
+        let (_response, mut body) = sent.unwrap();
+        for &length in frames {
+            body.send_data("0".repeat(length).into(), false).unwrap();
+        }
+        let received = timeout(PATIENCE, bodies.recv()).await.expect("it ends");
+        assert!(received.unwrap() <= 10, "{received:?}");
+    }
 }
 
 async fn hold(body: Body) {

@@ -13,19 +13,23 @@ use std::{
         mpsc,
     },
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
 use axum::{
-    Router,
+    Extension, Router,
+    body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Request},
     handler::{Handler, HandlerWithoutStateExt},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
     serve::{Listener, ListenerExt},
 };
-use testkit::client::{Framing, PATIENCE, SendFirst, connect, read_response};
+use testkit::client::{
+    FRAMINGS, Framing, PATIENCE, Response as Parsed, SendFirst, connect, read_response, read_to_end,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpListener,
@@ -34,8 +38,9 @@ use tokio::{
 };
 use tower::{Layer, Service, service_fn};
 use tower_bodyguard::{
-    BodyGuardLayer, Linger, MIB,
+    BodyBudget, BodyGuardLayer, Linger, MIB, Refusal,
     axum::{IncomingStream, serve},
+    limit::BodyLimitStatus,
 };
 
 use crate::server::Server;
@@ -189,6 +194,87 @@ fn routes_with_a_limit_layer_are_made_for_each_connection() {
     ] {
         assert!(made >= ROUTES, "{made}");
     }
+}
+
+/// `serve` calls the router without the layer if a request passes by its head.
+#[test]
+fn limit_around_a_whole_app_holds_for_extractors_and_has_its_own_response() {
+    const LIMIT: u64 = 3 * MIB;
+    let refuse = |refusal: &Refusal| format!("at most {:?}", refusal.limit());
+    let guard = BodyGuardLayer::axum(LIMIT).refusal_response(refuse);
+    let app = Router::new().route(
+        "/",
+        post(|body: Bytes| async move { body.len().to_string() }),
+    );
+    let server = server(|listener| serve(listener, guard.layer(app)));
+    for framing in FRAMINGS {
+        let send = |length| SendFirst::post("/", framing, length).header("Connection: close");
+        let respond = |length| send(length).to(server.addr);
+        let passed = respond(LIMIT).assert_delivered(200);
+        assert_eq!(passed.body, LIMIT.to_string(), "{framing:?}");
+        let refused = respond(LIMIT + 1).assert_delivered(413);
+        assert_eq!(refused.body, "at most Some(3145728)", "{framing:?}");
+    }
+}
+
+/// Sends requests to an app with a limit of 5000 bytes, one on each connection. Returns the status,
+/// the text, and the limit that the response announces.
+fn responses_with_a_limit(server: &Server) -> Vec<(u16, String, Option<String>)> {
+    let upload = |framing, length| {
+        let upload = SendFirst::post("/", framing, length).header("Connection: close");
+        upload.to(server.addr).text()
+    };
+    let bodiless = |method| {
+        let mut socket = connect(server.addr);
+        let head = format!("{method} / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).unwrap();
+        String::from_utf8(read_to_end(&mut socket).0).unwrap()
+    };
+    let bodiless = ["GET", "OPTIONS"].map(bodiless);
+    let uploads = FRAMINGS.map(|framing| [1, 5000, 5001].map(|length| upload(framing, length)));
+    let texts = bodiless.into_iter().chain(uploads.into_iter().flatten());
+    let response = |text: String| {
+        let (response, _) = Parsed::parse(text.as_bytes()).expect("a whole response");
+        let limit = response.header("upload-limit").map(str::to_owned);
+        (response.status, response.body, limit)
+    };
+    texts.map(response).collect()
+}
+
+#[test]
+fn settings_of_a_limit_around_a_whole_app_hold_as_in_the_app() {
+    async fn describe(limit: Option<Extension<BodyLimitStatus>>, body: Body) -> String {
+        let length = to_bytes(body, usize::MAX).await.map(|body| body.len());
+        format!("{} {:?}", limit.is_some(), length.ok())
+    }
+    let guard = || BodyGuardLayer::axum(5000);
+    let guards = [
+        guard(),
+        guard().keep_handler_response(),
+        guard().upload_limit_on_options(),
+        guard().require_content_length(),
+        guard().min_rate(1, Duration::from_secs(60)),
+        guard().budget(&BodyBudget::max_bytes(2048)),
+    ];
+    let responses = |guard: BodyGuardLayer<_, _>| {
+        let app = || Router::new().route("/", any(describe));
+        let [inside, around] = [
+            server(|listener| serve(listener, app().layer(guard.clone()))),
+            server(|listener| serve(listener, guard.layer(app()))),
+        ];
+        let inside = responses_with_a_limit(&inside);
+        assert_eq!(responses_with_a_limit(&around), inside, "{guard:?}");
+        inside
+    };
+    let seen = thread::scope(|scope| {
+        let running = guards.map(|guard| scope.spawn(|| responses(guard)));
+        running.map(|one| one.join().expect("no panic"))
+    });
+    let plain = &seen[0];
+    let statuses = plain.iter().map(|(status, ..)| *status);
+    assert!(statuses.eq([200, 200, 200, 200, 413, 200, 200, 413]));
+    // All but the minimum rate show.
+    assert_eq!(seen.iter().filter(|seen| *seen == plain).count(), 2);
 }
 
 #[test]

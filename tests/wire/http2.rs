@@ -19,6 +19,7 @@ use testkit::{
     h2::{Client, exchange, over, send, upload},
 };
 use tokio::net::TcpStream;
+use tower::Layer;
 use tower_bodyguard::{BodyGuardLayer, Linger, LingerConfig, StreamLinger};
 
 use crate::server::{Server, counting};
@@ -63,6 +64,33 @@ async fn serving(linger: Linger, app: Router) -> Server {
 async fn connect(server: &Server) -> Client {
     let socket = TcpStream::connect(server.addr).await.unwrap();
     over(socket).await
+}
+
+/// `serve` calls the router without the layer if a request passes by its head.
+#[tokio::test]
+async fn limit_around_a_whole_app_is_exact() {
+    let start = || {
+        Server::run(|listener, linger| async move {
+            let app = BodyGuardLayer::axum(MIB).layer(counting());
+            let server = tower_bodyguard::axum::serve(listener, app);
+            server.with_linger(&linger).await.unwrap();
+        })
+    };
+    let server = tokio::task::spawn_blocking(start).await.unwrap();
+    let client = connect(&server).await;
+    for (length, status) in [(1, 200), (MIB, 200), (MIB + 1, 413)] {
+        for declares in [true, false] {
+            let mut request = Request::post("http://test/");
+            if declares {
+                request = request.header("content-length", length);
+            }
+            let seen = exchange(&client, request.body(()).unwrap(), length, None).await;
+            assert_eq!(seen.status, status, "{length}, {declares}");
+            if status == 200 {
+                assert_eq!(seen.body, length.to_string(), "{declares}");
+            }
+        }
+    }
 }
 
 /// Asserts that refused bytes were returned to the connection's window.

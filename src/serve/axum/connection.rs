@@ -1,7 +1,9 @@
 //! The service of one connection: delivery, with axum's own bodies on both sides.
 
 use std::{
+    convert::Infallible,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -15,9 +17,13 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::bodies::own;
+use super::{
+    ConnectionRouter,
+    bodies::own,
+    guard::{ConnectionGuard, InspectingGuard},
+};
 use crate::{
-    delivery::{DeliveredBody, Delivery, ResponseFuture},
+    delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
     linger::{Linger, LingerIo},
 };
 
@@ -35,23 +41,43 @@ impl<S> ConnectionService<S> {
 
 impl<S> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
 where
-    S: Service<Request, Response = Response> + Clone,
+    S: Service<Request, Response = Response> + Clone + 'static,
 {
     type Response = Response;
     type Error = S::Error;
     type Future = ConnectionFuture<S>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let Self(delivery) = self;
-        if !request.body().is_end_stream() {
-            let oneshot = Oneshot::new(Tracked(Some(delivery.clone())), request);
-            return ConnectionFuture::Delivered { oneshot };
+        let guard = ConnectionGuard::of_app(delivery.get_ref());
+        let router = guard.and_then(|guard| guard.admit(&mut request));
+        if request.body().is_end_stream() {
+            // An empty body needs no delivery and no box.
+            delivery.note_bodiless(&request);
+            let request = request.map(|_| Body::empty());
+            return match router {
+                Some(router) => ConnectionFuture::AdmittedBodiless {
+                    oneshot: Oneshot::new(router.clone(), request),
+                },
+                None => ConnectionFuture::Bodiless {
+                    oneshot: Oneshot::new(delivery.get_ref().clone(), request),
+                },
+            };
         }
-        // An empty body needs no delivery and no box.
-        delivery.note_bodiless(&request);
-        let app = delivery.get_ref().clone();
-        let oneshot = Oneshot::new(app, request.map(|_| Body::empty()));
-        ConnectionFuture::Bodiless { oneshot }
+        match (router, guard) {
+            (Some(router), _) => ConnectionFuture::Admitted {
+                oneshot: Oneshot::new(Tracked::new(delivery, router.clone()), request),
+            },
+            (None, Some(guard)) => ConnectionFuture::Inspected {
+                oneshot: Oneshot::new(
+                    Tracked::new(delivery, InspectingGuard(guard.clone())),
+                    request,
+                ),
+            },
+            (None, None) => ConnectionFuture::Delivered {
+                oneshot: Oneshot::new(Tracked::new(delivery, delivery.get_ref().clone()), request),
+            },
+        }
     }
 }
 
@@ -68,7 +94,22 @@ pin_project! {
         },
         Delivered {
             #[pin]
-            oneshot: Oneshot<Tracked<S>, Request<Incoming>>,
+            oneshot: Oneshot<Tracked<S, Body>, Request<Incoming>>,
+        },
+        // The app is a limit layer around a router. If the request passes the limit by its head,
+        // the router is called without the layer.
+        AdmittedBodiless {
+            #[pin]
+            oneshot: Oneshot<ConnectionRouter, Request>,
+        },
+        Admitted {
+            #[pin]
+            oneshot: Oneshot<Tracked<ConnectionRouter, Body>, Request<Incoming>>,
+        },
+        // The layer takes any body, so the body is boxed once, when the router gets it.
+        Inspected {
+            #[pin]
+            oneshot: Oneshot<Tracked<InspectingGuard, TrackedBody<Incoming>>, Request<Incoming>>,
         },
     }
 }
@@ -80,13 +121,22 @@ where
     type Output = Result<Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let oneshot = match self.project() {
+        let response = match self.project() {
             ConnectionProj::Bodiless { oneshot } => return oneshot.poll(cx),
-            ConnectionProj::Delivered { oneshot } => oneshot,
+            ConnectionProj::AdmittedBodiless { oneshot } => {
+                return oneshot.poll(cx).map(never_fails);
+            }
+            ConnectionProj::Delivered { oneshot } => ready!(oneshot.poll(cx))?,
+            ConnectionProj::Admitted { oneshot } => never_fails(ready!(oneshot.poll(cx)))?,
+            ConnectionProj::Inspected { oneshot } => never_fails(ready!(oneshot.poll(cx)))?,
         };
-        let response = ready!(oneshot.poll(cx))?;
         Poll::Ready(Ok(response.map(|body| own(body, DeliveredBody::into_plain))))
     }
+}
+
+/// Converts the error of a router.
+fn never_fails<T, E>(result: Result<T, Infallible>) -> Result<T, E> {
+    result.map_err(|never| match never {})
 }
 
 pin_project! {
@@ -131,29 +181,57 @@ impl<S: Service<R>, R> Future for Oneshot<S, R> {
     }
 }
 
-/// A service for one request that tracks the body, and passes it to an app as axum's own body type.
+/// A service for one request that tracks the body, and passes it to an app as a `B`.
 #[derive(Debug)]
-pub(super) struct Tracked<S>(Option<Delivery<S>>);
-
-impl<S> Tracked<S> {
-    const ONCE: &str = "it serves one request";
+pub(super) struct Tracked<S, B> {
+    delivery: Option<Delivery<S>>,
+    body: PhantomData<fn() -> B>,
 }
 
-impl<S> Service<Request<Incoming>> for Tracked<S>
+impl<S, B> Tracked<S, B> {
+    const ONCE: &str = "it serves one request";
+
+    fn new<T>(delivery: &Delivery<T>, app: S) -> Self {
+        Self {
+            delivery: Some(delivery.around(app)),
+            body: PhantomData,
+        }
+    }
+}
+
+impl<S, B> Service<Request<Incoming>> for Tracked<S, B>
 where
-    S: Service<Request, Response = Response>,
+    S: Service<Request<B>, Response = Response>,
+    B: FromTracked,
 {
     type Response = Response<DeliveredBody<Body>>;
     type Error = S::Error;
     type Future = ResponseFuture<S::Future, Incoming, Body>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let delivery = self.0.as_mut().expect(Self::ONCE);
+        let delivery = self.delivery.as_mut().expect(Self::ONCE);
         delivery.get_mut().poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let delivery = self.0.take().expect(Self::ONCE);
-        delivery.follow(request, Body::new)
+        let delivery = self.delivery.take().expect(Self::ONCE);
+        delivery.follow(request, B::from_tracked)
+    }
+}
+
+/// A type of body that an app takes.
+pub(super) trait FromTracked {
+    fn from_tracked(body: TrackedBody<Incoming>) -> Self;
+}
+
+impl FromTracked for Body {
+    fn from_tracked(body: TrackedBody<Incoming>) -> Self {
+        Self::new(body)
+    }
+}
+
+impl FromTracked for TrackedBody<Incoming> {
+    fn from_tracked(body: Self) -> Self {
+        body
     }
 }

@@ -18,7 +18,7 @@ use http_body::Frame;
 /// axum keeps the limit in a private extension of the request. The number of extensions shows
 /// whether inserting one has replaced another. Because the old value is lost then, it is read
 /// before.
-pub(super) fn lift_default_limit(request: &mut Request) {
+pub(super) fn lift_default_limit<B>(request: &mut Request<B>) {
     let before = request.extensions().len();
     let set = match before {
         0 => None,
@@ -36,7 +36,7 @@ pub(super) fn lift_default_limit(request: &mut Request) {
 
 /// Returns the limit that axum's extractors would apply to the body. Returns `None` if it is
 /// disabled.
-fn limit_of_extractors(request: &mut Request) -> Option<usize> {
+fn limit_of_extractors<B>(request: &mut Request<B>) -> Option<usize> {
     let mut probe = Request::new(Body::new(Endless));
     mem::swap(probe.extensions_mut(), request.extensions_mut());
     let mut probe = probe.with_limited_body();

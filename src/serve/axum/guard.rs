@@ -1,5 +1,6 @@
 use std::{
-    any::TypeId,
+    any::{Any, TypeId},
+    convert::Infallible,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -10,23 +11,27 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
     response::Response,
-    routing::IntoMakeService,
+    routing::{IntoMakeService, future::RouteFuture},
     serve::{self, Listener},
 };
+use http::request::Parts;
+use http_body::SizeHint;
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    IncomingStream, RefusalIntoResponse,
+    ConnectionRouter, IncomingStream, RefusalIntoResponse,
     bodies::{is_empty, own},
     default_limit::lift_default_limit,
-    refusal_response::AxumResponse,
+    refusal_response::{AnyRefusalResponse, AxumResponse},
     route_limit,
     router::{connection_of, note_guard, share_routes},
 };
 use crate::{
     BodyGuardLayer, BoxError, Limit,
+    delivery::TrackedBody,
     limit::{BodyGuard, GuardedBody, PlainText, ResponseBody, ResponseFuture, promised},
 };
 
@@ -62,6 +67,10 @@ impl BodyGuardLayer<PlainText, AxumService> {
     ///
     /// Around a whole app, the layer acts before the app has looked for a route. This saves what
     /// axum adds for a layer: a box around each route's service and around each future.
+    ///
+    /// With [`serve`](super::serve()), the layer around a plain `Router` does not box a body that
+    /// declares its length, either. A make service, as below, a budget, a minimum rate, a timeout,
+    /// a limit by the head, `keep_handler_response` and `upload_limit_on_options` need that box.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -103,7 +112,8 @@ impl BodyGuardLayer<PlainText, AxumService> {
 impl<R> BodyGuardLayer<R, AxumService> {
     /// Sets the function that makes the responses to refused requests, as [for any
     /// service](BodyGuardLayer::refusal_response). A closure may return anything that is
-    /// `IntoResponse`.
+    /// `IntoResponse`. [`serve`](super::serve()) shares it between threads, so it is `Send` and
+    /// `Sync`.
     ///
     /// ```
     /// use axum::{Json, Router, routing::post};
@@ -200,12 +210,14 @@ where
         let promised = promised(request.body());
         let has_body = promised.exact() != Some(0);
         let Some(limit) = self.0.passes(&request, &promised) else {
-            let guard = self.0.inspect(request, &promised);
-            return AxumGuardFuture::of(AxumGuardState::Inspected { guard });
+            return self.inspect(request, &promised);
         };
         let request = match has_body {
             false if is_empty(request.body()) => request.map(|_| Body::empty()),
-            _ => axum_request(request, |body| GuardedBody::bounded(body, limit)),
+            _ => {
+                let (head, body) = request.into_parts();
+                axum_request(head, GuardedBody::bounded(body, limit))
+            }
         };
         let response = self.app().call(request);
         AxumGuardFuture::of(AxumGuardState::Passed { response })
@@ -222,15 +234,71 @@ impl<S, R> AxumGuard<S, R> {
     fn app(&mut self) -> &mut S {
         &mut self.0.get_mut().app
     }
+
+    /// Checks the whole head, then refuses the request or calls the app.
+    fn inspect<ReqB, ResB>(
+        &mut self,
+        request: Request<ReqB>,
+        promised: &SizeHint,
+    ) -> AxumGuardFuture<S::Future, R>
+    where
+        S: Service<Request, Response = Response<ResB>>,
+        ReqB: HttpBody<Data = Bytes> + Send + 'static,
+        ReqB::Error: Into<BoxError>,
+        ResB: HttpBody<Data = Bytes> + Send + 'static,
+        ResB::Error: Into<BoxError>,
+        R: Clone,
+    {
+        let guard = self.0.inspect(request, promised, axum_request);
+        AxumGuardFuture::of(AxumGuardState::Inspected { guard })
+    }
 }
 
-impl<S, R: Clone> AxumGuard<S, R> {
-    /// Makes the service of a connection around the one that the app makes.
-    fn make<F, T>(&self, app: MakeState<F, T>) -> MakeAxumGuard<F, T, R> {
-        MakeAxumGuard {
-            state: app,
-            guard: self.0.around(()),
+/// The service that a limit layer around a `Router` makes for a connection of
+/// [`serve`](super::serve()).
+pub(super) type ConnectionGuard = AxumGuard<ConnectionRouter, AnyRefusalResponse>;
+
+impl ConnectionGuard {
+    /// Returns the app as such a service, if it is one.
+    pub(super) fn of_app<S: 'static>(app: &S) -> Option<&Self> {
+        let app: &dyn Any = app;
+        app.downcast_ref()
+    }
+
+    /// Returns the router if the request passes by its head, and lifts axum's default limit for a
+    /// body that is not empty. hyper's own body yields no more than its length, so nothing is left
+    /// to count.
+    pub(super) fn admit(&self, request: &mut Request<Incoming>) -> Option<&ConnectionRouter> {
+        let promised = promised(request.body());
+        match promised.exact() {
+            None => return None,
+            Some(0) => self.0.passes(request, &promised).map(drop)?,
+            Some(_) => {
+                self.0.passes_by_body(&promised)?;
+                lift_default_limit(request);
+            }
         }
+        Some(self.get_ref())
+    }
+}
+
+/// A limit layer that checks the whole head of a request, because
+/// [`admit`](ConnectionGuard::admit) has returned no router.
+#[derive(Debug)]
+pub(super) struct InspectingGuard(pub(super) ConnectionGuard);
+
+impl Service<Request<TrackedBody<Incoming>>> for InspectingGuard {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = AxumGuardFuture<RouteFuture<Infallible>, AnyRefusalResponse>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.app().poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<TrackedBody<Incoming>>) -> Self::Future {
+        let promised = promised(request.body());
+        self.0.inspect(request, &promised)
     }
 }
 
@@ -240,25 +308,28 @@ where
     L: Listener,
     S: Service<IncomingStream<'a, L>> + 'static,
     S::Response: 'static,
-    R: Clone,
+    R: RefusalIntoResponse + Clone + Send + Sync + 'static,
 {
-    type Response = AxumGuard<S::Response, R>;
+    type Response = AxumGuard<S::Response, AnyRefusalResponse>;
     type Error = S::Error;
-    type Future = MakeAxumGuard<S::Future, S::Response, R>;
+    type Future = MakeAxumGuard<S::Future, S::Response, AnyRefusalResponse>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.app().poll_ready(cx)
     }
 
     fn call(&mut self, stream: IncomingStream<'a, L>) -> Self::Future {
-        let app = match self.0.get_mut().connection() {
+        let state = match self.0.get_mut().connection() {
             Some(app) => MakeState::Made { app: Some(app) },
             None => {
                 let app = self.app().call(stream);
                 MakeState::Making { app }
             }
         };
-        self.make(app)
+        let guard = self.0.around_with((), |response| {
+            AxumResponse(AnyRefusalResponse::new(response.0.clone()))
+        });
+        MakeAxumGuard { state, guard }
     }
 }
 
@@ -279,7 +350,9 @@ where
 
     fn call(&mut self, stream: serve::IncomingStream<'a, L>) -> Self::Future {
         let app = self.app().call(stream);
-        self.make(MakeState::Making { app })
+        let state = MakeState::Making { app };
+        let guard = self.0.around(());
+        MakeAxumGuard { state, guard }
     }
 }
 
@@ -370,8 +443,7 @@ where
     }
 }
 
-/// A service that passes an axum app its own body type without axum's default limit, and converts
-/// the app's responses to that type.
+/// A service that converts an app's responses to axum's own body type.
 #[derive(Clone, Debug)]
 struct AxumBodies<S> {
     app: S,
@@ -412,11 +484,9 @@ impl<S> AxumBodies<S> {
     }
 }
 
-impl<S, ReqB, ResB> Service<Request<GuardedBody<ReqB>>> for AxumBodies<S>
+impl<S, ResB> Service<Request> for AxumBodies<S>
 where
     S: Service<Request, Response = Response<ResB>>,
-    ReqB: HttpBody<Data = Bytes> + Send + 'static,
-    ReqB::Error: Into<BoxError>,
     ResB: HttpBody<Data = Bytes> + Send + 'static,
     ResB::Error: Into<BoxError>,
 {
@@ -428,22 +498,21 @@ where
         self.app.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<GuardedBody<ReqB>>) -> Self::Future {
-        let response = self.app.call(axum_request(request, |body| body));
+    fn call(&mut self, request: Request) -> Self::Future {
+        let response = self.app.call(request);
         AxumBody { response }
     }
 }
 
-/// Guards a request's body, and converts it to axum's own type. Lifts axum's default limit.
-fn axum_request<B, T>(request: Request<B>, guard: impl FnOnce(B) -> GuardedBody<T>) -> Request
+/// Makes a request with axum's own body type. Lifts axum's default limit.
+fn axum_request<B>(head: Parts, body: GuardedBody<B>) -> Request
 where
-    B: HttpBody,
-    T: HttpBody<Data = Bytes> + Send + 'static,
-    T::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    let lifts = !request.body().is_end_stream();
-    let mut request = request.map(|body| own(guard(body), GuardedBody::into_plain));
     // A request without a body needs no limit.
+    let lifts = !body.is_end_stream();
+    let mut request = Request::from_parts(head, own(body, GuardedBody::into_plain));
     if lifts {
         lift_default_limit(&mut request);
     }

@@ -18,7 +18,7 @@ pub use self::{
     guard::{AxumGuard, AxumGuardFuture, AxumService, MakeAxumGuard},
     incoming::IncomingStream,
     listener::{LingerListener, TappedListener},
-    refusal_response::{AxumResponse, RefusalIntoResponse},
+    refusal_response::{AnyRefusalResponse, AxumResponse, RefusalIntoResponse},
     route_limit::{RouteLimit, RouteLimited},
     router::ConnectionRouter,
     serve::{Serve, ServeFuture, serve},

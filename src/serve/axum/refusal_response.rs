@@ -1,3 +1,5 @@
+use std::{fmt, sync::Arc};
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -48,6 +50,32 @@ macro_rules! respond_as_for_any_service {
 }
 
 respond_as_for_any_service!(PlainText ProblemJson HtmlPage Negotiated);
+
+/// A refusal response of any type. Each connection has its own, because the connections of two
+/// cores would contend for the reference count.
+#[derive(Clone)]
+pub struct AnyRefusalResponse(Arc<dyn RefusalIntoResponse + Send + Sync>);
+
+impl AnyRefusalResponse {
+    pub(super) fn new<R>(response: R) -> Self
+    where
+        R: RefusalIntoResponse + Send + Sync + 'static,
+    {
+        Self(Arc::new(response))
+    }
+}
+
+impl fmt::Debug for AnyRefusalResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnyRefusalResponse")
+    }
+}
+
+impl RefusalIntoResponse for AnyRefusalResponse {
+    fn respond(&self, refusal: &Refusal) -> Response {
+        self.0.respond(refusal)
+    }
+}
 
 /// An adapter that makes the responses of the limit layer with axum's own body.
 #[derive(Clone, Debug)]
