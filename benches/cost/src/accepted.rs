@@ -46,12 +46,13 @@ fn all() -> [Asked; 4] {
             connections: Connections::Kept,
             around: &[
                 Around::Nothing,
-                Around::Joined,
+                Around::Combined,
                 Around::TowerHttp,
-                Around::JoinedLayer,
+                Around::CombinedByLayer,
+                Around::Serve,
                 Around::Identity,
                 Around::Guard,
-                Around::Hook,
+                Around::Wrapper,
             ],
             most: 1.02,
         },
@@ -61,9 +62,10 @@ fn all() -> [Asked; 4] {
             connections: Connections::Kept,
             around: &[
                 Around::Nothing,
-                Around::Joined,
+                Around::Combined,
                 Around::TowerHttp,
-                Around::JoinedLayer,
+                Around::CombinedByLayer,
+                Around::Serve,
             ],
             most: 1.05,
         },
@@ -71,18 +73,25 @@ fn all() -> [Asked; 4] {
             name: "POST of 1 KiB, chunked",
             request: chunked,
             connections: Connections::Kept,
-            around: &[Around::Nothing, Around::Joined, Around::TowerHttp],
+            around: &[
+                Around::Nothing,
+                Around::Combined,
+                Around::TowerHttp,
+                Around::CombinedByLayer,
+            ],
             most: 1.06,
         },
         Asked {
-            name: "GET, a connection each",
+            name: "GET, on a new connection",
             request: request("GET /", &["connection: close"], 0),
             connections: Connections::Closed,
             around: &[
                 Around::Nothing,
-                Around::Joined,
+                Around::Combined,
                 Around::TowerHttp,
-                Around::Hook,
+                Around::CombinedByLayer,
+                Around::Serve,
+                Around::Wrapper,
             ],
             most: 1.02,
         },
@@ -116,8 +125,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "request",
             "around the app",
             "CPU, µs",
-            "against nothing",
-            "sleeps",
+            "relative to axum alone",
+            "sleeps per request",
         ],
         rows,
         targets,
@@ -129,15 +138,13 @@ pub(crate) fn measure(effort: Effort) -> Section {
                 version("hyper"),
                 version("tokio")
             ),
-            "Sleeps are how often the server went to sleep, per request: once for 32 requests is \
-             0.03."
-                .to_owned(),
+            "A server that sleeps once for 32 requests sleeps 0.03 times per request.".to_owned(),
             "A layer that does nothing is in the table because axum boxes a route's service and \
              its future once more for any `.layer`. The limit layer of all parts combined is \
              around the whole app, so it does not cause that."
                 .to_owned(),
             "The socket wrapper alone does not know whether everything was read, so it always \
-             lingers when a connection closes."
+             lingers when a connection closes. `serve` of this crate does know."
                 .to_owned(),
         ],
         plots: Vec::new(),
@@ -175,7 +182,7 @@ impl Part {
         let combined = &all[1];
         self.targets.push(Target::estimated(
             most,
-            format!("{name}: combined / nothing"),
+            format!("{name}: combined / axum alone"),
             combined.against(&all[0]),
         ));
         self.targets.push(Target::estimated(

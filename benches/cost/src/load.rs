@@ -149,9 +149,9 @@ impl Plan {
         format!(
             "CPU time of the server's process, user and system, per request. {CLIENTS} clients \
              send a request each and then read, so the server and its clients take turns on one \
-             core. {requests:.1} million requests for each row on kept connections, and half as \
-             many on new ones: {starts} starts of the servers, each with {rounds} rounds of {} \
-             requests or half as many, the rows in turn. A ratio is the geometric \
+             core. On kept connections, each row has {requests:.1} million requests: {starts} starts \
+             of the server, {rounds} rounds each, {} requests in a round. On new connections, a \
+             round has half as many. Within a round, the rows take turns. A ratio is the geometric \
              mean, over the starts, of the median ratio within a round. It has its 95 % confidence \
              interval (Student's t). One interval in twenty does not contain the true ratio.",
             each * CLIENTS

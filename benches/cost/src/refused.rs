@@ -89,13 +89,13 @@ pub(crate) fn measure(effort: Effort) -> Section {
 
     let mut on_new = vec![
         Refusing::axum(Around::TowerHttp),
-        Refusing::axum(Around::Joined),
+        Refusing::axum(Around::Combined),
     ];
     on_new.extend(others(&mut notes));
     let of_new = part.add("new", LIMIT, &on_new, of_20_mb);
     let mut on_kept = vec![
         Refusing::by_handler(),
-        Refusing::axum(Around::Joined),
+        Refusing::axum(Around::Combined),
         Refusing::axum(Around::TowerHttp),
     ];
     on_kept.extend(others(&mut Vec::new()));
@@ -126,8 +126,8 @@ pub(crate) fn measure(effort: Effort) -> Section {
             "connections",
             "server",
             "CPU, µs",
-            "against the first",
-            "sleeps",
+            "relative to the first",
+            "sleeps per request",
             "responses lost",
         ],
         rows: part.rows,

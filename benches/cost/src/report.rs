@@ -166,9 +166,9 @@ impl fmt::Display for Report {
             "# Measurements\n\n\
              [README.md](README.md) has the figures for users. This page is written by \
              `cargo run --release --manifest-path benches/cost/Cargo.toml`, which measures \
-             each figure beside what it is compared with, in one run. `--only` measures some of the \
-             sections again. Look at the ratios: the absolute figures are those of the machine that \
-             the section names."
+             each figure in the same run as what it is compared with. `--only` measures some of the \
+             sections again, so sections may be from different runs, and each names its machine. \
+             Look at the ratios: the absolute figures are those of the machine."
         )?;
         for section in &self.sections {
             write!(f, "\n{}\n", section.trim_end())?;

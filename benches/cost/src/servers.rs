@@ -38,22 +38,26 @@ pub(crate) enum Around {
     Identity,
     TowerHttp,
     Guard,
-    Hook,
-    /// The limit layer around the whole app.
-    Joined,
-    /// The limit layer by `Router::layer`.
-    JoinedLayer,
+    /// The socket wrapper with axum's own `serve`.
+    Wrapper,
+    /// This crate's `serve`, which combines the socket wrapper with delivery, and no limit layer.
+    Serve,
+    /// The same, and the limit layer around the whole app.
+    Combined,
+    /// The same, and the limit layer by `Router::layer`.
+    CombinedByLayer,
 }
 
 impl Around {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Identity,
         Self::TowerHttp,
         Self::Guard,
-        Self::Hook,
-        Self::Joined,
-        Self::JoinedLayer,
+        Self::Wrapper,
+        Self::Serve,
+        Self::Combined,
+        Self::CombinedByLayer,
     ];
 
     /// Returns the name as an argument.
@@ -63,22 +67,24 @@ impl Around {
             Self::Identity => "identity",
             Self::TowerHttp => "tower-http",
             Self::Guard => "guard",
-            Self::Hook => "hook",
-            Self::Joined => "joined",
-            Self::JoinedLayer => "joined-layer",
+            Self::Wrapper => "wrapper",
+            Self::Serve => "serve",
+            Self::Combined => "combined",
+            Self::CombinedByLayer => "combined-by-layer",
         }
     }
 
     /// Describes the layers for the page.
     pub(crate) const fn in_words(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing",
+            Self::Nothing => "nothing: axum alone",
             Self::Identity => "a layer that does nothing",
             Self::TowerHttp => "`RequestBodyLimitLayer` of tower-http",
             Self::Guard => "the limit layer alone, by `Router::layer`",
-            Self::Hook => "the socket wrapper alone",
-            Self::Joined => "all parts combined",
-            Self::JoinedLayer => "all parts combined, the limit layer by `Router::layer`",
+            Self::Wrapper => "the socket wrapper alone, with `axum::serve`",
+            Self::Serve => "`serve` of this crate, no limit layer",
+            Self::Combined => "all parts combined",
+            Self::CombinedByLayer => "all parts combined, the limit layer by `Router::layer`",
         }
     }
 }
@@ -233,9 +239,12 @@ fn serve_axum(around: Around, limit: u64) -> io::Result<()> {
                 axum::serve(listener, app).await
             }
             Around::Guard => axum::serve(listener, app().layer(guard)).await,
-            Around::Hook => axum::serve(Linger::default().listener(listener), app()).await,
-            Around::Joined => tower_bodyguard::axum::serve(listener, guard.layer(app())).await,
-            Around::JoinedLayer => tower_bodyguard::axum::serve(listener, app().layer(guard)).await,
+            Around::Wrapper => axum::serve(Linger::default().listener(listener), app()).await,
+            Around::Serve => tower_bodyguard::axum::serve(listener, app()).await,
+            Around::Combined => tower_bodyguard::axum::serve(listener, guard.layer(app())).await,
+            Around::CombinedByLayer => {
+                tower_bodyguard::axum::serve(listener, app().layer(guard)).await
+            }
         }
     })
 }

@@ -53,11 +53,11 @@ pub(crate) fn measure(effort: Effort) -> Section {
             ]);
         }
     };
-    let all = [Around::Nothing, Around::Joined, Around::TowerHttp];
+    let all = [Around::Nothing, Around::Combined, Around::TowerHttp];
     for (name, load) in accepted::loads() {
         add(name, &all, LIMIT, &|_| load.clone());
     }
-    let limits = [Around::Joined, Around::TowerHttp];
+    let limits = [Around::Combined, Around::TowerHttp];
     add("refused, 20 MB, a connection each", &limits, LIMIT, &|_| {
         of_20_mb("/")
     });
