@@ -85,8 +85,8 @@ impl<S, R> BodyGuard<S, R> {
         self.settings.passes(request.headers(), promised)
     }
 
-    /// Returns the limit of a request whose [`Incoming`](hyper::body::Incoming) has a length within
-    /// it. Does not check `Content-Length`, because hyper has.
+    /// Returns the limit if the length of an [`Incoming`](hyper::body::Incoming) is within it.
+    /// Does not check `Content-Length`: over HTTP/1, hyper has.
     #[cfg(feature = "axum")]
     #[inline]
     pub(crate) fn passes_by_body(&self, promised: &SizeHint) -> Option<u64> {

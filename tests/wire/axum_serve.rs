@@ -273,7 +273,7 @@ fn settings_of_a_limit_around_a_whole_app_hold_as_in_the_app() {
     let plain = &seen[0];
     let statuses = plain.iter().map(|(status, ..)| *status);
     assert!(statuses.eq([200, 200, 200, 200, 413, 200, 200, 413]));
-    // All but the minimum rate show.
+    // Every setting except the minimum rate changes a response.
     assert_eq!(seen.iter().filter(|seen| *seen == plain).count(), 2);
 }
 
@@ -333,7 +333,7 @@ fn refused(server: &Server, linger: &Linger) -> TcpStream {
     socket.write_all(upload.head().as_bytes()).unwrap();
     assert_eq!(read_response(&mut socket).unwrap().status, 401);
     while linger.stats().lingering() == before {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     socket
 }

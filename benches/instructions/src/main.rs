@@ -58,7 +58,7 @@ struct Subject {
     request: &'static str,
     server: &'static str,
     /// Whether this is compared with the baseline. Servers without the crate only stand beside, and
-    /// so do new connections, whose counts vary by 3 % from run to run.
+    /// so do new connections, whose counts vary by 5 % from run to run.
     is_compared: bool,
     /// The numbers of requests of the two runs.
     times: [usize; 2],

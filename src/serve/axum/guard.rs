@@ -14,7 +14,7 @@ use axum::{
     routing::{IntoMakeService, future::RouteFuture},
     serve::{self, Listener},
 };
-use http::request::Parts;
+use http::{Version, request::Parts};
 use http_body::SizeHint;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -68,9 +68,11 @@ impl BodyGuardLayer<PlainText, AxumService> {
     /// Around a whole app, the layer acts before the app has looked for a route. This saves what
     /// axum adds for a layer: a box around each route's service and around each future.
     ///
-    /// With [`serve`](super::serve()), the layer around a plain `Router` does not box a body that
-    /// declares its length, either. A make service, as below, a budget, a minimum rate, a timeout,
-    /// a limit by the head, `keep_handler_response` and `upload_limit_on_options` need that box.
+    /// If the app is a plain `Router`, [`serve`](super::serve()) calls the router without the layer
+    /// when the declared length is within the limit. With a budget, a minimum rate, a timeout, a
+    /// limit by the head, `keep_handler_response` or `upload_limit_on_options`, each request with a
+    /// body goes through the layer. Around a make service, as below, the layer adds a box for each
+    /// body.
     ///
     /// ```no_run
     /// use axum::{Router, routing::post};
@@ -112,8 +114,8 @@ impl BodyGuardLayer<PlainText, AxumService> {
 impl<R> BodyGuardLayer<R, AxumService> {
     /// Sets the function that makes the responses to refused requests, as [for any
     /// service](BodyGuardLayer::refusal_response). A closure may return anything that is
-    /// `IntoResponse`. [`serve`](super::serve()) shares it between threads, so it is `Send` and
-    /// `Sync`.
+    /// `IntoResponse`. For [`serve`](super::serve()), it has to be `Send`, `Sync` and `'static`.
+    /// Each connection has a clone of it.
     ///
     /// ```
     /// use axum::{Json, Router, routing::post};
@@ -274,7 +276,11 @@ impl ConnectionGuard {
             None => return None,
             Some(0) => self.0.passes(request, &promised).map(drop)?,
             Some(_) => {
-                self.0.passes_by_body(&promised)?;
+                // h2 need not be as strict with a malformed `Content-Length` as hyper is.
+                match request.version() <= Version::HTTP_11 {
+                    true => self.0.passes_by_body(&promised)?,
+                    false => self.0.passes(request, &promised)?,
+                };
                 lift_default_limit(request);
             }
         }

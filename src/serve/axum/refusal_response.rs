@@ -51,8 +51,8 @@ macro_rules! respond_as_for_any_service {
 
 respond_as_for_any_service!(PlainText ProblemJson HtmlPage Negotiated);
 
-/// A refusal response of any type. Each connection has its own, because the connections of two
-/// cores would contend for the reference count.
+/// A refusal response whose type is erased. [`serve`](super::serve()) makes one for each connection,
+/// because the connections of two cores would contend for one reference count.
 #[derive(Clone)]
 pub struct AnyRefusalResponse(Arc<dyn RefusalIntoResponse + Send + Sync>);
 
