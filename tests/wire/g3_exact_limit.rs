@@ -86,7 +86,7 @@ fn random_splits_agree_with_the_sum() {
     for server in servers(LIMIT) {
         let pieces = prop::collection::vec(1usize..400, 0..8);
         let framing = prop::sample::select(&FRAMINGS[..]);
-        TestRunner::new(ProptestConfig::with_cases(130))
+        TestRunner::new(ProptestConfig::with_cases(200))
             .run(&(framing, pieces), |(framing, pieces)| {
                 let sum: usize = pieces.iter().sum();
                 let response = send(server.addr, framing, &pieces);

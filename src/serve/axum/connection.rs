@@ -17,11 +17,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{
-    ConnectionRouter,
-    bodies::own,
-    guard::{ConnectionGuard, InspectingGuard},
-};
+use super::{ConnectionRouter, bodies::own, guard::ConnectionGuard};
 use crate::{
     delivery::{DeliveredBody, Delivery, ResponseFuture, TrackedBody},
     linger::{Linger, LingerIo},
@@ -68,11 +64,8 @@ where
             (Some(router), _) => ConnectionFuture::Admitted {
                 oneshot: Oneshot::new(Tracked::new(delivery, router.clone()), request),
             },
-            (None, Some(guard)) => ConnectionFuture::Inspected {
-                oneshot: Oneshot::new(
-                    Tracked::new(delivery, InspectingGuard(guard.clone())),
-                    request,
-                ),
+            (None, Some(guard)) => ConnectionFuture::Guarded {
+                oneshot: Oneshot::new(Tracked::new(delivery, guard.clone()), request),
             },
             (None, None) => ConnectionFuture::Delivered {
                 oneshot: Oneshot::new(Tracked::new(delivery, delivery.get_ref().clone()), request),
@@ -107,9 +100,9 @@ pin_project! {
             oneshot: Oneshot<Tracked<ConnectionRouter, Body>, Request<Incoming>>,
         },
         // The layer takes any body, so the body is boxed once, when the router gets it.
-        Inspected {
+        Guarded {
             #[pin]
-            oneshot: Oneshot<Tracked<InspectingGuard, TrackedBody<Incoming>>, Request<Incoming>>,
+            oneshot: Oneshot<Tracked<ConnectionGuard, TrackedBody<Incoming>>, Request<Incoming>>,
         },
     }
 }
@@ -128,7 +121,7 @@ where
             }
             ConnectionProj::Delivered { oneshot } => ready!(oneshot.poll(cx))?,
             ConnectionProj::Admitted { oneshot } => never_fails(ready!(oneshot.poll(cx)))?,
-            ConnectionProj::Inspected { oneshot } => never_fails(ready!(oneshot.poll(cx)))?,
+            ConnectionProj::Guarded { oneshot } => never_fails(ready!(oneshot.poll(cx)))?,
         };
         Poll::Ready(Ok(response.map(|body| own(body, DeliveredBody::into_plain))))
     }

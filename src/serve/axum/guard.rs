@@ -1,6 +1,5 @@
 use std::{
     any::{Any, TypeId},
-    convert::Infallible,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,11 +10,10 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
     response::Response,
-    routing::{IntoMakeService, future::RouteFuture},
+    routing::IntoMakeService,
     serve::{self, Listener},
 };
 use http::{Version, request::Parts};
-use http_body::SizeHint;
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -31,7 +29,6 @@ use super::{
 };
 use crate::{
     BodyGuardLayer, BoxError, Limit,
-    delivery::TrackedBody,
     limit::{BodyGuard, GuardedBody, PlainText, ResponseBody, ResponseFuture, promised},
 };
 
@@ -212,7 +209,8 @@ where
         let promised = promised(request.body());
         let has_body = promised.exact() != Some(0);
         let Some(limit) = self.0.passes(&request, &promised) else {
-            return self.inspect(request, &promised);
+            let guard = self.0.inspect(request, &promised, axum_request);
+            return AxumGuardFuture::of(AxumGuardState::Inspected { guard });
         };
         let request = match has_body {
             false if is_empty(request.body()) => request.map(|_| Body::empty()),
@@ -236,24 +234,6 @@ impl<S, R> AxumGuard<S, R> {
     fn app(&mut self) -> &mut S {
         &mut self.0.get_mut().app
     }
-
-    /// Checks the whole head, then refuses the request or calls the app.
-    fn inspect<ReqB, ResB>(
-        &mut self,
-        request: Request<ReqB>,
-        promised: &SizeHint,
-    ) -> AxumGuardFuture<S::Future, R>
-    where
-        S: Service<Request, Response = Response<ResB>>,
-        ReqB: HttpBody<Data = Bytes> + Send + 'static,
-        ReqB::Error: Into<BoxError>,
-        ResB: HttpBody<Data = Bytes> + Send + 'static,
-        ResB::Error: Into<BoxError>,
-        R: Clone,
-    {
-        let guard = self.0.inspect(request, promised, axum_request);
-        AxumGuardFuture::of(AxumGuardState::Inspected { guard })
-    }
 }
 
 /// The service that a limit layer around a `Router` makes for a connection of
@@ -272,39 +252,17 @@ impl ConnectionGuard {
     /// to count.
     pub(super) fn admit(&self, request: &mut Request<Incoming>) -> Option<&ConnectionRouter> {
         let promised = promised(request.body());
-        match promised.exact() {
-            None => return None,
-            Some(0) => self.0.passes(request, &promised).map(drop)?,
-            Some(_) => {
-                // h2 need not be as strict with a malformed `Content-Length` as hyper is.
-                match request.version() <= Version::HTTP_11 {
-                    true => self.0.passes_by_body(&promised)?,
-                    false => self.0.passes(request, &promised)?,
-                };
-                lift_default_limit(request);
-            }
+        let has_body = promised.exact()? != 0;
+        // Over HTTP/1, hyper has checked the header that declares the length. h2 need not be as
+        // strict.
+        match has_body && request.version() <= Version::HTTP_11 {
+            true => self.0.passes_by_body(&promised)?,
+            false => self.0.passes(request, &promised)?,
+        };
+        if has_body {
+            lift_default_limit(request);
         }
         Some(self.get_ref())
-    }
-}
-
-/// A limit layer that checks the whole head of a request, because
-/// [`admit`](ConnectionGuard::admit) has returned no router.
-#[derive(Debug)]
-pub(super) struct InspectingGuard(pub(super) ConnectionGuard);
-
-impl Service<Request<TrackedBody<Incoming>>> for InspectingGuard {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = AxumGuardFuture<RouteFuture<Infallible>, AnyRefusalResponse>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.app().poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<TrackedBody<Incoming>>) -> Self::Future {
-        let promised = promised(request.body());
-        self.0.inspect(request, &promised)
     }
 }
 
